@@ -1,0 +1,78 @@
+import type { Role } from "./state/schema.ts";
+
+/**
+ * Everything that can be asked of the service: the one door to a guest. Policy, audit and limits are total over it,
+ * so an action that lacks a row anywhere is a type error. RPCs are mapped to actions in `api/rpc.ts`.
+ */
+export type Action = VmAction | SystemAction;
+
+/** What is done to one VM. */
+export type VmAction =
+  | "list"
+  | "table"
+  | "read"
+  | "stream"
+  | "translate"
+  | "symbols"
+  | "registers"
+  | "pause"
+  | "resume";
+
+/** What is done to the service itself. */
+export type SystemAction =
+  | "account"
+  | "ownTokens"
+  | "manageProjects"
+  | "manageUsers"
+  | "manageTokens"
+  | "manageOwners"
+  | "manageAgents"
+  | "listAllVms"
+  | "readAudit";
+
+interface Rules {
+  /**
+   * `read`: the guest may be read while the audit record is on its way to the disk, but nothing is answered before
+   * it is there. `act`: nothing happens before it is there.
+   */
+  readonly effect: "read" | "act";
+  /** Calls of one user at once, below the limit over all actions. */
+  readonly concurrent?: number;
+}
+
+interface VmRules extends Rules {
+  /** The least role that the shipped policies ask for; named in refusals. */
+  readonly role: Role;
+}
+
+export const vmActions: { readonly [A in VmAction]: VmRules } = {
+  list: { role: "viewer", effect: "read" },
+  table: { role: "viewer", effect: "read" },
+  read: { role: "analyst", effect: "read" },
+  stream: { role: "analyst", effect: "read", concurrent: 4 },
+  translate: { role: "analyst", effect: "read" },
+  symbols: { role: "analyst", effect: "read" },
+  registers: { role: "analyst", effect: "read" },
+  pause: { role: "responder", effect: "act" },
+  resume: { role: "responder", effect: "act" },
+};
+
+export const systemActions: { readonly [A in SystemAction]: Rules } = {
+  account: { effect: "read" },
+  ownTokens: { effect: "act" },
+  manageProjects: { effect: "act" },
+  manageUsers: { effect: "act" },
+  manageTokens: { effect: "act" },
+  manageOwners: { effect: "act" },
+  manageAgents: { effect: "act" },
+  listAllVms: { effect: "read" },
+  readAudit: { effect: "read" },
+};
+
+export function isVmAction(action: string): action is VmAction {
+  return Object.hasOwn(vmActions, action);
+}
+
+export function rulesOf(action: Action): Rules {
+  return isVmAction(action) ? vmActions[action] : systemActions[action];
+}

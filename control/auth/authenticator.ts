@@ -1,0 +1,158 @@
+import { invalid, notFound } from "../problem.ts";
+import type { State, TokenRow } from "../state/schema.ts";
+import { findToken, insertToken, listTokens, markRevoked, markUsed } from "../state/tokens.ts";
+import { type Account, requireUser } from "../state/users.ts";
+import { type Credential, newToken, sameHash } from "./token.ts";
+
+/** Who calls, as of now. */
+export interface Principal {
+  readonly account: Account;
+  readonly tokenId: string;
+  /** 0: does not expire. */
+  readonly tokenExpiresMs: number;
+}
+
+export type AuthFailure = "missing" | "malformed" | "unknown" | "expired" | "revoked";
+
+/** What each failure says to the caller. An id that is known with a wrong secret is "unknown" too. */
+export const authFailureText: Record<AuthFailure, string> = {
+  missing: "no token was sent: run 'cloudvmi login'",
+  malformed: "that is not a CloudVMI token (cvmi_…): run 'cloudvmi login' with the token you were given",
+  unknown: "unknown token: ask an operator for one, then run 'cloudvmi login'",
+  expired: "this token has expired: ask for a new one, then run 'cloudvmi login'",
+  revoked: "this token has been revoked: ask for a new one, then run 'cloudvmi login'",
+};
+
+export type Authentication =
+  | { readonly ok: true; readonly principal: Principal }
+  | { readonly ok: false; readonly failure: AuthFailure; readonly tokenId: string; readonly user: string };
+
+/** Changes made by another process, such as an operator's tool on the database, are seen within this time. */
+const reloadAfterMs = 5_000;
+const writeUseAfterMs = 60_000;
+const dayMs = 86_400_000;
+const unknownHash = "00".repeat(32);
+
+interface Entry {
+  readonly token: TokenRow;
+  readonly account: Account;
+  readonly loadedMs: number;
+}
+
+export interface Authenticator {
+  /** Decides anew at every call, so that a revoked token stops working on connections already open. */
+  authenticate(credential: Credential): Promise<Authentication>;
+  /** The text is shown once and kept nowhere. `lifetimeHours` 0: 30 days; at most 366 days. */
+  createToken(user: string, note: string, lifetimeHours: number): Promise<{ row: TokenRow; text: string }>;
+  /** A token for bootstrap, which does not expire. */
+  createLastingToken(user: string, note: string): Promise<string>;
+  listTokens(user: string): Promise<TokenRow[]>;
+  /** `owner` given: only a token of that user. Takes effect before it returns. Throws NotFound. */
+  revokeToken(id: string, owner?: string): Promise<TokenRow>;
+  /** Must be called when a user's memberships have changed. */
+  forget(): void;
+}
+
+export function createAuthenticator(
+  state: State,
+  options: { now?: () => number; onRevoked?: (tokenId: string) => void } = {},
+): Authenticator {
+  const now = options.now ?? Date.now;
+  const entries = new Map<string, Entry>();
+  const lastUse = new Map<string, number>();
+  let generation = 0;
+
+  async function load(id: string): Promise<Entry | undefined> {
+    const known = entries.get(id);
+    if (known !== undefined && now() - known.loadedMs < reloadAfterMs) return known;
+    for (;;) {
+      const began = generation;
+      const token = await findToken(state, id);
+      if (token === undefined) return undefined;
+      const entry = { token, account: await requireUser(state, token.user_name), loadedMs: now() };
+      // What was read before a revocation must not outlive it.
+      if (generation !== began) continue;
+      if (entries.size > 10_000) entries.clear();
+      entries.set(id, entry);
+      return entry;
+    }
+  }
+
+  async function noteUse(token: TokenRow): Promise<void> {
+    const at = now();
+    if (at - (lastUse.get(token.id) ?? token.last_used_ms) < writeUseAfterMs) return;
+    if (lastUse.size > 10_000) lastUse.clear();
+    lastUse.set(token.id, at);
+    await markUsed(state, token.id, at);
+  }
+
+  async function create(user: string, note: string, expiresMs: number): Promise<{ row: TokenRow; text: string }> {
+    await requireUser(state, user);
+    if (note.length > 200) throw invalid("the note is longer than 200 characters: shorten it");
+    const token = newToken();
+    const row: TokenRow = {
+      id: token.id,
+      user_name: user,
+      secret_hash: token.secretHash,
+      note,
+      created_ms: now(),
+      expires_ms: expiresMs,
+      revoked_ms: 0,
+      last_used_ms: 0,
+    };
+    await insertToken(state, row);
+    return { row, text: token.text };
+  }
+
+  return {
+    async authenticate(credential) {
+      if (credential.kind !== "token") return { ok: false, failure: credential.kind, tokenId: "", user: "" };
+      const entry = await load(credential.id);
+      const matches = sameHash(entry?.token.secret_hash ?? unknownHash, credential.secretHash);
+      // Nothing is said or recorded of a token whose secret the caller does not have.
+      if (entry === undefined || !matches) return { ok: false, failure: "unknown", tokenId: "", user: "" };
+      const { token, account } = entry;
+      const refuse = (failure: AuthFailure): Authentication => ({
+        ok: false,
+        failure,
+        tokenId: token.id,
+        user: account.name,
+      });
+      if (token.revoked_ms !== 0) return refuse("revoked");
+      if (token.expires_ms !== 0 && token.expires_ms <= now()) return refuse("expired");
+      await noteUse(token);
+      return { ok: true, principal: { account, tokenId: token.id, tokenExpiresMs: token.expires_ms } };
+    },
+
+    async createToken(user, note, lifetimeHours) {
+      if (lifetimeHours > 366 * 24) throw invalid("a token may live 366 days (8784 hours) at most: ask for less");
+      return create(user, note, now() + (lifetimeHours === 0 ? 30 * dayMs : lifetimeHours * 3_600_000));
+    },
+
+    async createLastingToken(user, note) {
+      return (await create(user, note, 0)).text;
+    },
+
+    async listTokens(user) {
+      await requireUser(state, user);
+      return listTokens(state, user);
+    },
+
+    async revokeToken(id, owner) {
+      const token = await findToken(state, id);
+      if (token === undefined || (owner !== undefined && token.user_name !== owner)) {
+        throw notFound(`no token ${JSON.stringify(id)}: list the tokens to see their ids`);
+      }
+      await markRevoked(state, id, now());
+      generation++;
+      entries.delete(id);
+      options.onRevoked?.(id);
+      return token;
+    },
+
+    forget() {
+      generation++;
+      entries.clear();
+    },
+  };
+}

@@ -1,0 +1,93 @@
+import type { Entities, EntityJson, TypeAndId } from "@cedar-policy/cedar-wasm/nodejs";
+import type { SystemAction, VmAction } from "../action.ts";
+import { type Role, roles } from "../state/schema.ts";
+import type { Account } from "../state/users.ts";
+import type { Decision, PolicyEngine } from "./engine.ts";
+
+/** What policies can see of a VM. */
+export interface VmResource {
+  readonly uuid: string;
+  readonly name: string;
+  readonly host: string;
+  /** Empty: no project owns it. */
+  readonly project: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export interface Policy {
+  /** `table`: the name of the table for the action of that name. */
+  decideVm(account: Account, action: VmAction, vm: VmResource, table?: string): Decision;
+  decideSystem(account: Account, action: SystemAction): Decision;
+  /** Must be called when anything has changed that decisions rest on: memberships, owners, VMs. */
+  forget(): void;
+}
+
+const maxRemembered = 20_000;
+
+/** Asks Cedar, and remembers what it said: a decision costs it some 0.3 ms. */
+export function createPolicy(engine: PolicyEngine): Policy {
+  const remembered = new Map<string, Decision>();
+
+  function remember(key: string, decide: () => Decision): Decision {
+    const known = remembered.get(key);
+    if (known !== undefined) return known;
+    const decision = decide();
+    if (remembered.size >= maxRemembered) remembered.clear();
+    remembered.set(key, decision);
+    return decision;
+  }
+
+  return {
+    decideVm: (account, action, vm, table = "") =>
+      remember(`${account.name} ${action} ${vm.uuid} ${vm.project} ${table}`, () =>
+        engine({
+          principal: uid("User", account.name),
+          action,
+          resource: uid("Vm", vm.uuid),
+          context: action === "table" ? { table } : {},
+          entities: [...userEntities(account), ...vmEntities(vm)],
+        }),
+      ),
+    decideSystem: (account, action) =>
+      remember(`${account.name} ${action}`, () =>
+        engine({
+          principal: uid("User", account.name),
+          action,
+          resource: uid("System", "cloudvmi"),
+          context: {},
+          entities: userEntities(account),
+        }),
+      ),
+    forget: () => remembered.clear(),
+  };
+}
+
+const uid = (type: string, id: string): TypeAndId => ({ type: `CloudVMI::${type}`, id });
+const roleUid = (project: string, role: Role) => uid("Role", `${project}/${role}`);
+
+/** The user, and the roles it has with those that each includes. */
+function userEntities(account: Account): Entities {
+  const memberships = [...account.memberships];
+  const user: EntityJson = {
+    uid: uid("User", account.name),
+    attrs: { operator: account.operator },
+    parents: memberships.map(([project, role]) => roleUid(project, role)),
+  };
+  const included = memberships.flatMap(([project, role]) =>
+    roles.slice(0, roles.indexOf(role) + 1).map((each, index): EntityJson => {
+      const below = roles[index - 1];
+      return { uid: roleUid(project, each), attrs: {}, parents: below === undefined ? [] : [roleUid(project, below)] };
+    }),
+  );
+  return [user, ...included];
+}
+
+function vmEntities(vm: VmResource): Entities {
+  const attrs: EntityJson["attrs"] = { name: vm.name, host: vm.host };
+  const entity: EntityJson = { uid: uid("Vm", vm.uuid), attrs, parents: [], tags: { ...vm.labels } };
+  if (vm.project === "") return [entity];
+  const project = uid("Project", vm.project);
+  attrs["project"] = { __entity: project };
+  const roleAttributes = roles.map((role) => [role, { __entity: roleUid(vm.project, role) }] as const);
+  return [entity, { uid: project, attrs: Object.fromEntries(roleAttributes), parents: [] }];
+}
