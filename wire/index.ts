@@ -1,0 +1,17 @@
+// The session protocol: many protobuf calls at once over one stream, and the same services by Connect.
+
+export { createWireTransport, type WireCallOptions, type WireOptions, type WireTransport } from "./client.ts";
+export { addToConnect, type ConnectOptions } from "./connect.ts";
+export { Encoded } from "./encoded.ts";
+export type { Hello } from "./payload.ts";
+export {
+  type CallContext,
+  createRoutes,
+  type Implementation,
+  type MethodHandler,
+  type Route,
+  type Routes,
+  type StreamHandler,
+  type UnaryHandler,
+} from "./routes.ts";
+export { type ServeOptions, serveWire, type WireConnection } from "./server.ts";

@@ -1,0 +1,417 @@
+// The serving end of the session protocol.
+import type { Duplex } from "node:stream";
+import { fromBinary, type Message } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import {
+  createFrameReader,
+  createFrameWriter,
+  creditCost,
+  DEFAULT_MAX_MESSAGE,
+  INITIAL_CREDIT,
+  Kind,
+  MAX_HELLO,
+  protocolError,
+} from "./frame.ts";
+import { tookTooLong } from "./give-up.ts";
+import { decodeCredit, decodeHello, decodeOpen, encodeEnd, type Hello } from "./payload.ts";
+import { type CallContext, encodeMessage, publicError, type Route, type Routes, unimplemented } from "./routes.ts";
+
+export interface ServeOptions<P> {
+  /** Who the client is. A ConnectError refuses it. Called once, when the connection's first frame has come. */
+  authenticate(hello: Hello): Promise<P> | P;
+  /** Largest message accepted or sent, in bytes; by default 32 MiB. */
+  maxMessage?: number;
+  /** Largest request, in bytes, by default as `maxMessage`. Decoded, a hostile one takes fifty times its size. */
+  maxRequest?: number;
+  /** Calls handled at once, by default 256; those beyond are refused with ResourceExhausted. */
+  maxCalls?: number;
+  /** Bytes of requests held at once by all calls together, by default 64 MiB; those beyond are refused alike. */
+  maxRequestBytes?: number;
+  /** How long a client may take to introduce itself, by default 10 s. */
+  helloTimeoutMs?: number;
+  /** How long a client may leave its answers unread before it is cut off, by default 60 s. */
+  stallTimeoutMs?: number;
+  /** Told of what callers are not: exceptions of handlers. `where` is the method's path, or "connection". */
+  onError?(error: unknown, where: string): void;
+}
+
+/** One client's connection, as the server sees it. */
+export interface WireConnection {
+  /** Settles, never rejects, when the stream is gone and all of its calls have been aborted. */
+  readonly closed: Promise<void>;
+  /** Calls whose handlers have not returned yet. */
+  readonly calls: number;
+  /** Ends the connection and aborts its calls; the client hears Unavailable. */
+  close(): void;
+}
+
+/** Answer bytes waiting in the stream at which handlers of streams are held back. */
+const BACKLOG = 1024 * 1024;
+/** Answer bytes waiting at which nothing more is read from a client that does not read either. */
+const HARD_BACKLOG = 8 * 1024 * 1024;
+/** Room for credit: a client that grants more has no use for it. */
+const MAX_CREDIT = 0xffffffff;
+
+interface Call {
+  readonly id: number;
+  readonly requestBytes: number;
+  /** Answered, cancelled or timed out: nothing more is sent. */
+  over: boolean;
+  credit: number;
+  abort: (reason: ConnectError) => void;
+  /** Wakes the handler's loop when it waits for room. */
+  wake: (() => void) | undefined;
+  /** Tells the handler of a stream that nobody listens any more. */
+  stop: (() => void) | undefined;
+  timer: NodeJS.Timeout | undefined;
+}
+
+/** Serves `routes` on a stream until either end closes it. Never throws and never emits on behalf of a hostile client. */
+export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOptions<P>): WireConnection {
+  const maxMessage = options.maxMessage ?? DEFAULT_MAX_MESSAGE;
+  const maxCalls = options.maxCalls ?? 256;
+  const maxRequestBytes = options.maxRequestBytes ?? 64 * 1024 * 1024;
+  const stallTimeoutMs = options.stallTimeoutMs ?? 60_000;
+  const writer = createFrameWriter(stream);
+  const reader = createFrameReader(MAX_HELLO, onFrame);
+  const open = new Map<number, Call>();
+  const waiting: Call[] = [];
+  const { promise: closed, resolve: resolveClosed } = Promise.withResolvers<void>();
+  let state: "new" | "authenticating" | "ready" | "over" = "new";
+  let principal: P;
+  /** What came behind HELLO and waits until the client is known. */
+  const early: Uint8Array[] = [];
+  let running = 0;
+  let requestBytes = 0;
+  let stalled: NodeJS.Timeout | undefined;
+
+  const helloTimer = setTimeout(
+    () => fail(new ConnectError("the client did not introduce itself in time", Code.DeadlineExceeded)),
+    options.helloTimeoutMs ?? 10_000,
+  );
+  if ("setNoDelay" in stream && typeof stream.setNoDelay === "function") stream.setNoDelay(true);
+  stream.on("data", onData);
+  stream.on("drain", onDrain);
+  stream.on("error", ignore);
+  stream.on("end", () => stream.destroy());
+  stream.on("close", onClose);
+  if (stream.destroyed) onClose();
+
+  function onData(chunk: Uint8Array): void {
+    if (state === "over") return;
+    try {
+      const taken = state === "authenticating" ? 0 : reader.push(chunk);
+      if (state === "authenticating" && taken < chunk.length) early.push(chunk.subarray(taken));
+    } catch (error) {
+      fail(publicError(error, "connection", options.onError));
+    }
+  }
+
+  /** Says goodbye with `error` and ends the connection. */
+  function fail(error: ConnectError): void {
+    if (state === "over") return;
+    writer.send(0, Kind.End, encodeEnd(error));
+    abortAll(error);
+    // end() flushes the goodbye; a peer that doesn't take it is not waited for.
+    stream.end(() => stream.destroy());
+    stream.resume();
+    setTimeout(() => stream.destroy(), 1000).unref();
+  }
+
+  function abortAll(reason: ConnectError): void {
+    state = "over";
+    clearTimeout(helloTimer);
+    clearTimeout(stalled);
+    early.length = 0;
+    for (const call of open.values()) finish(call, reason);
+  }
+
+  function onClose(): void {
+    if (state !== "over") abortAll(new ConnectError("the connection was closed", Code.Canceled));
+    resolveClosed();
+  }
+
+  function onFrame(id: number, kind: number, payload: Uint8Array): boolean {
+    if (state === "new") {
+      if (kind !== Kind.Hello) throw protocolError("the first frame must be HELLO");
+      clearTimeout(helloTimer);
+      authenticate(decodeHello(payload));
+    } else if (kind === Kind.Open) {
+      onOpen(id, payload);
+    } else if (kind === Kind.Cancel) {
+      const call = open.get(id);
+      if (call !== undefined) finish(call, new ConnectError("the caller cancelled", Code.Canceled));
+    } else if (kind === Kind.Credit) {
+      const bytes = decodeCredit(payload);
+      const call = open.get(id);
+      if (call !== undefined) {
+        call.credit = Math.min(call.credit + bytes, MAX_CREDIT);
+        wake(call);
+      }
+    } else if (kind === Kind.Ping) {
+      writer.send(id, Kind.Pong);
+      holdBack();
+    } else {
+      throw protocolError(`a client sends no frames of kind ${kind}`);
+    }
+    return state === "ready";
+  }
+
+  function authenticate(hello: Hello): void {
+    const refuse = (error: unknown): void => fail(publicError(error, "connection", options.onError));
+    const admit = (value: P): void => {
+      if (state === "over") return;
+      principal = value;
+      state = "ready";
+      reader.limit(options.maxRequest ?? maxMessage);
+    };
+    try {
+      const result = options.authenticate(hello);
+      if (!(result instanceof Promise)) {
+        admit(result);
+        return;
+      }
+      state = "authenticating";
+      // Strangers get no memory: what they send stays in the socket.
+      stream.pause();
+      result
+        .then((value) => {
+          admit(value);
+          for (const chunk of early.splice(0)) onData(chunk);
+          stream.resume();
+        })
+        .catch(refuse);
+    } catch (error) {
+      refuse(error);
+    }
+  }
+
+  function onOpen(id: number, payload: Uint8Array): void {
+    if (id === 0 || open.has(id)) throw protocolError(`call id ${id} can't be opened`);
+    const { path, timeoutMs, request } = decodeOpen(payload);
+    let accepted: ReturnType<typeof accept>;
+    try {
+      accepted = accept(path, request);
+    } catch (error) {
+      writer.send(id, Kind.End, encodeEnd(publicError(error, path, options.onError)));
+      holdBack();
+      return;
+    }
+    const call: Call = {
+      id,
+      requestBytes: request.length,
+      over: false,
+      credit: INITIAL_CREDIT,
+      abort: ignore,
+      wake: undefined,
+      stop: undefined,
+      timer: undefined,
+    };
+    if (timeoutMs !== undefined) {
+      const late = (): void => end(call, tookTooLong());
+      call.timer = setTimeout(late, Math.min(timeoutMs, 0x7fffffff));
+    }
+    open.set(id, call);
+    running++;
+    requestBytes += request.length;
+    handle(call, accepted.route, accepted.message, createContext(call, principal, timeoutMs));
+  }
+
+  /** The route and request of a call, or a throw when it can't be taken on. */
+  function accept(path: string, request: Uint8Array): { route: Route<P>; message: Message } {
+    const route = routes.find(path);
+    if (route === undefined) throw unimplemented(path);
+    if (running >= maxCalls) throw new ConnectError(`more than ${maxCalls} calls at once`, Code.ResourceExhausted);
+    if (requestBytes + request.length > maxRequestBytes) {
+      throw new ConnectError("the calls under way hold too many bytes", Code.ResourceExhausted);
+    }
+    try {
+      return { route, message: fromBinary(route.method.input, request) };
+    } catch {
+      throw new ConnectError(`the request of ${path} is malformed`, Code.InvalidArgument);
+    }
+  }
+
+  function handle(call: Call, route: Route<P>, message: Message, context: CallContext<P>): void {
+    if (route.kind === "stream") {
+      pump(call, route, message, context)
+        .catch((error) => end(call, errorOf(error, route.path, context)))
+        .finally(() => release(call));
+      return;
+    }
+    const answer = (value: Parameters<typeof encodeMessage>[1]): void => {
+      release(call);
+      if (call.over) return;
+      try {
+        const bytes = checked(encodeMessage(route.method.output, value));
+        writer.send(call.id, Kind.Last, undefined, bytes);
+        finish(call);
+        holdBack();
+      } catch (error) {
+        end(call, errorOf(error, route.path, context));
+      }
+    };
+    const refuseCall = (error: unknown): void => {
+      release(call);
+      end(call, errorOf(error, route.path, context));
+    };
+    try {
+      route.handle(message, context).then(answer, refuseCall);
+    } catch (error) {
+      refuseCall(error);
+    }
+  }
+
+  /** Moves a handler's messages to the stream as far as there is credit and room. */
+  async function pump(
+    call: Call,
+    route: Route<P> & { kind: "stream" },
+    message: Message,
+    context: CallContext<P>,
+  ): Promise<void> {
+    const iterator = route.handle(message, context)[Symbol.asyncIterator]();
+    // Not awaited: a handler that hangs in spite of its aborted signal would hold this up.
+    call.stop = () => void iterator.return?.()?.then(ignore, ignore);
+    try {
+      let step = await iterator.next();
+      let ahead: Promise<typeof step> | undefined;
+      if (!step.done && !call.over) {
+        const bytes = checked(encodeMessage(route.method.output, step.value));
+        // An answer of one message leaves as one frame, if its end is known before the write would happen anyway.
+        ahead = iterator.next();
+        const next = await endOfTurn(ahead);
+        if (call.over) return;
+        if (next?.done) {
+          writer.send(call.id, Kind.Last, undefined, bytes);
+          finish(call);
+          return;
+        }
+        sendMessage(call, bytes);
+        step = await ahead;
+      }
+      while (!step.done && !call.over) {
+        const bytes = checked(encodeMessage(route.method.output, step.value));
+        await room(call);
+        if (call.over) return;
+        sendMessage(call, bytes);
+        await room(call);
+        if (call.over) return;
+        step = await iterator.next();
+      }
+      end(call, undefined);
+    } finally {
+      call.stop();
+    }
+  }
+
+  function sendMessage(call: Call, bytes: Uint8Array): void {
+    call.credit -= creditCost(bytes.length);
+    writer.send(call.id, Kind.Message, undefined, bytes);
+  }
+
+  /** Waits until the call may send; also ends when the call is over. */
+  async function room(call: Call): Promise<void> {
+    while (!call.over && (call.credit <= 0 || stream.writableLength > BACKLOG)) {
+      await new Promise<void>((resolve) => {
+        call.wake = resolve;
+        if (call.credit > 0) waiting.push(call);
+      });
+    }
+  }
+
+  function onDrain(): void {
+    if (stalled !== undefined) {
+      clearTimeout(stalled);
+      stalled = undefined;
+      stream.resume();
+    }
+    for (const call of waiting.splice(0)) wake(call);
+  }
+
+  /** Stops reading from a client that leaves its answers unread, and gives up on it in the end. */
+  function holdBack(): void {
+    if (stream.writableLength <= HARD_BACKLOG || stalled !== undefined || state === "over") return;
+    stream.pause();
+    stalled = setTimeout(() => stream.destroy(), stallTimeoutMs);
+  }
+
+  function checked(bytes: Uint8Array): Uint8Array {
+    if (bytes.length <= maxMessage) return bytes;
+    const text = `the answer of ${bytes.length} bytes is over the limit of ${maxMessage}; ask for less at once`;
+    throw new ConnectError(text, Code.ResourceExhausted);
+  }
+
+  function errorOf(error: unknown, path: string, context: CallContext<P>): ConnectError {
+    // What a handler throws because it was aborted is of no interest to the log.
+    return publicError(error, path, context.signal.aborted ? undefined : options.onError);
+  }
+
+  /** Ends a call with END, once. */
+  function end(call: Call, error: ConnectError | undefined): void {
+    if (call.over) return;
+    writer.send(call.id, Kind.End, encodeEnd(error));
+    finish(call, error);
+    holdBack();
+  }
+
+  function finish(call: Call, reason?: ConnectError): void {
+    call.over = true;
+    open.delete(call.id);
+    clearTimeout(call.timer);
+    if (reason !== undefined) {
+      call.abort(reason);
+      call.stop?.();
+    }
+    wake(call);
+  }
+
+  function release(call: Call): void {
+    running--;
+    requestBytes -= call.requestBytes;
+  }
+
+  return {
+    closed,
+    get calls() {
+      return running;
+    },
+    close: () => fail(new ConnectError("the server closed the connection", Code.Unavailable)),
+  };
+}
+
+/** The context of a call; its signal is made when it is first asked for, which most handlers never do. */
+function createContext<P>(call: Call, principal: P, timeoutMs: number | undefined): CallContext<P> {
+  let controller: AbortController | undefined;
+  let reason: ConnectError | undefined;
+  call.abort = (why) => {
+    reason = why;
+    controller?.abort(why);
+  };
+  return {
+    principal,
+    timeoutMs,
+    get signal() {
+      if (controller === undefined) {
+        controller = new AbortController();
+        if (reason !== undefined) controller.abort(reason);
+      }
+      return controller.signal;
+    },
+  };
+}
+
+function wake(call: Call): void {
+  const resolve = call.wake;
+  call.wake = undefined;
+  resolve?.();
+}
+
+/** The value of a promise that settles within this turn of the event loop, else undefined. Rejections are left to `promise`. */
+function endOfTurn<T>(promise: Promise<T>): Promise<T | undefined> {
+  return new Promise((resolve) => {
+    promise.then(resolve, () => resolve(undefined));
+    process.nextTick(resolve, undefined);
+  });
+}
+
+function ignore(): void {}
