@@ -69,6 +69,10 @@ export function createWireTransport(options: WireOptions): WireTransport {
   async function dial(): Promise<Session> {
     try {
       const stream = await options.connect();
+      if (finished !== undefined) {
+        stream.destroy();
+        throw finished;
+      }
       const started = startSession(stream, {
         token: options.token ?? "",
         client: options.client ?? "cloudvmi",
@@ -76,7 +80,6 @@ export function createWireTransport(options: WireOptions): WireTransport {
         keepaliveMs: options.keepaliveMs,
       });
       session = started;
-      if (finished !== undefined) started.close(finished);
       void started.closed.then(() => {
         if (options.reconnect) return;
         finished ??= new ConnectError("the connection was lost", Code.Unavailable);
@@ -174,7 +177,6 @@ export function createWireTransport(options: WireOptions): WireTransport {
   async function close(): Promise<void> {
     finished ??= new ConnectError("the connection has been closed by this program", Code.Canceled);
     session?.close(finished);
-    await (dialing ?? session?.closed)?.catch(() => undefined);
     await session?.closed;
     resolveClosed();
   }

@@ -2,13 +2,13 @@
 
 import type { DescService } from "@bufbuild/protobuf";
 import { type DescMessage, fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
-import type { ConnectRouter, HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { Encoded } from "./encoded.ts";
 import { type CallContext, publicError, type Route, type Routes } from "./routes.ts";
 
 export interface ConnectOptions {
   /** Told of what callers are not: exceptions of handlers. */
-  onError?(error: unknown, where: string): void;
+  readonly onError?: (error: unknown, where: string) => void;
 }
 
 /** Registers every service of `routes`. `principalOf` says who calls, by the request's headers; a ConnectError refuses. */
@@ -64,7 +64,7 @@ function decoded(schema: DescMessage, message: MessageInitShape<DescMessage> | E
 /** A caller whose time is up is told so even when the handler takes no notice. */
 function orAborted<T>(answer: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
+    const onAbort = (): void => reject(ConnectError.from(signal.reason, Code.Canceled));
     if (signal.aborted) onAbort();
     else signal.addEventListener("abort", onAbort);
     answer.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));

@@ -2,6 +2,7 @@
 import type { Duplex } from "node:stream";
 import { fromBinary, type Message } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { type Call, createContext, endOfTurn, ignore, wake } from "./call.ts";
 import {
   createFrameReader,
   createFrameWriter,
@@ -11,6 +12,7 @@ import {
   Kind,
   MAX_HELLO,
   protocolError,
+  tune,
 } from "./frame.ts";
 import { tookTooLong } from "./give-up.ts";
 import { decodeCredit, decodeHello, decodeOpen, encodeEnd, type Hello } from "./payload.ts";
@@ -32,7 +34,7 @@ export interface ServeOptions<P> {
   /** How long a client may leave its answers unread before it is cut off, by default 60 s. */
   stallTimeoutMs?: number;
   /** Told of what callers are not: exceptions of handlers. `where` is the method's path, or "connection". */
-  onError?(error: unknown, where: string): void;
+  readonly onError?: (error: unknown, where: string) => void;
 }
 
 /** One client's connection, as the server sees it. */
@@ -52,20 +54,6 @@ const HARD_BACKLOG = 8 * 1024 * 1024;
 /** Room for credit: a client that grants more has no use for it. */
 const MAX_CREDIT = 0xffffffff;
 
-interface Call {
-  readonly id: number;
-  readonly requestBytes: number;
-  /** Answered, cancelled or timed out: nothing more is sent. */
-  over: boolean;
-  credit: number;
-  abort: (reason: ConnectError) => void;
-  /** Wakes the handler's loop when it waits for room. */
-  wake: (() => void) | undefined;
-  /** Tells the handler of a stream that nobody listens any more. */
-  stop: (() => void) | undefined;
-  timer: NodeJS.Timeout | undefined;
-}
-
 /** Serves `routes` on a stream until either end closes it. Never throws and never emits on behalf of a hostile client. */
 export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOptions<P>): WireConnection {
   const maxMessage = options.maxMessage ?? DEFAULT_MAX_MESSAGE;
@@ -75,7 +63,7 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
   const writer = createFrameWriter(stream);
   const reader = createFrameReader(MAX_HELLO, onFrame);
   const open = new Map<number, Call>();
-  const waiting: Call[] = [];
+  const waiting = new Set<Call>();
   const { promise: closed, resolve: resolveClosed } = Promise.withResolvers<void>();
   let state: "new" | "authenticating" | "ready" | "over" = "new";
   let principal: P;
@@ -89,7 +77,7 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
     () => fail(new ConnectError("the client did not introduce itself in time", Code.DeadlineExceeded)),
     options.helloTimeoutMs ?? 10_000,
   );
-  if ("setNoDelay" in stream && typeof stream.setNoDelay === "function") stream.setNoDelay(true);
+  tune(stream);
   stream.on("data", onData);
   stream.on("drain", onDrain);
   stream.on("error", ignore);
@@ -311,12 +299,17 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
 
   /** Waits until the call may send; also ends when the call is over. */
   async function room(call: Call): Promise<void> {
-    while (!call.over && (call.credit <= 0 || stream.writableLength > BACKLOG)) {
+    while (!call.over && (call.credit <= 0 || backedUp(BACKLOG))) {
       await new Promise<void>((resolve) => {
         call.wake = resolve;
-        if (call.credit > 0) waiting.push(call);
+        if (call.credit > 0) waiting.add(call);
       });
     }
+  }
+
+  /** Whether more than `bytes` wait to be written, and a drain will tell when they don't any more. */
+  function backedUp(bytes: number): boolean {
+    return stream.writableLength > bytes && stream.writableNeedDrain;
   }
 
   function onDrain(): void {
@@ -325,12 +318,14 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
       stalled = undefined;
       stream.resume();
     }
-    for (const call of waiting.splice(0)) wake(call);
+    const woken = [...waiting];
+    waiting.clear();
+    for (const call of woken) wake(call);
   }
 
   /** Stops reading from a client that leaves its answers unread, and gives up on it in the end. */
   function holdBack(): void {
-    if (stream.writableLength <= HARD_BACKLOG || stalled !== undefined || state === "over") return;
+    if (!backedUp(HARD_BACKLOG) || stalled !== undefined || state === "over") return;
     stream.pause();
     stalled = setTimeout(() => stream.destroy(), stallTimeoutMs);
   }
@@ -378,40 +373,3 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
     close: () => fail(new ConnectError("the server closed the connection", Code.Unavailable)),
   };
 }
-
-/** The context of a call; its signal is made when it is first asked for, which most handlers never do. */
-function createContext<P>(call: Call, principal: P, timeoutMs: number | undefined): CallContext<P> {
-  let controller: AbortController | undefined;
-  let reason: ConnectError | undefined;
-  call.abort = (why) => {
-    reason = why;
-    controller?.abort(why);
-  };
-  return {
-    principal,
-    timeoutMs,
-    get signal() {
-      if (controller === undefined) {
-        controller = new AbortController();
-        if (reason !== undefined) controller.abort(reason);
-      }
-      return controller.signal;
-    },
-  };
-}
-
-function wake(call: Call): void {
-  const resolve = call.wake;
-  call.wake = undefined;
-  resolve?.();
-}
-
-/** The value of a promise that settles within this turn of the event loop, else undefined. Rejections are left to `promise`. */
-function endOfTurn<T>(promise: Promise<T>): Promise<T | undefined> {
-  return new Promise((resolve) => {
-    promise.then(resolve, () => resolve(undefined));
-    process.nextTick(resolve, undefined);
-  });
-}
-
-function ignore(): void {}

@@ -1,7 +1,7 @@
 // The calling end of one connection of the session protocol.
 import type { Duplex } from "node:stream";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { createFrameReader, createFrameWriter, Kind, protocolError } from "./frame.ts";
+import { createFrameReader, createFrameWriter, Kind, protocolError, tune } from "./frame.ts";
 import { decodeEnd, encodeCredit, encodeHello, encodeOpen, type Hello } from "./payload.ts";
 
 /** Who waits for the answer of a call. */
@@ -45,7 +45,7 @@ export function startSession(stream: Duplex, options: SessionOptions): Session {
   let pinged = false;
   let keepalive: NodeJS.Timeout | undefined;
 
-  if ("setNoDelay" in stream && typeof stream.setNoDelay === "function") stream.setNoDelay(true);
+  tune(stream);
   stream.on("data", onData);
   stream.on("error", (error: Error) => close(new ConnectError(`connection lost: ${error.message}`, Code.Unavailable)));
   stream.on("end", () => close(lost()));

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { duplexPair } from "node:stream";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { test } from "node:test";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
-import { GuestService, ReadMemoryResponseSchema, StreamMemoryResponseSchema } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { GuestService, ReadMemoryResponseSchema } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { createRoutes, createWireTransport, Encoded, serveWire } from "./index.ts";
 
 test("calls", async () => {
@@ -12,7 +12,9 @@ test("calls", async () => {
       return { tables: [{ name: context.principal }] };
     },
     async readMemory() {
-      return new Encoded(toBinary(ReadMemoryResponseSchema, create(ReadMemoryResponseSchema, { results: [{ error: "no" }] })));
+      return new Encoded(
+        toBinary(ReadMemoryResponseSchema, create(ReadMemoryResponseSchema, { results: [{ error: "no" }] })),
+      );
     },
     async *streamMemory() {
       for (let i = 0; i < 40; i++) yield { address: BigInt(i), data: new Uint8Array(1 << 20) };
