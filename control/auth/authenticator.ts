@@ -49,7 +49,7 @@ export interface Authenticator {
   listTokens(user: string): Promise<TokenRow[]>;
   /** `owner` given: only a token of that user. Takes effect before it returns. Throws NotFound. */
   revokeToken(id: string, owner?: string): Promise<TokenRow>;
-  /** Must be called when a user's memberships have changed. */
+  /** Must be called when a user's memberships have changed: they then hold for the next call. */
   forget(): void;
 }
 

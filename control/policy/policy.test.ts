@@ -18,7 +18,8 @@ const vm: VmResource = {
 };
 
 function account(name: string, memberships: Record<string, Role>, operator = false): Account {
-  return { name, operator, createdMs: 0, memberships: new Map(Object.entries(memberships)) };
+  const fingerprint = JSON.stringify([name, operator, memberships]);
+  return { name, operator, createdMs: 0, memberships: new Map(Object.entries(memberships)), fingerprint };
 }
 
 /** Who may do what to a VM of the project "shop". Total: a new action without a row does not compile. */
@@ -84,12 +85,21 @@ test("operators administer, and have no action on a guest by it", () => {
   }
 });
 
-test("a decision names the policies that made it and follows a changed role once told to forget", () => {
-  const decided = createPolicy(loadPolicies());
-  assert.deepEqual(decided.decideVm(account("ann", { shop: "analyst" }), "read", vm).policies, ["analyst"]);
-  assert.equal(decided.decideVm(account("ann", {}), "read", vm).allow, true, "remembered");
-  decided.forget();
-  assert.equal(decided.decideVm(account("ann", {}), "read", vm).allow, false);
+test("a decision names the policies that made it and follows changed roles, owners and labels", () => {
+  const directory = mkdtempSync(path.join(tmpdir(), "cloudvmi-policy-"));
+  try {
+    writeFileSync(path.join(directory, "own.cedar"), `@id("never") forbid (principal, action, resource) when { resource.hasTag("secret") };`);
+    const decided = createPolicy(loadPolicies(directory));
+    const ann = account("ann", { shop: "analyst" });
+    assert.deepEqual(decided.decideVm(ann, "read", vm).policies, ["analyst"]);
+    assert.equal(decided.decideVm(account("ann", {}), "read", vm).allow, false);
+    assert.equal(decided.decideVm(ann, "read", { ...vm, project: "bank" }).allow, false);
+    const labelled = { ...vm, labels: { secret: "yes" } };
+    decided.forget();
+    assert.deepEqual(decided.decideVm(ann, "read", labelled).policies, ["never"]);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });
 
 test("an operator's own policies join in, and see labels and tables", () => {

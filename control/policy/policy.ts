@@ -18,7 +18,7 @@ export interface Policy {
   /** `table`: the name of the table for the action of that name. */
   decideVm(account: Account, action: VmAction, vm: VmResource, table?: string): Decision;
   decideSystem(account: Account, action: SystemAction): Decision;
-  /** Must be called when anything has changed that decisions rest on: memberships, owners, VMs. */
+  /** Must be called when a VM's name, host or labels have changed. */
   forget(): void;
 }
 
@@ -39,7 +39,7 @@ export function createPolicy(engine: PolicyEngine): Policy {
 
   return {
     decideVm: (account, action, vm, table = "") =>
-      remember(`${account.name} ${action} ${vm.uuid} ${vm.project} ${table}`, () =>
+      remember(`${account.fingerprint} ${action} ${vm.uuid} ${vm.project} ${table}`, () =>
         engine({
           principal: uid("User", account.name),
           action,
@@ -49,7 +49,7 @@ export function createPolicy(engine: PolicyEngine): Policy {
         }),
       ),
     decideSystem: (account, action) =>
-      remember(`${account.name} ${action}`, () =>
+      remember(`${account.fingerprint} ${action}`, () =>
         engine({
           principal: uid("User", account.name),
           action,

@@ -8,6 +8,8 @@ export interface Account {
   readonly operator: boolean;
   readonly createdMs: number;
   readonly memberships: ReadonlyMap<string, Role>;
+  /** Differs whenever anything that policy sees of the user does. */
+  readonly fingerprint: string;
 }
 
 /** Throws InvalidArgument for a bad or taken name. */
@@ -20,7 +22,7 @@ export async function createUser(state: State, name: string, operator: boolean):
     .onConflict((conflict) => conflict.column("name").doNothing())
     .executeTakeFirstOrThrow();
   if (numInsertedOrUpdatedRows === 0n) throw invalid(`user ${name} exists already: choose another name`);
-  return { name, operator, createdMs, memberships: new Map() };
+  return toAccount({ name, operator: operator ? 1 : 0, created_ms: createdMs }, []);
 }
 
 export async function findUser(state: State, name: string): Promise<Account | undefined> {
@@ -75,5 +77,6 @@ function toAccount(row: UserRow, memberships: MembershipRow[]): Account {
     operator: row.operator === 1,
     createdMs: row.created_ms,
     memberships: new Map(memberships.map(({ project, role }) => [project, role])),
+    fingerprint: [row.name, row.operator, ...memberships.map(({ project, role }) => `${project}/${role}`)].join(" "),
   };
 }

@@ -1,0 +1,2 @@
+import { create } from "@bufbuild/protobuf";
+import { VmIdSchema, type Vm, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
