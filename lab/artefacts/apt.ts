@@ -1,0 +1,136 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { cached, cacheFolder } from "./cache.ts";
+import { run } from "./run.ts";
+
+/** The kernel series of which guests can be had. */
+export const kernelSeries = ["6.1", "6.12"] as const;
+export type KernelSeries = (typeof kernelSeries)[number];
+
+/** What a guest is made of besides its kernel, all from one Debian release so that it fits together. */
+const userland = [
+  "busybox-static",
+  "bash-static",
+  "python3.11-minimal",
+  "libpython3.11-minimal",
+  "libc6",
+  "zlib1g",
+  "libexpat1",
+];
+
+const kernelNames: Record<KernelSeries, RegExp> = {
+  "6.1": /^linux-image-6\.1\.\d+-\d+-cloud-amd64$/,
+  "6.12": /^linux-image-6\.12\.\d+\+deb12-cloud-amd64$/,
+};
+
+/** Downloaded packages: paths of .deb files. */
+export interface Packages {
+  kernels: Record<KernelSeries, string>;
+  userland: string[];
+}
+
+/** Options for apt that choose whose package lists are used: the host's own or ours. */
+type AptState = readonly string[];
+
+/**
+ * The newest kernel of each series and the userland, as .deb files in the cache.
+ * @param refresh look for newer ones though some are cached
+ */
+export async function fetchPackages(progress: (line: string) => void, refresh: boolean): Promise<Packages> {
+  const record = join(cacheFolder(), "packages.json");
+  if (!refresh && existsSync(record)) {
+    const packages = JSON.parse(readFileSync(record, "utf8")) as Packages;
+    if ([...Object.values(packages.kernels), ...packages.userland].every((file) => existsSync(file))) return packages;
+  }
+  const state = (await offered([])) ? [] : await privateState(progress);
+  const kernels = await offered(state);
+  if (!kernels) throw new Error(missingText());
+  const files = [];
+  for (const name of [...Object.values(kernels), ...userland]) files.push(await download(state, name, progress));
+  const [first, second, ...rest] = files as [string, string, ...string[]];
+  const packages: Packages = { kernels: { "6.1": first, "6.12": second }, userland: rest };
+  writeFileSync(`${record}.tmp`, JSON.stringify(packages, null, 2));
+  renameSync(`${record}.tmp`, record);
+  return packages;
+}
+
+/** The newest kernel package of each series, or nothing when these lists lack something the lab needs. */
+async function offered(state: AptState): Promise<Record<KernelSeries, string> | undefined> {
+  const names = (await run("apt-cache", [...state, "pkgnames"])).toString().split("\n");
+  const newest = (series: KernelSeries) => newestName(names.filter((name) => kernelNames[series].test(name)));
+  const kernels = { "6.1": newest("6.1"), "6.12": newest("6.12") };
+  if (!kernels["6.1"] || !kernels["6.12"] || !userland.every((name) => names.includes(name))) return undefined;
+  return { "6.1": kernels["6.1"], "6.12": kernels["6.12"] };
+}
+
+/** The name with the highest numbers, compared as numbers. */
+export function newestName(names: readonly string[]): string | undefined {
+  return names.toSorted(new Intl.Collator("en", { numeric: true }).compare).at(-1);
+}
+
+async function download(state: AptState, name: string, progress: (line: string) => void): Promise<string> {
+  const folder = join(cacheFolder(), "packages");
+  mkdirSync(folder, { recursive: true });
+  // The version belongs to the name in the cache: a refreshed package is another file.
+  const shown = (await run("apt-cache", [...state, "show", "--no-all-versions", name])).toString();
+  const version = /^Version: (.*)$/m.exec(shown)?.[1]?.replaceAll(/[^\w.+~-]/g, "_");
+  return cached(join(folder, `${name}_${version}.deb`), async (temporary) => {
+    progress(`downloading ${name}`);
+    const work = `${temporary}.d`;
+    mkdirSync(work);
+    await run("apt-get", [...state, "-o", "APT::Sandbox::User=", "download", name], { cwd: work });
+    const [file] = readdirSync(work);
+    if (!file) throw new Error(`apt-get download ${name} left no file`);
+    renameSync(join(work, file), temporary);
+    await run("rmdir", [work]);
+  });
+}
+
+/** Package lists of our own, for a user or host whose lists lack the kernels: Debian 12 by the mirror the host already uses. */
+async function privateState(progress: (line: string) => void): Promise<AptState> {
+  const root = join(cacheFolder(), "apt");
+  for (const folder of ["state/lists/partial", "cache/archives/partial"])
+    mkdirSync(join(root, folder), { recursive: true });
+  const sources = join(root, "sources.list");
+  writeFileSync(sources, privateSources(await mirrors()));
+  const state = [
+    ["Dir::State", join(root, "state")],
+    ["Dir::Cache", join(root, "cache")],
+    ["Dir::Etc::sourcelist", sources],
+    ["Dir::Etc::sourceparts", "-"],
+    ["Dir::Etc::preferences", "-"],
+    ["Dir::Etc::preferencesparts", "-"],
+    ["Debug::NoLocking", "1"],
+    ["APT::Sandbox::User", ""],
+  ].flatMap(([key, value]) => ["-o", `${key}=${value}`]);
+  progress("fetching package lists of Debian 12");
+  await run("apt-get", [...state, "update"]);
+  return state;
+}
+
+/** What the host's configuration says of where Debian is: `site release` pairs. */
+async function mirrors(): Promise<{ main: string; security: string | undefined }> {
+  const told = process.env.CLOUDVMI_LAB_DEBIAN_MIRROR;
+  if (told) return { main: told, security: undefined };
+  const listed = (await run("apt-get", ["indextargets", "--format", "$(SITE) $(RELEASE)"])).toString().split("\n");
+  const pairs = listed.map((line) => line.split(" ")).filter((pair) => pair.length === 2) as [string, string][];
+  const security = pairs.find(([, release]) => release.endsWith("-security"))?.[0];
+  const main = pairs.find(([site, release]) => site !== security && /^[a-z]+$/.test(release))?.[0] ?? pairs[0]?.[0];
+  if (!main) throw new Error(missingText());
+  return { main, security };
+}
+
+/** The text of a sources.list for Debian 12. */
+export function privateSources({ main, security }: { main: string; security: string | undefined }): string {
+  const keys = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
+  const lines = [`deb ${keys} ${main} bookworm main`, `deb ${keys} ${main} bookworm-backports main`];
+  if (security) lines.push(`deb ${keys} ${security} bookworm-security main`);
+  return `${lines.join("\n")}\n`;
+}
+
+function missingText(): string {
+  return (
+    "the lab's guests are made of Debian 12 packages (cloud kernels 6.1 and 6.12), which apt does not offer here: " +
+    "run `apt-get update`, or name a Debian mirror in CLOUDVMI_LAB_DEBIAN_MIRROR"
+  );
+}

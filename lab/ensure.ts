@@ -1,0 +1,68 @@
+import { spawnSync } from "node:child_process";
+import { fetchPackages, type KernelSeries } from "./artefacts/apt.ts";
+import { locked } from "./artefacts/cache.ts";
+import { buildInitramfs, busyboxOf, unpackUserland } from "./artefacts/initramfs.ts";
+import { type Kernel, unpackKernel } from "./artefacts/kernel.ts";
+import { run } from "./artefacts/run.ts";
+import type { BootFiles } from "./qemu/command.ts";
+
+/** Programs the lab and the agent's sandbox need, and the Debian package of each. */
+const programs: Record<string, string> = {
+  "qemu-system-x86_64": "qemu-system-x86",
+  bwrap: "bubblewrap",
+  flock: "util-linux",
+  "dpkg-deb": "dpkg",
+};
+
+/** What guests of one kernel series boot from. */
+export interface LabKernel extends BootFiles, Kernel {}
+
+/**
+ * Makes this machine ready to boot guests: programs installed, kernels and initramfs in the cache.
+ * Installs missing Debian packages when it runs as root, and says so.
+ * @param refresh look for newer kernels than the cached ones
+ * @throws Error that says what to install, when something is missing and this user may not install it.
+ */
+export async function ensureLab(
+  progress: (line: string) => void = () => {},
+  refresh = false,
+): Promise<Record<KernelSeries, LabKernel>> {
+  await ensurePrograms(progress);
+  const waiting = () => progress("waiting for another process that prepares the lab");
+  return locked("prepare", waiting, async () => {
+    const packages = await fetchPackages(progress, refresh);
+    const userland = await unpackUserland(packages.userland, progress);
+    const prepare = async (deb: string): Promise<LabKernel> => {
+      const kernel = await unpackKernel(deb, busyboxOf(userland), progress);
+      return { ...kernel, initramfs: await buildInitramfs(kernel, userland, progress) };
+    };
+    return { "6.1": await prepare(packages.kernels["6.1"]), "6.12": await prepare(packages.kernels["6.12"]) };
+  });
+}
+
+async function ensurePrograms(progress: (line: string) => void): Promise<void> {
+  if (process.arch !== "x64" || process.platform !== "linux") {
+    throw new Error(`the lab's guests need Linux on x86-64, not ${process.platform} on ${process.arch}`);
+  }
+  const missing = Object.keys(programs).filter((program) => !present(program));
+  if (missing.length === 0) return;
+  const packages = [...new Set(missing.map((program) => programs[program]!))];
+  if (process.getuid?.() !== 0 || !present("apt-get")) {
+    throw new Error(`missing: ${missing.join(", ")}. Install them with: sudo apt-get install ${packages.join(" ")}`);
+  }
+  progress(`installing Debian packages: ${packages.join(" ")}`);
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  const install = () => run("apt-get", ["install", "--yes", "--no-install-recommends", ...packages], { env });
+  try {
+    await install();
+  } catch {
+    // No package lists yet, or such old ones that their files are gone.
+    progress("updating the package lists");
+    await run("apt-get", ["update"], { env });
+    await install();
+  }
+}
+
+function present(program: string): boolean {
+  return spawnSync("sh", ["-c", 'command -v -- "$1"', "sh", program], { stdio: "ignore" }).status === 0;
+}
