@@ -1,0 +1,249 @@
+import { CR0_PG, CR4_LA57, fiveLevel, fourLevel } from "./arch/x86-64.ts";
+import { addHi, addLo, hiOf, loOf, PAGE_SIZE } from "./bytes/address.ts";
+import type { VcpuRegisters } from "./driver/driver.ts";
+import { GuestError } from "./errors.ts";
+import { imageGpa, Kernel } from "./linux/kernel.ts";
+import { initTask, taskStruct } from "./linux/task-struct.ts";
+import { clockOf } from "./linux/timekeeping.ts";
+import { AddressSpace } from "./memory/address-space.ts";
+import { looksEncrypted } from "./memory/entropy.ts";
+import type { PhysicalMemory } from "./memory/physical-memory.ts";
+import { Btf } from "./symbols/btf.ts";
+import { Kallsyms } from "./symbols/kallsyms.ts";
+import { buildProfile, decodeProfile, digestOf, type Profile } from "./symbols/profile.ts";
+import { findVmcoreinfo, numberField, offsetField, symbolField, type Vmcoreinfo } from "./symbols/vmcoreinfo.ts";
+
+export interface AttachOptions {
+  /** Registers of the running vCPUs: they prove which kernel runs, where memory alone may hold several. */
+  readonly registers?: readonly VcpuRegisters[];
+  /** Encoded profiles from earlier attachments. One is used only if it fits this guest's own tables. */
+  readonly profiles?: readonly Uint8Array[];
+}
+
+export interface Attached {
+  readonly kernel: Kernel;
+  readonly note: Vmcoreinfo;
+  readonly profileWasCached: boolean;
+}
+
+/** Kernel tables larger than this are not believed. */
+const MAX_TABLE = 64 << 20;
+const MAX_CANDIDATES = 16;
+/** sizeof(new_utsname.sysname) + sizeof(new_utsname.nodename): `release` is the third member (include/uapi/linux/utsname.h). */
+const UTS_RELEASE = 2 * 65;
+
+/**
+ * Finds the kernel that runs in a guest: by its VMCOREINFO note, whose claims must agree with its own page tables, with
+ * its init_uts_ns, and with the vCPUs' registers. Where there are no registers and several kernels agree with
+ * themselves (a RAM file that still holds an earlier boot), the one whose clock is latest is taken.
+ * Throws GuestError "no-kernel", "not-running", "booting", "encrypted" or "unsupported-kernel".
+ */
+export function attachKernel(memory: PhysicalMemory, options: AttachOptions): Attached {
+  memory.dropCaches();
+  const registers = options.registers ?? [];
+  const seen = new Set<string>();
+  const candidates: Candidate[] = [];
+  const refused: string[] = [];
+  findVmcoreinfo(memory, (note) => {
+    const candidate = proveNote(memory, note);
+    if (typeof candidate === "string") {
+      refused.push(candidate);
+      return seen.size + refused.length >= MAX_CANDIDATES;
+    }
+    const key = `${candidate.space.pgd} ${candidate.release}`;
+    if (seen.has(key)) return false;
+    seen.add(key);
+    if (registers.length > 0 && !runsOn(candidate, registers)) {
+      refused.push(`Linux ${candidate.release} is in memory but no vCPU runs it`);
+      return false;
+    }
+    candidates.push(candidate);
+    return registers.length > 0 || seen.size >= MAX_CANDIDATES;
+  });
+  if (candidates.length === 0) throw noKernel(memory, refused, registers);
+  return latest(candidates, options);
+}
+
+interface Candidate {
+  readonly note: Vmcoreinfo;
+  readonly space: AddressSpace;
+  readonly release: string;
+  readonly physBase: bigint;
+}
+
+/** The address space that a note describes, when the tables there and the kernel's own name agree with it; else why not. */
+function proveNote(memory: PhysicalMemory, note: Vmcoreinfo): Candidate | string {
+  const release = note.fields.get("OSRELEASE") ?? "";
+  const physBase = numberField(note, "phys_base");
+  const swapper = symbolField(note, "swapper_pg_dir");
+  const stext = symbolField(note, "_stext");
+  const uts = symbolField(note, "init_uts_ns");
+  const utsName = offsetField(note, "uts_namespace.name");
+  if (
+    physBase === undefined ||
+    swapper === undefined ||
+    stext === undefined ||
+    uts === undefined ||
+    utsName === undefined
+  ) {
+    return `the VMCOREINFO note of Linux ${release} lacks a needed entry`;
+  }
+  const mmu = numberField(note, "pgtable_l5_enabled") === 1n ? fiveLevel : fourLevel;
+  const pgd = imageGpa(swapper, physBase);
+  if (!memory.contains(pgd, PAGE_SIZE)) return `the page tables of Linux ${release} are not in RAM`;
+  const space = new AddressSpace(memory, mmu, pgd, numberField(note, "sme_mask") ?? 0n);
+  if (space.translate(hiOf(stext), loOf(stext))?.gpa !== imageGpa(stext, physBase)) {
+    return `remains of Linux ${release} are in memory, its page tables are not`;
+  }
+  const named = new Uint8Array(release.length + 1);
+  const at = utsName + UTS_RELEASE;
+  space.read(addHi(hiOf(uts), loOf(uts), at), addLo(loOf(uts), at), named);
+  if (Buffer.from(named).toString("latin1") !== `${release}\0`)
+    return `remains of Linux ${release} are in memory, overwritten in part`;
+  return { note, space, release, physBase };
+}
+
+/** True when a vCPU's page tables map the kernel where this candidate says it is. */
+function runsOn(candidate: Candidate, registers: readonly VcpuRegisters[]): boolean {
+  const stext = symbolField(candidate.note, "_stext") as bigint;
+  const expected = imageGpa(stext, candidate.physBase);
+  return registers.some(({ registers: vcpu }) => {
+    const { cr0 = 0n, cr3 = 0n, cr4 = 0n } = vcpu;
+    if ((cr0 & CR0_PG) === 0n) return false;
+    const mmu = (cr4 & CR4_LA57) !== 0n ? fiveLevel : fourLevel;
+    const found = AddressSpace.ofCr3(candidate.space.memory, mmu, cr3).translate(hiOf(stext), loOf(stext));
+    return mmu === candidate.space.mmu && found?.gpa === expected;
+  });
+}
+
+function noKernel(memory: PhysicalMemory, refused: readonly string[], registers: readonly VcpuRegisters[]): GuestError {
+  const paging = registers.length === 0 || registers.some((vcpu) => ((vcpu.registers.cr0 ?? 0n) & CR0_PG) !== 0n);
+  if (refused.length > 0) {
+    return new GuestError(
+      "not-running",
+      `no running Linux kernel: ${refused[0]}; if the guest is starting, ask again in a moment`,
+    );
+  }
+  if (looksEncrypted(memory)) {
+    return new GuestError("encrypted", "the guest's memory is encrypted (SEV or TDX) and can't be read from outside");
+  }
+  const stage = paging ? "" : "; the vCPUs have not switched paging on: it is in its firmware or switched off";
+  return new GuestError(
+    "no-kernel",
+    `no Linux kernel found in the guest's memory${stage}; if it is starting, ask again in a moment`,
+  );
+}
+
+function latest(candidates: readonly Candidate[], options: AttachOptions): Attached {
+  let best: { attached: Attached; clock: number } | undefined;
+  let problem: unknown;
+  for (const candidate of candidates) {
+    try {
+      const attached = openKernel(candidate, options.profiles ?? []);
+      const clock = clockOf(attached.kernel)?.realSeconds ?? -1;
+      if (best === undefined || clock > best.clock) best = { attached, clock };
+    } catch (error) {
+      if (!(error instanceof GuestError)) throw error;
+      problem = error;
+    }
+  }
+  if (best === undefined) throw problem;
+  requireTasks(best.attached.kernel);
+  return best.attached;
+}
+
+function openKernel(candidate: Candidate, profiles: readonly Uint8Array[]): Attached {
+  const { note, space, release, physBase } = candidate;
+  const image = (from: bigint, length: number) => imageBytes(candidate, from, length);
+  const kallsyms = openKallsyms(candidate);
+  const { names, tokenTable } = kallsyms.tables;
+  const buildId = note.fields.get("BUILD-ID") ?? "";
+  const bounds = kallsyms.table.find(["__start_BTF", "__stop_BTF"]);
+  const [start, stop] = ["__start_BTF", "__stop_BTF"].map((name) => {
+    const position = bounds.get(name);
+    return position && kallsyms.table.address(position.index);
+  });
+  if (start === undefined || stop === undefined) {
+    throw new GuestError("unsupported-kernel", `kernel ${release} carries no type information (CONFIG_DEBUG_INFO_BTF)`);
+  }
+  const types = image(start, Number(stop - start));
+  const digest = digestOf([names, tokenTable, types]);
+  let profile: Profile | undefined;
+  for (const bytes of profiles) {
+    const decoded = decodeProfile(bytes);
+    if (decoded?.buildId === buildId && decoded.digest === digest) profile = decoded;
+  }
+  const profileWasCached = profile !== undefined;
+  profile ??= buildProfile(buildId, digest, new Btf(types), kallsyms.table);
+  const kaslrOffset = Number(BigInt(`0x${/^[0-9a-f]{1,16}$/.exec(note.fields.get("KERNELOFFSET") ?? "")?.[0] ?? "0"}`));
+  const kernel = new Kernel({ space, kallsyms: kallsyms.table, profile, release, kaslrOffset, physBase });
+  return { kernel, note, profileWasCached };
+}
+
+/** The tables as VMCOREINFO's symbols (from 6.0: 5fd8fea935a1, f09bddbd8661) delimit them. */
+function openKallsyms(candidate: Candidate): {
+  table: Kallsyms;
+  tables: { names: Uint8Array; tokenTable: Uint8Array };
+} {
+  const { note, release } = candidate;
+  const address = (name: string) => {
+    const value = symbolField(note, name);
+    if (value !== undefined) return value;
+    throw new GuestError(
+      "unsupported-kernel",
+      `kernel ${release} does not say where its symbol table is (VMCOREINFO of 6.0 or later is needed)`,
+    );
+  };
+  const namesAddress = address("kallsyms_names");
+  const tokensAddress = address("kallsyms_token_table");
+  const indexAddress = address("kallsyms_token_index");
+  const offsetsAddress = address("kallsyms_offsets");
+  const count = Buffer.from(imageBytes(candidate, address("kallsyms_num_syms"), 4)).readUInt32LE();
+  const names = imageBytes(candidate, namesAddress, Number(tokensAddress - namesAddress));
+  const tokenTable = imageBytes(candidate, tokensAddress, Number(indexAddress - tokensAddress));
+  const base = symbolField(note, "kallsyms_relative_base");
+  const table = new Kallsyms(
+    {
+      names,
+      tokenTable,
+      tokenIndex: imageBytes(candidate, indexAddress, 512),
+      offsets: imageBytes(candidate, offsetsAddress, count * 4),
+      offsetsAddress,
+      relativeBase: base && Buffer.from(imageBytes(candidate, base, 8)).readBigUInt64LE(),
+      count,
+    },
+    { name: "_stext", address: address("_stext") },
+  );
+  return { table, tables: { names, tokenTable } };
+}
+
+/** Bytes of the kernel image, which is contiguous in physical memory: in place where memory is mapped, else a copy. */
+function imageBytes(candidate: Candidate, address: bigint, length: number): Uint8Array {
+  const { memory } = candidate.space;
+  const gpa = imageGpa(address, candidate.physBase);
+  if (!(length > 0 && length <= MAX_TABLE && memory.contains(gpa, length))) {
+    throw new GuestError(
+      "unsupported-kernel",
+      `a table of kernel ${candidate.release} at 0x${address.toString(16)} is not in its image`,
+    );
+  }
+  if (memory.direct) return memory.bytes.subarray(gpa, gpa + length);
+  const copy = memory.copy(gpa, length);
+  if (copy === undefined)
+    throw new GuestError("inconsistent", `the image of kernel ${candidate.release} can't be read`);
+  return copy;
+}
+
+/** A kernel that has not yet started its first process has nothing to tell. */
+function requireTasks(kernel: Kernel): void {
+  const task = kernel.layout(taskStruct);
+  const { hi, lo } = kernel.place(initTask);
+  const at = kernel.space.borrow(addHi(hi, lo, task.tasks), addLo(lo, task.tasks), 16);
+  const next = at < 0 ? 0 : kernel.memory.view.getInt32(at, true);
+  if (next === 0 || next === addLo(lo, task.tasks)) {
+    throw new GuestError(
+      "booting",
+      `Linux ${kernel.release} is starting and has no process yet; ask again in a moment`,
+    );
+  }
+}

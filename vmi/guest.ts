@@ -1,0 +1,254 @@
+import { type AttachOptions, attachKernel } from "./attach.ts";
+import { Budget } from "./budget.ts";
+import { gvaOf, type Halves } from "./bytes/address.ts";
+import { GuestError } from "./errors.ts";
+import type { Kernel } from "./linux/kernel.ts";
+import { halvesOf, userSpace } from "./linux/mm.ts";
+import { isNull, readPointer } from "./linux/read.ts";
+import { taskStruct } from "./linux/task-struct.ts";
+import { findProcess } from "./linux/tasks.ts";
+import { clockOf } from "./linux/timekeeping.ts";
+import type { AddressSpace } from "./memory/address-space.ts";
+import type { PhysicalMemory } from "./memory/physical-memory.ts";
+import type { KernelSymbol } from "./symbols/kallsyms.ts";
+import { encodeProfile } from "./symbols/profile.ts";
+import { parseNote, type Vmcoreinfo } from "./symbols/vmcoreinfo.ts";
+import { tables } from "./tables/index.ts";
+import { readTable, type TableAnswer, type TableQuery } from "./tables/read-table.ts";
+
+/** Where an address is to be understood: RAM itself, the kernel's address space, or that of a process. */
+export type Space = "physical" | "kernel" | { readonly pid: number };
+
+export interface ReadItem {
+  readonly space: Space;
+  /** The address; with `after`, what is added to the value found there. */
+  readonly address: bigint;
+  /** Bytes, at most MAX_READ. */
+  readonly length: number;
+  /** The u64 at `offset` of the result of an earlier item, so that a pointer chase is one request. */
+  readonly after?: { readonly item: number; readonly offset: number };
+}
+
+export interface ReadResult {
+  /** The bytes up to the first that can't be read. */
+  readonly bytes: Uint8Array;
+  readonly address: bigint;
+  /** Empty when all was read. */
+  readonly error: string;
+}
+
+export type TranslationResult =
+  | {
+      readonly mapped: true;
+      readonly gpa: number;
+      readonly pageSize: number;
+      readonly writable: boolean;
+      readonly user: boolean;
+      readonly executable: boolean;
+    }
+  | { readonly mapped: false; readonly error: string };
+
+/** Bytes of one item, items of one batch, and bytes of one batch. */
+export const MAX_READ = 1 << 20;
+export const MAX_ITEMS = 4096;
+export const MAX_BATCH = 16 << 20;
+export const MAX_TRANSLATIONS = 65_536;
+export const MAX_SYMBOLS = 4096;
+
+/** A guest whose kernel has been found. Every question sees the guest as it is then: nothing of it is remembered. */
+export class Guest {
+  readonly kernel: Kernel;
+  /** To be kept for later attachments to the same kernel build; see AttachOptions.profiles. */
+  readonly profile: Uint8Array;
+  readonly profileWasCached: boolean;
+  readonly #note: Vmcoreinfo;
+
+  constructor(memory: PhysicalMemory, options: AttachOptions) {
+    const attached = attachKernel(memory, options);
+    this.kernel = attached.kernel;
+    this.#note = attached.note;
+    this.profileWasCached = attached.profileWasCached;
+    this.profile = encodeProfile(attached.kernel.profile);
+  }
+
+  /** False when the kernel that was found is no longer in memory: the guest was reset, and must be attached to again. */
+  isCurrent(): boolean {
+    this.kernel.dropCaches();
+    const page = this.kernel.memory.copy(this.#note.gpa, 4096);
+    return (
+      page !== undefined && parseNote(page, this.#note.gpa)?.text === this.#note.text && this.clock() !== undefined
+    );
+  }
+
+  /** A value that grows while the guest runs, nanoseconds: a kernel whose clock stands still may have been replaced. */
+  clock(): number | undefined {
+    return clockOf(this.kernel)?.uptimeNanoseconds;
+  }
+
+  table(name: string, query: TableQuery = {}, budget = new Budget()): TableAnswer {
+    const table = tables.find((candidate) => candidate.name === name);
+    if (table === undefined) {
+      throw new GuestError(
+        "unknown-table",
+        `there is no table '${name}'; there are ${tables.map((known) => known.name).join(", ")}`,
+      );
+    }
+    this.kernel.dropCaches();
+    return readTable(table, this.kernel, query, budget);
+  }
+
+  /** Throws GuestError "bad-request", "no-such-process"; what can't be read shows in the result. */
+  read(items: readonly ReadItem[], budget = new Budget()): ReadResult[] {
+    checkBatch(items);
+    this.kernel.dropCaches();
+    const spaces = new Spaces(this.kernel, budget);
+    const results: ReadResult[] = [];
+    for (const item of items) {
+      const address = resolveAddress(item, results);
+      if (address === undefined) {
+        results.push({
+          bytes: EMPTY,
+          address: 0n,
+          error: `the item that it comes after has no pointer at ${item.after?.offset}`,
+        });
+        continue;
+      }
+      budget.spend(1 + (item.length >>> 12));
+      const bytes = new Uint8Array(item.length);
+      const done =
+        item.space === "physical"
+          ? readPhysical(this.kernel.memory, address, bytes)
+          : spaces.read(item.space, address, bytes);
+      results.push({
+        bytes: bytes.subarray(0, done),
+        address,
+        error: done === item.length ? "" : `0x${(address + BigInt(done)).toString(16)} is not mapped to memory`,
+      });
+    }
+    return results;
+  }
+
+  /** What the page tables say. Throws GuestError "bad-request", "no-such-process". */
+  translate(
+    items: readonly { readonly space: Space; readonly address: bigint }[],
+    budget = new Budget(),
+  ): TranslationResult[] {
+    if (items.length > MAX_TRANSLATIONS) throw tooMany("translations", MAX_TRANSLATIONS);
+    this.kernel.dropCaches();
+    const spaces = new Spaces(this.kernel, budget);
+    return items.map(({ space, address }) => {
+      budget.spend();
+      if (space === "physical")
+        throw new GuestError("bad-request", "a physical address has no translation; name the kernel or a process");
+      const { hi, lo } = halvesOf(address);
+      const found = spaces.of(space).translate(hi, lo);
+      return found ? { mapped: true, ...found } : { mapped: false, error: `0x${address.toString(16)} is not mapped` };
+    });
+  }
+
+  /** The first symbol of each name, in order; undefined for a name that the kernel does not have. */
+  symbols(names: readonly string[]): (KernelSymbol | undefined)[] {
+    if (names.length > MAX_SYMBOLS) throw tooMany("symbols", MAX_SYMBOLS);
+    const found = this.kernel.kallsyms.find(names);
+    return names.map((name) => {
+      const position = found.get(name);
+      return position && this.kernel.kallsyms.at(position);
+    });
+  }
+
+  /** The symbol at or before each address; undefined before the first. */
+  symbolsAt(addresses: readonly bigint[]): (KernelSymbol | undefined)[] {
+    if (addresses.length > MAX_SYMBOLS) throw tooMany("symbols", MAX_SYMBOLS);
+    return addresses.map((address) => this.kernel.kallsyms.before(address));
+  }
+}
+
+/** Finds the kernel that runs in a guest. Throws GuestError; see attachKernel. */
+export function attach(memory: PhysicalMemory, options: AttachOptions = {}): Guest {
+  return new Guest(memory, options);
+}
+
+const EMPTY = new Uint8Array(0);
+
+/** The address spaces that one request names. */
+class Spaces {
+  readonly #kernel: Kernel;
+  readonly #budget: Budget;
+  readonly #processes = new Map<number, Halves>();
+
+  constructor(kernel: Kernel, budget: Budget) {
+    this.#kernel = kernel;
+    this.#budget = budget;
+  }
+
+  /** Good until another space is asked for. Throws GuestError "no-such-process". */
+  of(space: Exclude<Space, "physical">): AddressSpace {
+    if (space === "kernel") return this.#kernel.space;
+    const mm = this.#processes.get(space.pid) ?? this.#find(space.pid);
+    this.#processes.set(space.pid, mm);
+    const found = isNull(mm) ? this.#kernel.space : userSpace(this.#kernel, mm);
+    if (found === undefined)
+      throw new GuestError("inconsistent", `the page tables of process ${space.pid} can't be read`);
+    return found;
+  }
+
+  read(space: Exclude<Space, "physical">, address: bigint, target: Uint8Array): number {
+    const { hi, lo } = halvesOf(address);
+    return this.of(space).read(hi, lo, target);
+  }
+
+  #find(pid: number): Halves {
+    const task = findProcess(this.#kernel, pid, this.#budget);
+    if (task === undefined) throw new GuestError("no-such-process", `the guest has no process ${pid}`);
+    const mm = readPointer(this.#kernel.space, task, this.#kernel.layout(taskStruct).mm);
+    if (mm === undefined) throw new GuestError("inconsistent", `process ${pid} can't be read`);
+    return mm;
+  }
+}
+
+function readPhysical(memory: PhysicalMemory, address: bigint, target: Uint8Array): number {
+  const start = Number(address);
+  let done = 0;
+  while (done < target.length) {
+    const gpa = start + done;
+    const count = Math.min(target.length - done, 4096 - (gpa % 4096));
+    const index = memory.locate(gpa);
+    if (index < 0) break;
+    target.set(memory.bytes.subarray(index, index + count), done);
+    done += count;
+  }
+  return done;
+}
+
+function resolveAddress(item: ReadItem, results: readonly ReadResult[]): bigint | undefined {
+  if (item.after === undefined) return item.address;
+  const earlier = results[item.after.item]?.bytes;
+  const { offset } = item.after;
+  if (earlier === undefined || offset + 8 > earlier.length) return undefined;
+  const view = new DataView(earlier.buffer, earlier.byteOffset + offset, 8);
+  return BigInt.asUintN(64, gvaOf(view.getInt32(4, true), view.getInt32(0, true)) + item.address);
+}
+
+function checkBatch(items: readonly ReadItem[]): void {
+  if (items.length > MAX_ITEMS) throw tooMany("reads", MAX_ITEMS);
+  let total = 0;
+  items.forEach((item, i) => {
+    if (item.length > MAX_READ)
+      throw new GuestError(
+        "bad-request",
+        `a read of ${item.length} bytes is over the limit of ${MAX_READ}; split it, or stream the memory`,
+      );
+    if (item.after !== undefined && item.after.item >= i)
+      throw new GuestError("bad-request", `item ${i} comes after item ${item.after.item}, which is not earlier`);
+    total += item.length;
+  });
+  if (total > MAX_BATCH)
+    throw new GuestError(
+      "bad-request",
+      `a batch of ${total} bytes is over the limit of ${MAX_BATCH}; split it, or stream the memory`,
+    );
+}
+
+function tooMany(what: string, limit: number): GuestError {
+  return new GuestError("bad-request", `more than ${limit} ${what} in one request; split it`);
+}

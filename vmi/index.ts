@@ -1,0 +1,16 @@
+/**
+ * The introspection engine, usable alone: `attach(openMemory(layout))` finds the kernel of a running guest, or of a
+ * memory image, by itself and answers questions about it.
+ */
+export type { AttachOptions } from "./attach.ts";
+export { Budget } from "./budget.ts";
+export type { Backing, GuestMemoryLayout, RamRange, VcpuRegisters } from "./driver/driver.ts";
+export { GuestError, type GuestErrorKind } from "./errors.ts";
+export { attach, type Guest, type ReadItem, type ReadResult, type Space, type TranslationResult } from "./guest.ts";
+export { openMemory } from "./memory/open.ts";
+export type { PhysicalMemory } from "./memory/physical-memory.ts";
+export type { KernelSymbol } from "./symbols/kallsyms.ts";
+export type { ColumnData } from "./tables/columns.ts";
+export { tables } from "./tables/index.ts";
+export type { TableAnswer, TableQuery } from "./tables/read-table.ts";
+export type { Table } from "./tables/table.ts";

@@ -1,0 +1,103 @@
+import { START_KERNEL_MAP } from "../arch/x86-64.ts";
+import { hiOf, loOf } from "../bytes/address.ts";
+import { GuestError } from "../errors.ts";
+import { AddressSpace } from "../memory/address-space.ts";
+import type { PhysicalMemory } from "../memory/physical-memory.ts";
+import type { Kallsyms } from "../symbols/kallsyms.ts";
+import type { Profile } from "../symbols/profile.ts";
+import type { Layout, StructSpec, SymbolSpec } from "../symbols/specs.ts";
+
+/** The two halves of a kernel address that doesn't change. */
+export interface Place {
+  readonly hi: number;
+  readonly lo: number;
+}
+
+/** A running Linux kernel: its memory, its address space, and where things are in it. */
+export class Kernel {
+  readonly memory: PhysicalMemory;
+  /** The kernel's own address space. */
+  readonly space: AddressSpace;
+  /** Borrowed for one process at a time: see linux/mm.ts. */
+  readonly user: AddressSpace;
+  readonly kallsyms: Kallsyms;
+  readonly profile: Profile;
+  readonly release: string;
+  readonly buildId: string;
+  /** How far KASLR has moved the image, in bytes. */
+  readonly kaslrOffset: number;
+  readonly physBase: bigint;
+  readonly #layouts: (Layout | undefined)[] = [];
+  readonly #places = new Map<SymbolSpec, Place | undefined>();
+
+  constructor(parts: {
+    space: AddressSpace;
+    kallsyms: Kallsyms;
+    profile: Profile;
+    release: string;
+    kaslrOffset: number;
+    physBase: bigint;
+  }) {
+    this.memory = parts.space.memory;
+    this.space = parts.space;
+    this.user = new AddressSpace(parts.space.memory, parts.space.mmu, parts.space.pgd);
+    this.kallsyms = parts.kallsyms;
+    this.profile = parts.profile;
+    this.buildId = parts.profile.buildId;
+    this.release = parts.release;
+    this.kaslrOffset = parts.kaslrOffset;
+    this.physBase = parts.physBase;
+  }
+
+  /** Forgets what was read for an earlier request. */
+  dropCaches(): void {
+    this.memory.dropCaches();
+    this.space.flush();
+    this.user.flush();
+  }
+
+  /** Where a structure's members are. Throws GuestError "unsupported-kernel" when a required one is missing. */
+  layout<Key extends string>(spec: StructSpec<Key>): Layout<Key> {
+    const known = this.#layouts[spec.id];
+    if (known !== undefined) return known as Layout<Key>;
+    const stored = this.profile.structs[spec.id] ?? [];
+    if (stored.length === 0 && !spec.optional) throw this.#lacks(`struct ${spec.name}`);
+    const layout: Record<string, number> = { sizeof: stored[0] ?? 0 };
+    spec.members.forEach((member, i) => {
+      const offset = stored[i + 1] ?? -1;
+      if (offset < 0 && !member.optional && !spec.optional)
+        throw this.#lacks(`${spec.name}.${member.paths.join(" or ")}`);
+      layout[member.key] = offset;
+    });
+    this.#layouts[spec.id] = layout as Layout;
+    return layout as Layout<Key>;
+  }
+
+  /** Where a symbol is. Throws GuestError "unsupported-kernel" when the kernel lacks it. */
+  place(spec: SymbolSpec): Place {
+    const place = this.optionalPlace(spec);
+    if (place === undefined) throw this.#lacks(`symbol ${spec.name}`);
+    return place;
+  }
+
+  optionalPlace(spec: SymbolSpec): Place | undefined {
+    if (this.#places.has(spec)) return this.#places.get(spec);
+    const [index, position] = this.profile.symbols[spec.id] ?? [];
+    const found = index === undefined || position === undefined ? undefined : this.kallsyms.at({ index, position });
+    const place = found?.name === spec.name ? { hi: hiOf(found.address), lo: loOf(found.address) } : undefined;
+    this.#places.set(spec, place);
+    return place;
+  }
+
+  #lacks(what: string): GuestError {
+    return new GuestError(
+      "unsupported-kernel",
+      `kernel ${this.release} has no ${what} (BTF and CONFIG_KALLSYMS_ALL are needed)`,
+    );
+  }
+}
+
+/** Guest physical address of something within the kernel image: `pa = va - __START_KERNEL_map + phys_base`. */
+export function imageGpa(address: bigint, physBase: bigint): number {
+  return Number(address - START_KERNEL_MAP + physBase);
+}

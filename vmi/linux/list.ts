@@ -1,0 +1,76 @@
+import type { Budget } from "../budget.ts";
+import { addHi, addLo, type Halves } from "../bytes/address.ts";
+import type { Kernel } from "./kernel.ts";
+
+/** Addresses of list elements (of the structures, not of their list_head), as halves side by side. */
+export interface Addresses {
+  readonly hi: Int32Array;
+  readonly lo: Int32Array;
+  readonly count: number;
+  /** Times that the list changed underneath and was walked anew. */
+  readonly retried: number;
+  /** False when the list could not be followed to its end. */
+  readonly complete: boolean;
+}
+
+/** Walks of a list that changes underneath, before what was found is taken as it is. */
+const ATTEMPTS = 5;
+
+/**
+ * Walks a circular `list_head` (include/linux/list.h). Every step is checked: the next element must point back at this
+ * one, which also rules out loops that leave the head out. A broken step means a torn read: the walk begins anew.
+ *
+ * @param head address of the list_head that the list hangs on, which is no element itself
+ * @param member offset of the list_head within an element
+ * @param maximum elements beyond this are not followed
+ */
+export function walkList(kernel: Kernel, head: Halves, member: number, maximum: number, budget: Budget): Addresses {
+  let best: Walk | undefined;
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    if (attempt > 0) kernel.dropCaches();
+    const walk = walkOnce(kernel, head, member, maximum, budget);
+    if (best === undefined || walk.complete || walk.count > best.count) best = walk;
+    if (walk.complete) return { ...walk, retried: attempt };
+  }
+  return { ...(best as Walk), retried: ATTEMPTS };
+}
+
+type Walk = Omit<Addresses, "retried">;
+
+function walkOnce(kernel: Kernel, head: Halves, member: number, maximum: number, budget: Budget): Walk {
+  const { space } = kernel;
+  const { view } = kernel.memory;
+  let hi = new Int32Array(512);
+  let lo = new Int32Array(512);
+  let count = 0;
+  let atHi = head.hi;
+  let atLo = head.lo;
+  let index = space.borrow(atHi, atLo, 16);
+  while (index >= 0) {
+    const nextLo = view.getInt32(index, true);
+    const nextHi = view.getInt32(index + 4, true);
+    const next = space.borrow(nextHi, nextLo, 16);
+    const linked = next >= 0 && view.getInt32(next + 8, true) === atLo && view.getInt32(next + 12, true) === atHi;
+    if (!linked) break;
+    if (nextLo === head.lo && nextHi === head.hi) return { hi, lo, count, complete: true };
+    if (count === maximum) break;
+    budget.spend();
+    if (count === hi.length) {
+      hi = grown(hi);
+      lo = grown(lo);
+    }
+    hi[count] = addHi(nextHi, nextLo, -member);
+    lo[count] = addLo(nextLo, -member);
+    count++;
+    atHi = nextHi;
+    atLo = nextLo;
+    index = next;
+  }
+  return { hi, lo, count, complete: false };
+}
+
+function grown(array: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
+  const larger = new Int32Array(array.length * 2);
+  larger.set(array);
+  return larger;
+}

@@ -1,0 +1,112 @@
+import type { Halves } from "../bytes/address.ts";
+import { struct } from "../symbols/specs.ts";
+import type { Kernel } from "./kernel.ts";
+import { isNull, plus, readPointer, readU32, sameAddress } from "./read.ts";
+
+export const file = struct("file", { f_path: "f_path" });
+/** include/linux/path.h */
+export const path = struct("path", { mnt: "mnt", dentry: "dentry" });
+const dentry = struct("dentry", {
+  d_parent: "d_parent",
+  name: "d_name.name",
+  len: "d_name.len",
+  pprev: "d_hash.pprev",
+});
+const vfsmount = struct("vfsmount", { mnt_root: "mnt_root" });
+/** fs/mount.h */
+const mount = struct("mount", { mnt: "mnt", mnt_parent: "mnt_parent", mnt_mountpoint: "mnt_mountpoint" });
+
+const MAX_COMPONENTS = 4096;
+/** PATH_MAX */
+const MAX_PATH = 4096;
+const NAME_MAX = 255;
+
+export interface ResolvedPath {
+  readonly bytes: Uint8Array;
+  /** The last name has been removed from its directory. */
+  readonly deleted: boolean;
+}
+
+/** The path of an open file (`struct file`), from the root of its mount namespace. */
+export function pathOfFile(kernel: Kernel, at: Halves): ResolvedPath | undefined {
+  return pathOf(kernel, plus(at, kernel.layout(file).f_path));
+}
+
+/**
+ * The path that a `struct path` means (fs/d_path.c: prepend_path): names up to the root of the mount, then on from where
+ * that is mounted. Undefined when it can't be read or does not end.
+ */
+export function pathOf(kernel: Kernel, at: Halves): ResolvedPath | undefined {
+  const { space } = kernel;
+  const offsets = {
+    path: kernel.layout(path),
+    dentry: kernel.layout(dentry),
+    mnt: kernel.layout(vfsmount),
+    mount: kernel.layout(mount),
+  };
+  let mnt = readPointer(space, at, offsets.path.mnt);
+  let entry = readPointer(space, at, offsets.path.dentry);
+  if (mnt === undefined || entry === undefined || isNull(mnt) || isNull(entry)) return undefined;
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  const deleted = isDeleted(kernel, entry);
+  for (let steps = 0; steps < MAX_COMPONENTS; steps++) {
+    const root = readPointer(space, mnt, offsets.mnt.mnt_root);
+    if (root === undefined) return undefined;
+    const parent = readPointer(space, entry, offsets.dentry.d_parent);
+    if (parent === undefined) return undefined;
+    const isMountRoot = sameAddress(entry, root);
+    if (!isMountRoot && sameAddress(entry, parent)) {
+      // A file without a directory, such as a memfd: only its name (simple_dname), and it counts as deleted.
+      const name = parts.length === 0 ? nameOf(kernel, entry) : undefined;
+      return name && { bytes: joined([name], name.length + 1), deleted: true };
+    }
+    if (isMountRoot) {
+      const container = plus(mnt, -offsets.mount.mnt);
+      const above = readPointer(space, container, offsets.mount.mnt_parent);
+      const point = readPointer(space, container, offsets.mount.mnt_mountpoint);
+      if (above === undefined || point === undefined) return undefined;
+      if (sameAddress(above, container) || isNull(above)) {
+        return { bytes: parts.length === 0 ? Buffer.from("/") : joined(parts, size), deleted };
+      }
+      mnt = plus(above, offsets.mount.mnt);
+      entry = point;
+      continue;
+    }
+    const name = nameOf(kernel, entry);
+    if (name === undefined) return undefined;
+    parts.push(name);
+    size += name.length + 1;
+    if (size > MAX_PATH) return undefined;
+    entry = parent;
+  }
+  return undefined;
+}
+
+function nameOf(kernel: Kernel, entry: Halves): Uint8Array | undefined {
+  const layout = kernel.layout(dentry);
+  const length = readU32(kernel.space, entry, layout.len);
+  const at = readPointer(kernel.space, entry, layout.name);
+  if (at === undefined || length === undefined || length > NAME_MAX) return undefined;
+  const bytes = new Uint8Array(length);
+  return kernel.space.read(at.hi, at.lo, bytes) === length ? bytes : undefined;
+}
+
+/** d_unlinked(): not hashed, and not a root. */
+function isDeleted(kernel: Kernel, entry: Halves): boolean {
+  const layout = kernel.layout(dentry);
+  const pprev = readPointer(kernel.space, entry, layout.pprev);
+  const parent = readPointer(kernel.space, entry, layout.d_parent);
+  return pprev !== undefined && isNull(pprev) && parent !== undefined && !sameAddress(parent, entry);
+}
+
+function joined(parts: readonly Uint8Array[], size: number): Uint8Array {
+  const bytes = new Uint8Array(size);
+  let at = 0;
+  for (let i = parts.length - 1; i >= 0; i--) {
+    bytes[at++] = 0x2f;
+    bytes.set(parts[i]!, at);
+    at += parts[i]!.length;
+  }
+  return bytes;
+}

@@ -1,0 +1,51 @@
+import { addHi, addLo, type Halves } from "../bytes/address.ts";
+import type { AddressSpace } from "../memory/address-space.ts";
+
+/** Small reads that every subsystem needs, at an address plus an offset. Undefined where nothing can be read. */
+
+export function readPointer(space: AddressSpace, at: Halves, offset = 0): Halves | undefined {
+  const index = space.borrow(addHi(at.hi, at.lo, offset), addLo(at.lo, offset), 8);
+  if (index < 0) return undefined;
+  const { view } = space.memory;
+  return { hi: view.getInt32(index + 4, true), lo: view.getInt32(index, true) };
+}
+
+export function readU32(space: AddressSpace, at: Halves, offset = 0): number | undefined {
+  const index = space.borrow(addHi(at.hi, at.lo, offset), addLo(at.lo, offset), 4);
+  return index < 0 ? undefined : space.memory.view.getUint32(index, true);
+}
+
+/** A signed 64-bit value, exact up to 2^53. */
+export function readNumber(space: AddressSpace, at: Halves, offset = 0): number | undefined {
+  const value = readPointer(space, at, offset);
+  return value && value.hi * 0x1_0000_0000 + (value.lo >>> 0);
+}
+
+export function isNull(address: Halves): boolean {
+  return address.hi === 0 && address.lo === 0;
+}
+
+export function plus(address: Halves, offset: number): Halves {
+  return { hi: addHi(address.hi, address.lo, offset), lo: addLo(address.lo, offset) };
+}
+
+export function sameAddress(a: Halves, b: Halves): boolean {
+  return a.hi === b.hi && a.lo === b.lo;
+}
+
+const CHUNK = 256;
+
+/** Bytes up to a zero or `maximum`; undefined when no byte can be read. */
+export function readCString(space: AddressSpace, at: Halves, maximum: number): Uint8Array | undefined {
+  const target = new Uint8Array(maximum);
+  let done = 0;
+  while (done < maximum) {
+    const wanted = target.subarray(done, Math.min(done + CHUNK, maximum));
+    const count = space.read(addHi(at.hi, at.lo, done), addLo(at.lo, done), wanted);
+    const zero = wanted.subarray(0, count).indexOf(0);
+    if (zero >= 0) return target.subarray(0, done + zero);
+    done += count;
+    if (count < wanted.length) break;
+  }
+  return done === 0 ? undefined : target.subarray(0, done);
+}

@@ -1,0 +1,52 @@
+import type { Budget } from "../budget.ts";
+import { type Halves, numberOf } from "../bytes/address.ts";
+import { struct, symbol } from "../symbols/specs.ts";
+import type { Kernel } from "./kernel.ts";
+import { isNull, readCString, readNumber, readPointer } from "./read.ts";
+
+const iomemResource = symbol("iomem_resource");
+/** include/linux/ioport.h */
+const resource = struct("resource", {
+  start: "start",
+  end: "end",
+  name: "name",
+  sibling: "sibling",
+  child: "child",
+});
+
+export interface IomemEntry {
+  readonly depth: number;
+  readonly start: number;
+  /** Inclusive. */
+  readonly end: number;
+  readonly name: Uint8Array | undefined;
+}
+
+const MAX_ENTRIES = 65_536;
+const MAX_DEPTH = 32;
+const MAX_NAME = 256;
+
+/** The tree of /proc/iomem, in its order; stops at `undefined` when an entry can't be read. */
+export function* walkIomem(kernel: Kernel, budget: Budget): Generator<IomemEntry | undefined> {
+  const layout = kernel.layout(resource);
+  const root = readPointer(kernel.space, kernel.place(iomemResource), layout.child);
+  const pending: { at: Halves; depth: number }[] = root && !isNull(root) ? [{ at: root, depth: 0 }] : [];
+  for (let entries = 0; pending.length > 0 && entries < MAX_ENTRIES; entries++) {
+    budget.spend();
+    const { at, depth } = pending.pop()!;
+    const start = readNumber(kernel.space, at, layout.start);
+    const end = readNumber(kernel.space, at, layout.end);
+    const sibling = readPointer(kernel.space, at, layout.sibling);
+    const child = readPointer(kernel.space, at, layout.child);
+    if (start === undefined || end === undefined || sibling === undefined || child === undefined) {
+      yield undefined;
+      return;
+    }
+    const nameAt = readPointer(kernel.space, at, layout.name);
+    const name =
+      nameAt && numberOf(nameAt.hi, nameAt.lo) !== 0 ? readCString(kernel.space, nameAt, MAX_NAME) : undefined;
+    yield { depth, start, end, name };
+    if (!isNull(sibling)) pending.push({ at: sibling, depth });
+    if (!isNull(child) && depth < MAX_DEPTH) pending.push({ at: child, depth: depth + 1 });
+  }
+}

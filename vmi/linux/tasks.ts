@@ -1,0 +1,52 @@
+import type { Budget } from "../budget.ts";
+import { addHi, addLo, type Halves } from "../bytes/address.ts";
+import type { Kernel } from "./kernel.ts";
+import { type Addresses, walkList } from "./list.ts";
+import { plus, readPointer, readU32 } from "./read.ts";
+import { initTask, PID_MAX_LIMIT, signalStruct, taskStruct } from "./task-struct.ts";
+
+/** The thread group leaders: init_task's list, without init_task itself (the idle task of the first vCPU). */
+export function walkProcesses(kernel: Kernel, budget: Budget): Addresses {
+  const { tasks } = kernel.layout(taskStruct);
+  const { hi, lo } = kernel.place(initTask);
+  return walkList(kernel, { hi: addHi(hi, lo, tasks), lo: addLo(lo, tasks) }, tasks, PID_MAX_LIMIT, budget);
+}
+
+/** All threads of the thread group that a task belongs to (`signal->thread_head`, from 3.14: 0c740d0afc3b). */
+export function walkThreads(kernel: Kernel, task: Halves, budget: Budget): Addresses | undefined {
+  const { signal, thread_node } = kernel.layout(taskStruct);
+  const { thread_head } = kernel.layout(signalStruct);
+  const group = readPointer(kernel.space, task, signal);
+  return group && walkList(kernel, plus(group, thread_head), thread_node, PID_MAX_LIMIT, budget);
+}
+
+/** The thread group leader with a pid; undefined when there is none. */
+export function findProcess(kernel: Kernel, pid: number, budget: Budget): Halves | undefined {
+  const task = kernel.layout(taskStruct);
+  const list = walkProcesses(kernel, budget);
+  for (let i = 0; i < list.count; i++) {
+    const at = { hi: list.hi[i]!, lo: list.lo[i]! };
+    if (readU32(kernel.space, at, task.tgid) === pid) return at;
+  }
+  return undefined;
+}
+
+/** Letters by the highest bit of `state | exit_state`, from none to TASK_IDLE's own (fs/proc/array.c: get_task_state). */
+const STATE_LETTERS = "RSDTtXZPI";
+/** include/linux/sched.h */
+const TASK_UNINTERRUPTIBLE = 0x2;
+const TASK_REPORT = 0x7f;
+const TASK_REPORT_IDLE = TASK_REPORT + 1;
+const TASK_NOLOAD = 0x400;
+const TASK_IDLE = TASK_UNINTERRUPTIBLE | TASK_NOLOAD;
+const TASK_RTLOCK_WAIT = 0x1000;
+const TASK_FROZEN = 0x8000;
+
+/** Code of the letter that /proc/PID/stat shows for `__state` and `exit_state` (include/linux/sched.h: __task_state_index). */
+export function stateLetter(state: number, exitState: number): number {
+  let shown = (state | exitState) & TASK_REPORT;
+  if ((state & TASK_IDLE) === TASK_IDLE) shown = TASK_REPORT_IDLE;
+  // f718faf3940e: a task that waits for an RT lock, or is frozen, shows as uninterruptible.
+  if ((state & (TASK_RTLOCK_WAIT | TASK_FROZEN)) !== 0) shown = TASK_UNINTERRUPTIBLE;
+  return STATE_LETTERS.charCodeAt(32 - Math.clz32(shown));
+}

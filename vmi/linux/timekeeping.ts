@@ -1,0 +1,55 @@
+import { addHi, addLo, signedNumberOf } from "../bytes/address.ts";
+import { struct, symbol } from "../symbols/specs.ts";
+import type { Kernel } from "./kernel.ts";
+
+const tkCore = symbol("?tk_core");
+/** The type of tk_core from 6.13 (8c4799b18422); before it was anonymous. */
+const tkData = struct("?tk_data", { timekeeper: "timekeeper" });
+const timekeeper = struct("timekeeper", {
+  xtime_sec: "xtime_sec",
+  offs_real: "offs_real",
+  offs_boot: "offs_boot",
+  base: "tkr_mono.base",
+  xtime_nsec: "tkr_mono.xtime_nsec",
+  shift: "tkr_mono.shift",
+});
+/** Behind the seqcount, aligned as the u64 that struct timekeeper begins with. */
+const TIMEKEEPER_IN_ANONYMOUS = 8;
+/** A reader that meets the writer this often gives up on a consistent set. */
+const ATTEMPTS = 8;
+
+export interface Clock {
+  /** Seconds since 1970, as of the guest's last tick. */
+  readonly realSeconds: number;
+  /** When the guest booted, nanoseconds since 1970: what getboottime64() gives. */
+  readonly bootNanoseconds: number;
+  /** Nanoseconds since boot, suspension included, as of the last tick (an idle guest ticks rarely). */
+  readonly uptimeNanoseconds: number;
+}
+
+/** The kernel's clock (kernel/time/timekeeping.c). Undefined when it can't be read or kept changing. */
+export function clockOf(kernel: Kernel): Clock | undefined {
+  const place = kernel.optionalPlace(tkCore);
+  if (place === undefined) return undefined;
+  const data = kernel.layout(tkData);
+  const keeper = kernel.layout(timekeeper);
+  const start = data.timekeeper >= 0 ? data.timekeeper : TIMEKEEPER_IN_ANONYMOUS;
+  const { view } = kernel.memory;
+  const s64 = (at: number) => signedNumberOf(view.getInt32(at + 4, true), view.getInt32(at, true));
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const head = kernel.space.resolve(place.hi, place.lo);
+    const sequence = head < 0 ? 1 : view.getUint32(head, true);
+    const at = kernel.space.borrow(addHi(place.hi, place.lo, start), addLo(place.lo, start), keeper.sizeof);
+    if (at < 0 || head < 0) return undefined;
+    const offsReal = s64(at + keeper.offs_real);
+    const offsBoot = s64(at + keeper.offs_boot);
+    const fraction = s64(at + keeper.xtime_nsec) / 2 ** (view.getUint32(at + keeper.shift, true) & 31);
+    const clock = {
+      realSeconds: s64(at + keeper.xtime_sec),
+      bootNanoseconds: offsReal - offsBoot,
+      uptimeNanoseconds: s64(at + keeper.base) + offsBoot + fraction,
+    };
+    if ((sequence & 1) === 0 && view.getUint32(head, true) === sequence) return clock;
+  }
+  return undefined;
+}

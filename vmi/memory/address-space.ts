@@ -1,0 +1,224 @@
+import {
+  CR3_KERNEL_PGD_MASK,
+  type Mmu,
+  PTE_ADDRESS_HI,
+  PTE_ADDRESS_LO,
+  PTE_LARGE,
+  PTE_NX_HI,
+  PTE_PRESENT,
+  PTE_PROTNONE,
+  PTE_USER,
+  PTE_WRITABLE,
+} from "../arch/x86-64.ts";
+import { addHi, addLo, PAGE_SIZE } from "../bytes/address.ts";
+import { type PhysicalMemory, SCRATCH_SIZE } from "./physical-memory.ts";
+
+const SMALL_SLOTS = 1024;
+const LARGE_SLOTS = 256;
+const LARGE_SIZE = 1 << 21;
+const U32 = 0x1_0000_0000;
+/** Set in a tag, whose page offset bits are free, to tell it from an empty slot. */
+const VALID = 1;
+
+/** What the page tables say of one address. */
+export interface Translation {
+  /** Guest physical address. */
+  readonly gpa: number;
+  /** 4096, 2 MiB or 1 GiB. */
+  readonly pageSize: number;
+  readonly writable: boolean;
+  readonly user: boolean;
+  readonly executable: boolean;
+}
+
+/**
+ * One tree of page tables over a guest's physical memory, with a software TLB. `resolve` is the engine's hot path: it
+ * gives an index into `memory.view`.
+ */
+export class AddressSpace {
+  readonly memory: PhysicalMemory;
+  readonly mmu: Mmu;
+  #pgd: number;
+  readonly #smeMaskHi: number;
+  readonly #direct: boolean;
+  readonly #smallHi = new Int32Array(SMALL_SLOTS);
+  readonly #smallLo = new Int32Array(SMALL_SLOTS);
+  readonly #smallGpa = new Float64Array(SMALL_SLOTS);
+  readonly #largeHi = new Int32Array(LARGE_SLOTS);
+  readonly #largeLo = new Int32Array(LARGE_SLOTS);
+  readonly #largeGpa = new Float64Array(LARGE_SLOTS);
+  #scratchUsed = 0;
+  // What the last walk found, beside the address it returned.
+  #leafShift = 0;
+  #leafHi = 0;
+  #writable = false;
+  #user = false;
+
+  /**
+   * @param pgd guest physical address of the top table
+   * @param smeMask bits of an entry that mean "encrypted" (VMCOREINFO's NUMBER(sme_mask)), 0 without SME
+   */
+  constructor(memory: PhysicalMemory, mmu: Mmu, pgd: number, smeMask = 0n) {
+    this.memory = memory;
+    this.mmu = mmu;
+    this.#pgd = pgd;
+    this.#direct = memory.direct;
+    this.#smeMaskHi = ~Number((smeMask >> 32n) & 0xffff_ffffn);
+  }
+
+  /** The address space that a CR3 value selects, kernel half included. */
+  static ofCr3(memory: PhysicalMemory, mmu: Mmu, cr3: bigint): AddressSpace {
+    return new AddressSpace(memory, mmu, Number(cr3 & CR3_KERNEL_PGD_MASK));
+  }
+
+  get pgd(): number {
+    return this.#pgd;
+  }
+
+  /** Turns this into the address space below another top table: the tables of one process after another need no new TLB. */
+  switchTo(pgd: number): void {
+    this.#pgd = pgd;
+    this.flush();
+  }
+
+  /** Forgets every translation. */
+  flush(): void {
+    this.#smallLo.fill(0);
+    this.#largeLo.fill(0);
+  }
+
+  /** Index into `memory.view` of the byte at a virtual address, good to the end of its page; -1 when it is not mapped to RAM. */
+  resolve(hi: number, lo: number): number {
+    const large = (lo >>> 21) & (LARGE_SLOTS - 1);
+    if (this.#largeLo[large] === ((lo & -LARGE_SIZE) | VALID) && this.#largeHi[large] === hi) {
+      return this.#largeGpa[large]! + (lo & (LARGE_SIZE - 1));
+    }
+    const small = (lo >>> 12) & (SMALL_SLOTS - 1);
+    if (this.#smallLo[small] === ((lo & -PAGE_SIZE) | VALID) && this.#smallHi[small] === hi) {
+      const gpa = this.#smallGpa[small]! + (lo & (PAGE_SIZE - 1));
+      return this.#direct ? gpa : this.memory.locate(gpa);
+    }
+    return this.#fill(hi, lo);
+  }
+
+  #fill(hi: number, lo: number): number {
+    const gpa = this.#walk(hi, lo, true);
+    if (gpa < 0) return -1;
+    const index = this.memory.locate(gpa);
+    if (index < 0) return -1;
+    if (this.#direct && this.#leafShift >= 21) {
+      const base = gpa - (lo & (LARGE_SIZE - 1));
+      if (this.memory.contains(base, LARGE_SIZE)) {
+        const slot = (lo >>> 21) & (LARGE_SLOTS - 1);
+        this.#largeHi[slot] = hi;
+        this.#largeLo[slot] = (lo & -LARGE_SIZE) | VALID;
+        this.#largeGpa[slot] = base;
+        return index;
+      }
+    }
+    const slot = (lo >>> 12) & (SMALL_SLOTS - 1);
+    this.#smallHi[slot] = hi;
+    this.#smallLo[slot] = (lo & -PAGE_SIZE) | VALID;
+    this.#smallGpa[slot] = gpa - (lo & (PAGE_SIZE - 1));
+    return index;
+  }
+
+  /**
+   * The tables' own answer, as the processor would give it: no TLB, PROT_NONE pages are not mapped.
+   * Undefined when the address is not mapped. The result need not be RAM.
+   */
+  translate(hi: number, lo: number): Translation | undefined {
+    const gpa = this.#walk(hi, lo, false);
+    if (gpa < 0) return undefined;
+    return {
+      gpa,
+      pageSize: 2 ** this.#leafShift,
+      writable: this.#writable,
+      user: this.#user,
+      executable: (this.#leafHi & PTE_NX_HI) === 0,
+    };
+  }
+
+  /** @param software also follow PROT_NONE entries: the page is there, though the processor may not use it */
+  #walk(hi: number, lo: number, software: boolean): number {
+    const sign = hi >> (this.mmu.virtualBits - 33);
+    if (sign !== 0 && sign !== -1) return -1;
+    const { view } = this.memory;
+    const { shifts } = this.mmu;
+    let table = this.#pgd;
+    let nx = 0;
+    this.#writable = true;
+    this.#user = true;
+    for (let level = 0; level < shifts.length; level++) {
+      const shift = shifts[level]!;
+      const at = this.memory.locate(table + tableIndex(hi, lo, shift) * 8);
+      if (at < 0) return -1;
+      const entryLo = view.getInt32(at, true);
+      const entryHi = view.getInt32(at + 4, true) & this.#smeMaskHi;
+      this.#writable &&= (entryLo & PTE_WRITABLE) !== 0;
+      this.#user &&= (entryLo & PTE_USER) !== 0;
+      nx |= entryHi & PTE_NX_HI;
+      const leaf = shift === 12 || (shift <= 30 && (entryLo & PTE_LARGE) !== 0);
+      if ((entryLo & PTE_PRESENT) === 0) {
+        if (!(software && shift === 12 && (entryLo & PTE_PROTNONE) !== 0)) return -1;
+        // L1TF: the frame number of an entry that is not present is stored inverted (arch/x86/include/asm/pgtable-invert.h).
+        return this.#leaf(shift, ~entryHi, ~entryLo, nx, lo);
+      }
+      if (leaf) return this.#leaf(shift, entryHi, entryLo, nx, lo);
+      table = (entryHi & PTE_ADDRESS_HI) * U32 + ((entryLo & PTE_ADDRESS_LO) >>> 0);
+    }
+    return -1;
+  }
+
+  #leaf(shift: number, entryHi: number, entryLo: number, nx: number, lo: number): number {
+    this.#leafShift = shift;
+    this.#leafHi = nx;
+    // Below a large leaf's size the entry holds flags (PAT at bit 12), not address bits.
+    const offsetMask = shift === 12 ? 0xfff : shift === 21 ? 0x1f_ffff : 0x3fff_ffff;
+    const frameLo = entryLo & PTE_ADDRESS_LO & ~offsetMask;
+    return (entryHi & PTE_ADDRESS_HI) * U32 + ((frameLo | (lo & offsetMask)) >>> 0);
+  }
+
+  /**
+   * Index into `memory.view` of `length` bytes in a row: in place where they lie so, otherwise a copy in the scratch
+   * area, good for the next few borrowings. -1 when a byte of them can't be read.
+   */
+  borrow(hi: number, lo: number, length: number): number {
+    const index = this.resolve(hi, lo);
+    if (index < 0 || (lo & (PAGE_SIZE - 1)) + length <= PAGE_SIZE) return index;
+    if (this.#direct && (lo & (LARGE_SIZE - 1)) + length <= LARGE_SIZE) {
+      const large = (lo >>> 21) & (LARGE_SLOTS - 1);
+      if (this.#largeLo[large] === ((lo & -LARGE_SIZE) | VALID) && this.#largeHi[large] === hi) return index;
+    }
+    return this.#gather(hi, lo, length);
+  }
+
+  #gather(hi: number, lo: number, length: number): number {
+    if (length > SCRATCH_SIZE / 4) throw new RangeError(`${length} bytes are more than a structure may have`);
+    if (this.#scratchUsed + length > SCRATCH_SIZE) this.#scratchUsed = 0;
+    const target = this.memory.scratch + this.#scratchUsed;
+    this.#scratchUsed += (length + 7) & ~7;
+    const { bytes } = this.memory;
+    return this.read(hi, lo, bytes.subarray(target, target + length)) === length ? target : -1;
+  }
+
+  /** Copies from a virtual address on until `target` is full or a page is missing; returns the bytes copied. */
+  read(hi: number, lo: number, target: Uint8Array): number {
+    let done = 0;
+    while (done < target.length) {
+      const pageHi = addHi(hi, lo, done);
+      const pageLo = addLo(lo, done);
+      const index = this.resolve(pageHi, pageLo);
+      if (index < 0) break;
+      const count = Math.min(target.length - done, PAGE_SIZE - (pageLo & (PAGE_SIZE - 1)));
+      target.set(this.memory.bytes.subarray(index, index + count), done);
+      done += count;
+    }
+    return done;
+  }
+}
+
+function tableIndex(hi: number, lo: number, shift: number): number {
+  if (shift >= 32) return (hi >>> (shift - 32)) & 511;
+  return shift === 30 ? ((hi << 2) | (lo >>> 30)) & 511 : (lo >>> shift) & 511;
+}

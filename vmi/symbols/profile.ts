@@ -1,0 +1,92 @@
+import { createHash } from "node:crypto";
+import type { Btf } from "./btf.ts";
+import type { Kallsyms, SymbolPosition } from "./kallsyms.ts";
+import { declaredStructs, declaredSymbols, type StructSpec } from "./specs.ts";
+
+/**
+ * The answers to all declared structures and symbols for one kernel build: a few kilobytes, in place of the megabytes
+ * of symbols and types, which stay in the guest. A profile names the digest of the tables that it was made from, so
+ * one that was made from other tables, or by a guest that lies about its build id, is never used.
+ */
+export interface Profile {
+  readonly buildId: string;
+  /** SHA-256 over the kernel's type and symbol tables. */
+  readonly digest: string;
+  /** Of each declared structure: its size and its members' offsets; empty when the kernel lacks it. */
+  readonly structs: readonly (readonly number[])[];
+  /** Of each declared symbol: index and position in kallsyms; empty when the kernel lacks it. */
+  readonly symbols: readonly (readonly number[])[];
+}
+
+interface StoredProfile extends Profile {
+  /** Which declarations it answers. */
+  readonly declarations: string;
+}
+
+export function digestOf(tables: readonly Uint8Array[]): string {
+  const hash = createHash("sha256");
+  for (const table of tables) hash.update(table);
+  return hash.digest("hex");
+}
+
+export function buildProfile(buildId: string, digest: string, btf: Btf, kallsyms: Kallsyms): Profile {
+  const ids = btf.structs([...new Set(declaredStructs().map((spec) => spec.name))]);
+  const positions = kallsyms.find(declaredSymbols().map((spec) => spec.name));
+  return {
+    buildId,
+    digest,
+    structs: declaredStructs().map((spec) => {
+      const id = ids.get(spec.name);
+      return id === undefined ? [] : [btf.sizeOf(id), ...spec.members.map((member) => offsetOf(btf, id, member.paths))];
+    }),
+    symbols: declaredSymbols().map((spec) => {
+      const found: SymbolPosition | undefined = positions.get(spec.name);
+      return found === undefined ? [] : [found.index, found.position];
+    }),
+  };
+}
+
+function offsetOf(btf: Btf, id: number, paths: StructSpec["members"][number]["paths"]): number {
+  for (const path of paths) {
+    const member = btf.member(id, path);
+    if (member !== undefined) return member.offset;
+  }
+  return -1;
+}
+
+export function encodeProfile(profile: Profile): Uint8Array {
+  const stored: StoredProfile = { declarations: declarationsDigest(), ...profile };
+  return Buffer.from(JSON.stringify(stored));
+}
+
+/** Undefined when the bytes are no profile, or one that other declarations were made for. */
+export function decodeProfile(bytes: Uint8Array): Profile | undefined {
+  try {
+    const stored = JSON.parse(Buffer.from(bytes).toString()) as Partial<StoredProfile>;
+    const { buildId, digest, structs, symbols } = stored;
+    const fits =
+      stored.declarations === declarationsDigest() &&
+      typeof buildId === "string" &&
+      typeof digest === "string" &&
+      isNumbers(structs) &&
+      isNumbers(symbols);
+    return fits ? { buildId, digest, structs, symbols } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isNumbers(value: unknown): value is number[][] {
+  return (
+    Array.isArray(value) && value.every((row) => Array.isArray(row) && row.every((item) => Number.isSafeInteger(item)))
+  );
+}
+
+let declarations: string | undefined;
+
+function declarationsDigest(): string {
+  declarations ??= createHash("sha256")
+    .update(JSON.stringify([declaredStructs(), declaredSymbols()]))
+    .digest("hex");
+  return declarations;
+}

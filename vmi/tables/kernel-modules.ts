@@ -1,0 +1,58 @@
+import {
+  moduleExtent,
+  moduleName,
+  moduleReferences,
+  moduleState,
+  moduleStruct,
+  moduleTaints,
+  moduleText,
+  moduleUsers,
+  walkModules,
+} from "../linux/module.ts";
+import { CELL } from "./columns.ts";
+import { defineTable, integer, text } from "./table.ts";
+
+/** One row a module: /proc/modules. */
+export const kernelModules = defineTable({
+  name: "kernel_modules",
+  description: "Loaded kernel modules, from the kernel's module list",
+  columns: {
+    name: text("Module name"),
+    size: integer("Memory that it takes, bytes"),
+    used_by: text("Modules that use it, each followed by a comma; - when none does"),
+    status: text("Live, Loading or Unloading"),
+    address: text("Where its text begins"),
+    references: integer("References by others"),
+    taints: text("Taint letters: O out of tree, E unsigned, P proprietary, C staging, F forced"),
+    version: text("MODULE_VERSION, when it has one"),
+    source_version: text("srcversion, when it has one"),
+    module: text("Address of the struct module"),
+  },
+  cost: "walk",
+  examples: ["SELECT name, size, taints FROM kernel_modules WHERE taints <> ''"],
+  generate: (context, out) => {
+    const { kernel, budget } = context;
+    const layout = kernel.layout(moduleStruct);
+    const list = walkModules(kernel, budget);
+    context.retried(list.retried);
+    if (!list.complete) context.incomplete("the module list could not be followed to its end");
+    for (let i = 0; i < list.count; i++) {
+      const at = { hi: list.hi[i]!, lo: list.lo[i]! };
+      const state = moduleState(kernel, at);
+      if (state === undefined) continue;
+      out.name?.pushOr(moduleName(kernel, at), CELL.unreadable);
+      const extent = (out.size ?? out.address) && moduleExtent(kernel, at);
+      out.size?.pushOr(extent?.size, CELL.unreadable);
+      out.used_by?.pushOr(moduleUsers(kernel, at, budget), CELL.unsupported);
+      out.status?.push(state);
+      if (extent === undefined) out.address?.absent(CELL.unreadable);
+      else out.address?.pushAddress(extent.base.hi, extent.base.lo);
+      out.references?.pushOr(moduleReferences(kernel, at), CELL.unsupported);
+      out.taints?.push(moduleTaints(kernel, at) ?? "");
+      out.version?.pushOr(moduleText(kernel, at, layout.version), CELL.notApplicable);
+      out.source_version?.pushOr(moduleText(kernel, at, layout.srcversion), CELL.notApplicable);
+      out.module?.pushAddress(at.hi, at.lo);
+      if (!context.row()) return;
+    }
+  },
+});

@@ -1,0 +1,51 @@
+import { mmStruct, readUserSpan } from "../linux/mm.ts";
+import { isNull, readPointer, readU32 } from "../linux/read.ts";
+import { taskStruct } from "../linux/task-struct.ts";
+import { walkProcesses } from "../linux/tasks.ts";
+import { defineTable, integer, text } from "./table.ts";
+
+const EQUALS = 0x3d;
+
+/** One row a variable of a process's environment, as it was when the process started: /proc/PID/environ. */
+export const processEnvs = defineTable({
+  name: "process_envs",
+  description: "Environment variables of processes",
+  columns: {
+    pid: integer("Process (thread group) id", { key: true }),
+    key: text("Name of the variable"),
+    value: text("Its value; empty when the entry has no ="),
+  },
+  cost: "walk",
+  examples: ["SELECT value FROM process_envs WHERE pid = 1 AND key = 'PATH'"],
+  generate: (context, out) => {
+    const { kernel, budget } = context;
+    const task = kernel.layout(taskStruct);
+    const mm = kernel.layout(mmStruct);
+    const list = walkProcesses(kernel, budget);
+    context.retried(list.retried);
+    if (!list.complete) context.incomplete("the task list could not be followed to its end");
+    const wanted = context.keys("pid");
+    for (let i = 0; i < list.count; i++) {
+      const at = { hi: list.hi[i]!, lo: list.lo[i]! };
+      const pid = readU32(kernel.space, at, task.tgid);
+      const mmAt = readPointer(kernel.space, at, task.mm);
+      if (pid === undefined || mmAt === undefined || isNull(mmAt) || (wanted !== undefined && !wanted.has(pid)))
+        continue;
+      const bytes = readUserSpan(kernel, mmAt, mm.env_start, mm.env_end);
+      if (bytes === undefined) context.incomplete(`the environment of process ${pid} is not in memory`);
+      for (let start = 0; bytes !== undefined && start < bytes.length; ) {
+        budget.spend();
+        const zero = bytes.indexOf(0, start);
+        const end = zero < 0 ? bytes.length : zero;
+        const entry = bytes.subarray(start, end);
+        start = end + 1;
+        if (entry.length === 0) continue;
+        const equals = entry.indexOf(EQUALS);
+        out.pid?.push(pid);
+        out.key?.pushBytes(entry, 0, equals < 0 ? entry.length : equals);
+        out.value?.pushBytes(entry, equals < 0 ? entry.length : equals + 1);
+        if (!context.row()) return;
+      }
+    }
+  },
+});

@@ -1,0 +1,121 @@
+import type { Budget } from "../budget.ts";
+import { GuestError } from "../errors.ts";
+import type { Kernel } from "../linux/kernel.ts";
+import { type AnyColumn, type ColumnData, TextColumn } from "./columns.ts";
+import { type ColumnSpec, newColumn, type Table, type TableContext } from "./table.ts";
+
+export interface TableQuery {
+  /** In the order wanted; all of the table's when empty or absent. */
+  readonly columns?: readonly string[];
+  /** A row is wanted when each named column has one of the values. Integers are written in decimal. */
+  readonly where?: readonly { readonly column: string; readonly values: readonly string[] }[];
+  /** 0: no limit. */
+  readonly limit?: number;
+}
+
+export interface TableAnswer {
+  readonly columns: readonly (ColumnSpec & { readonly name: string })[];
+  readonly rows: number;
+  /** In the order of `columns`. */
+  readonly data: readonly ColumnData[];
+  /** Walks that were begun anew because the guest changed what was walked. */
+  readonly retried: number;
+  readonly incomplete: boolean;
+  readonly notes: readonly string[];
+}
+
+/** An answer larger than this is refused: it would not fit an inspector's memory. */
+const MAX_ANSWER_BYTES = 64 << 20;
+const MAX_ROWS = 4 << 20;
+/** Rows between two looks at the answer's size. */
+const STRIDE = 1024;
+
+/** Reads a table. Throws GuestError "unknown-column", "bad-request", "over-budget", "deadline" and what attaching can. */
+export function readTable(table: Table, kernel: Kernel, query: TableQuery, budget: Budget): TableAnswer {
+  const names = query.columns?.length ? query.columns : Object.keys(table.columns);
+  const where = (query.where ?? []).map(({ column, values }) => constraint(table, column, values));
+  const writers: Record<string, AnyColumn | undefined> = {};
+  for (const name of [...names, ...where.map(({ column }) => column)]) writers[name] ??= newColumn(specOf(table, name));
+  const all = Object.values(writers) as AnyColumn[];
+  const filters = where.map(({ column, values }) => ({ column: writers[column] as AnyColumn, values }));
+  const limit = query.limit || Number.POSITIVE_INFINITY;
+  const texts = all.filter((column) => column instanceof TextColumn);
+  let rows = 0;
+  let retried = 0;
+  const notes: string[] = [];
+  const context: TableContext = {
+    kernel,
+    budget,
+    keys: (column) => {
+      const values = where.find((item) => item.column === column)?.values;
+      return values && new Set([...values].map(Number));
+    },
+    row: () => {
+      for (const filter of filters) {
+        if (!filter.column.lastIsOneOf(filter.values)) {
+          for (const column of all) column.drop();
+          return true;
+        }
+      }
+      rows++;
+      if (rows % STRIDE === 0) checkSize(rows, texts);
+      return rows < limit;
+    },
+    discard: () => {
+      for (const column of all) if (column.length > rows) column.drop();
+    },
+    retried: (times) => {
+      retried += times;
+    },
+    incomplete: (note) => {
+      if (!notes.includes(note)) notes.push(note);
+    },
+  };
+  table.generate(context, writers);
+  checkSize(rows, texts);
+  return {
+    columns: names.map((name) => ({ name, ...specOf(table, name) })),
+    rows,
+    data: names.map((name) => (writers[name] as AnyColumn).finish()),
+    retried,
+    incomplete: notes.length > 0,
+    notes,
+  };
+}
+
+function specOf(table: Table, name: string): ColumnSpec {
+  const spec = Object.hasOwn(table.columns, name) ? table.columns[name] : undefined;
+  if (spec !== undefined) return spec;
+  throw new GuestError(
+    "unknown-column",
+    `table ${table.name} has no column '${name}'; it has ${Object.keys(table.columns).join(", ")}`,
+  );
+}
+
+function constraint(
+  table: Table,
+  column: string,
+  values: readonly string[],
+): { column: string; values: ReadonlySet<string> } {
+  if (specOf(table, column).kind === "text") return { column, values: new Set(values) };
+  for (const value of values) {
+    if (!/^-?\d{1,15}$/.test(value)) {
+      throw new GuestError(
+        "bad-request",
+        `column '${column}' of table ${table.name} is an integer; '${value}' is none`,
+      );
+    }
+  }
+  return { column, values: new Set(values.map((value) => String(Number(value)))) };
+}
+
+function checkSize(rows: number, texts: readonly TextColumn[]): void {
+  let size = 0;
+  for (const column of texts) size += column.size;
+  if (rows > MAX_ROWS || size > MAX_ANSWER_BYTES) {
+    throw new GuestError(
+      "over-budget",
+      "the answer is too large; ask for fewer columns, or add a constraint or a limit",
+    );
+  }
+}

@@ -1,0 +1,77 @@
+import type { Budget } from "../budget.ts";
+import type { Kernel } from "../linux/kernel.ts";
+import { type AnyColumn, IntegerColumn, TextColumn } from "./columns.ts";
+
+export type ColumnKind = "integer" | "text";
+
+export interface ColumnSpec<Kind extends ColumnKind = ColumnKind> {
+  readonly kind: Kind;
+  readonly description: string;
+  /** A constraint on a key saves work in the guest's memory. */
+  readonly key: boolean;
+}
+
+/** What reading a table costs: a fixed amount, a walk of kernel lists, or a scan of memory. */
+export type CostClass = "constant" | "walk" | "scan";
+
+export interface Table {
+  readonly name: string;
+  readonly description: string;
+  readonly columns: Readonly<Record<string, ColumnSpec>>;
+  /** The action that policy must grant. */
+  readonly permission: "table";
+  readonly cost: CostClass;
+  readonly examples: readonly string[];
+  /** Writes rows until there are none left or `row()` says that no more are wanted. */
+  readonly generate: (context: TableContext, columns: Record<string, AnyColumn | undefined>) => void;
+}
+
+/** What a generator works with. */
+export interface TableContext {
+  readonly kernel: Kernel;
+  readonly budget: Budget;
+  /** The numbers that a key column must be one of; undefined when any will do. */
+  keys(column: string): ReadonlySet<number> | undefined;
+  /** Ends a row. Returns false when no more rows are wanted. */
+  row(): boolean;
+  /** Takes the cells of an unfinished row back. */
+  discard(): void;
+  /** Notes walks that had to begin anew. */
+  retried(times: number): void;
+  /** Notes that the answer lacks something, and why. */
+  incomplete(note: string): void;
+}
+
+type Columns = Readonly<Record<string, ColumnSpec>>;
+/** A writer for each column that was asked for. */
+export type Writers<C extends Columns> = {
+  readonly [Name in keyof C]: (C[Name] extends ColumnSpec<"integer"> ? IntegerColumn : TextColumn) | undefined;
+};
+
+/** Declares a table: everything that is known of it, in one value. */
+export function defineTable<const C extends Columns>(spec: {
+  name: string;
+  description: string;
+  columns: C;
+  cost: CostClass;
+  examples: readonly string[];
+  generate: (context: TableContext, columns: Writers<C>) => void;
+}): Table {
+  return {
+    ...spec,
+    permission: "table",
+    generate: (context, columns) => spec.generate(context, columns as Writers<C>),
+  };
+}
+
+export function integer(description: string, options: { key?: boolean } = {}): ColumnSpec<"integer"> {
+  return { kind: "integer", description, key: options.key ?? false };
+}
+
+export function text(description: string, options: { key?: boolean } = {}): ColumnSpec<"text"> {
+  return { kind: "text", description, key: options.key ?? false };
+}
+
+export function newColumn(spec: ColumnSpec): AnyColumn {
+  return spec.kind === "integer" ? new IntegerColumn() : new TextColumn();
+}
