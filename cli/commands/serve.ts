@@ -1,0 +1,89 @@
+import type { Command } from "commander";
+import type { Io } from "../io.ts";
+import { action, type CommonOptions, type Session } from "../session.ts";
+import { addCommand, groups } from "./command.ts";
+import { up } from "./up.ts";
+
+/** What `agent` and `control` tell the process that has started them, once they serve. */
+export type ReadyMessage = { ready: "agent"; address: string } | { ready: "control"; url: string };
+
+export function addServeCommands(program: Command, io: Io): void {
+  addCommand(
+    program,
+    "up",
+    {
+      summary: "Run the whole service on this host: finds its VMs, and serves them.",
+      description:
+        "Starts an agent and a control process, restarts them when they fail, and stops both on Ctrl-C. State is kept in\n" +
+        "$CLOUDVMI_STATE, by default /var/lib/cloudvmi (root) or ~/.local/state/cloudvmi; the two configurations written\n" +
+        "there are yours to change. Both run as the user that starts this: to keep the public side without the agent's\n" +
+        "privileges, run `cloudvmi agent` and `cloudvmi control` as services of two users.",
+      examples: ["up", "up --listen 0.0.0.0:7443 --name host1", "up --state ./try"],
+    },
+    groups.operate,
+  )
+    .option("--listen <host:port>", "where the service listens (at first: 127.0.0.1:7443)")
+    .option("--name <name>", "of this host, as the service shows it (at first: the host's name)")
+    .option("--state <folder>", "where state is kept")
+    .option("--allow-missing <layers>", "layers of the sandbox that this host may lack: namespaces, uid, seccomp")
+    .action(action(io, up));
+
+  addCommand(
+    program,
+    "agent",
+    {
+      summary: "Run the agent of a host: finds its VMs and reads them, for control.",
+      examples: ["agent --config /etc/cloudvmi/agent.toml"],
+    },
+    groups.operate,
+  )
+    .requiredOption("--config <file>", "configuration (TOML); see docs/operator-guide.md")
+    .action(action(io, runAgent));
+
+  addCommand(
+    program,
+    "control",
+    {
+      summary: "Run control: the public service, over any number of agents.",
+      examples: ["control --config /etc/cloudvmi/control.toml"],
+    },
+    groups.operate,
+  )
+    .requiredOption("--config <file>", "configuration (TOML); see docs/operator-guide.md")
+    .action(action(io, runControl));
+}
+
+type ServeOptions = CommonOptions & { config: string };
+
+async function runAgent(session: Session, { config }: ServeOptions): Promise<void> {
+  const { loadAgentConfig, startAgent } = await import("../../agent/index.ts");
+  const running = await startAgent(loadAgentConfig(config));
+  await serve(session, running, { ready: "agent", address: running.address }, `The agent serves on ${running.address}.`);
+}
+
+async function runControl(session: Session, { config }: ServeOptions): Promise<void> {
+  const { loadControlConfig, startControl } = await import("../../control/index.ts");
+  const running = await startControl(loadControlConfig(config));
+  await serve(session, running, { ready: "control", url: running.url }, `The service is at ${running.url}.`);
+}
+
+/** Says that it serves, and serves until it is to end: by a signal, or when the supervisor that started it is gone. */
+async function serve(
+  { io, printer }: Session,
+  running: { close(): Promise<void> },
+  message: ReadyMessage,
+  sentence: string,
+): Promise<void> {
+  const ended = new Promise<void>((resolve) => {
+    if (io.signal.aborted) resolve();
+    io.signal.addEventListener("abort", () => resolve(), { once: true });
+    process.once("disconnect", resolve);
+  });
+  try {
+    if (process.send === undefined) await printer.done(sentence, message);
+    else process.send(message);
+    await ended;
+  } finally {
+    await running.close();
+  }
+}

@@ -1,0 +1,95 @@
+import { type JsonInput, jsonLines, toJson } from "./format/json.ts";
+import { sanitise } from "./format/sanitise.ts";
+import { formatProperties, formatTable, type PrintedCell, type TableColumn, type TableStyle } from "./format/table.ts";
+import { type Io, usesColour } from "./io.ts";
+
+/** One line of a listing, as `--json` prints it. */
+export type JsonRow = Readonly<Record<string, JsonInput | undefined>>;
+
+/** A column of the human form of a listing. */
+export interface ListColumn {
+  /** The key in the row, and the title unless there is another. */
+  name: string;
+  title?: string;
+  align?: "left" | "right";
+  /** For values that are present; without it they print as they are. */
+  format?(value: JsonInput): string;
+}
+
+/** How a command answers: rows or one object, for people or for programs. */
+export interface Printer {
+  readonly json: boolean;
+  list(rows: readonly JsonRow[], columns: readonly ListColumn[]): Promise<void>;
+  /** One thing: a JSON object, or its properties one a line (those of `columns`, when given). */
+  object(row: JsonRow, columns?: readonly ListColumn[]): Promise<void>;
+  /** A sentence about what was done; with `--json`, the object instead. */
+  done(sentence: string, row: JsonRow): Promise<void>;
+  /** One line on stderr that is not a failure. */
+  note(line: string): Promise<void>;
+  lines(lines: Iterable<string>): Promise<void>;
+}
+
+export function createPrinter(io: Io, json: boolean): Printer {
+  const style: TableStyle = {
+    width: io.out.isTerminal ? io.out.columns : undefined,
+    colour: usesColour(io.out, io.env),
+  };
+  const lines = async (all: Iterable<string>) => {
+    // In large pieces: a write a line would cost more than finding the rows.
+    let piece = "";
+    for (const line of all) {
+      piece += `${line}\n`;
+      if (piece.length >= 65_536) {
+        await io.out.write(piece);
+        piece = "";
+      }
+    }
+    if (piece !== "") await io.out.write(piece);
+  };
+  return {
+    json,
+    lines,
+    async list(rows, columns) {
+      if (json) return io.out.write([...jsonLines(rows)].join(""));
+      const cells = rows.map((row) => columns.map((column) => printCell(row[column.name], column)));
+      await lines(formatTable(columns.map(titled), cells, style));
+    },
+    async object(row, columns) {
+      if (json) return io.out.write(`${toJson(row)}\n`);
+      const shown = columns ?? Object.keys(row).map((name) => ({ name }));
+      await lines(
+        formatProperties(
+          shown.map((column) => [sanitise(column.title ?? column.name), printCell(row[column.name], column)]),
+          style,
+        ),
+      );
+    },
+    async done(sentence, row) {
+      await io.out.write(json ? `${toJson(row)}\n` : `${sanitise(sentence)}\n`);
+    },
+    async note(line) {
+      await io.err.write(`cloudvmi: ${sanitise(line)}\n`);
+    },
+  };
+}
+
+const titled = (column: ListColumn): TableColumn => ({
+  title: sanitise(column.title ?? column.name),
+  align: column.align,
+});
+
+/** A value as a person reads it. What is missing says so: `-` does not apply, `(unreadable)` and the like could not be read. */
+function printCell(value: JsonInput | undefined, column: ListColumn): PrintedCell {
+  if (value === null || value === undefined) return { text: "-", dim: true };
+  if (isAbsent(value)) return { text: `(${sanitise(value.state)})`, dim: true };
+  if (column.format !== undefined) return { text: sanitise(column.format(value)) };
+  if (Array.isArray(value)) return { text: sanitise(value.map((item) => plain(item)).join(", ")) };
+  return { text: sanitise(plain(value)) };
+}
+
+const plain = (value: JsonInput) =>
+  typeof value === "string" ? value : typeof value === "object" ? toJson(value) : `${value}`;
+
+function isAbsent(value: JsonInput): value is { state: string } {
+  return typeof value === "object" && value !== null && "state" in value && typeof value.state === "string";
+}
