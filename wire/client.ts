@@ -89,7 +89,7 @@ export function createWireTransport(options: WireOptions): WireTransport {
     } catch (error) {
       if (error instanceof ConnectError) throw error;
       const text = error instanceof Error ? error.message : String(error);
-      throw new ConnectError(`can't connect: ${text}`, Code.Unavailable);
+      throw new ConnectError(`can't connect: ${text}`, Code.Unavailable, undefined, undefined, error);
     } finally {
       dialing = undefined;
     }
