@@ -1,0 +1,28 @@
+/**
+ * How every inspector begins, whatever it then does: takes the description of its memory from standard input, opens that
+ * memory, and gives up all other rights. Nothing of the guest has been read when this returns.
+ *
+ * Descriptors: 0 the description, 3 the agent, 4 and on the memory.
+ */
+import { readFileSync } from "node:fs";
+import { Socket } from "node:net";
+import { type GuestMemoryLayout, openMemory, type PhysicalMemory } from "../../vmi/index.ts";
+import { dropIdentity, lockDown, restartFiltered } from "./lockdown.ts";
+
+export interface Started {
+  readonly memory: PhysicalMemory;
+  readonly layout: GuestMemoryLayout;
+  /** The stream to the agent. */
+  readonly agent: Socket;
+}
+
+export function start(): Started {
+  const { CLOUDVMI_SECCOMP: seccomp, CLOUDVMI_UID: uid } = process.env;
+  if (seccomp === "late") restartFiltered({ CLOUDVMI_SECCOMP: "on", ...(uid ? { CLOUDVMI_UID: uid } : {}) });
+  const layout: GuestMemoryLayout = JSON.parse(readFileSync(0, "utf8"));
+  const memory = openMemory(layout);
+  const agent = new Socket({ fd: 3, readable: true, writable: true });
+  if (uid) dropIdentity(Number(uid));
+  if (seccomp === "on") lockDown(layout);
+  return { memory, layout, agent };
+}
