@@ -9,8 +9,9 @@ import { AddressSpace } from "./memory/address-space.ts";
 import { looksEncrypted } from "./memory/entropy.ts";
 import type { PhysicalMemory } from "./memory/physical-memory.ts";
 import { Btf } from "./symbols/btf.ts";
-import { Kallsyms } from "./symbols/kallsyms.ts";
-import { buildProfile, decodeProfile, digestOf, type Profile } from "./symbols/profile.ts";
+import { Kallsyms, type SymbolPosition } from "./symbols/kallsyms.ts";
+import { buildProfile, decodeProfile, digestOf, type Profile, symbolPosition } from "./symbols/profile.ts";
+import { type SymbolSpec, symbol } from "./symbols/specs.ts";
 import { findVmcoreinfo, numberField, offsetField, symbolField, type Vmcoreinfo } from "./symbols/vmcoreinfo.ts";
 
 export interface AttachOptions {
@@ -152,39 +153,58 @@ function latest(candidates: readonly Candidate[], options: AttachOptions): Attac
   return best.attached;
 }
 
+const stext = symbol("_stext");
+const startBtf = symbol("__start_BTF");
+const stopBtf = symbol("__stop_BTF");
+
 function openKernel(candidate: Candidate, profiles: readonly Uint8Array[]): Attached {
   const { note, space, release, physBase } = candidate;
-  const image = (from: bigint, length: number) => imageBytes(candidate, from, length);
-  const kallsyms = openKallsyms(candidate);
-  const { names, tokenTable } = kallsyms.tables;
+  const { kallsyms, tables } = openKallsyms(candidate);
   const buildId = note.fields.get("BUILD-ID") ?? "";
-  const bounds = kallsyms.table.find(["__start_BTF", "__stop_BTF"]);
-  const [start, stop] = ["__start_BTF", "__stop_BTF"].map((name) => {
-    const position = bounds.get(name);
-    return position && kallsyms.table.address(position.index);
-  });
-  if (start === undefined || stop === undefined) {
-    throw new GuestError("unsupported-kernel", `kernel ${release} carries no type information (CONFIG_DEBUG_INFO_BTF)`);
-  }
-  const types = image(start, Number(stop - start));
-  const digest = digestOf([names, tokenTable, types]);
   let profile: Profile | undefined;
   for (const bytes of profiles) {
     const decoded = decodeProfile(bytes);
-    if (decoded?.buildId === buildId && decoded.digest === digest) profile = decoded;
+    if (decoded?.buildId !== buildId) continue;
+    const types = typesOf(candidate, kallsyms, (spec) => symbolPosition(decoded, spec));
+    if (types !== undefined && digestOf([...tables, types]) === decoded.digest) profile = decoded;
   }
   const profileWasCached = profile !== undefined;
-  profile ??= buildProfile(buildId, digest, new Btf(types), kallsyms.table);
-  const kaslrOffset = Number(BigInt(`0x${/^[0-9a-f]{1,16}$/.exec(note.fields.get("KERNELOFFSET") ?? "")?.[0] ?? "0"}`));
-  const kernel = new Kernel({ space, kallsyms: kallsyms.table, profile, release, kaslrOffset, physBase });
+  profile ??= profileOf(candidate, kallsyms, tables, buildId);
+  const offset = /^[0-9a-f]{1,16}$/.exec(note.fields.get("KERNELOFFSET") ?? "")?.[0] ?? "0";
+  const kernel = new Kernel({ space, kallsyms, profile, release, kaslrOffset: Number.parseInt(offset, 16), physBase });
   return { kernel, note, profileWasCached };
 }
 
+function profileOf(candidate: Candidate, kallsyms: Kallsyms, tables: readonly Uint8Array[], buildId: string): Profile {
+  const found = kallsyms.find([stext.name, startBtf.name, stopBtf.name]);
+  const types = typesOf(candidate, kallsyms, (spec) => found.get(spec.name));
+  if (types === undefined) {
+    throw new GuestError(
+      "unsupported-kernel",
+      `kernel ${candidate.release} carries no type information (CONFIG_DEBUG_INFO_BTF)`,
+    );
+  }
+  return buildProfile(buildId, digestOf([...tables, types]), new Btf(types), kallsyms);
+}
+
+/** The kernel's BTF, by the places of three symbols, from which the encoding of addresses is learnt too. */
+function typesOf(
+  candidate: Candidate,
+  kallsyms: Kallsyms,
+  positionOf: (spec: SymbolSpec) => SymbolPosition | undefined,
+): Uint8Array | undefined {
+  const known = symbolField(candidate.note, stext.name) as bigint;
+  kallsyms.calibrate(stext.name, positionOf(stext), known);
+  const [start, stop] = [startBtf, stopBtf].map((spec) => {
+    const position = positionOf(spec);
+    const found = position && kallsyms.at(position);
+    return found?.name === spec.name ? found.address : undefined;
+  });
+  return start === undefined || stop === undefined ? undefined : imageBytes(candidate, start, Number(stop - start));
+}
+
 /** The tables as VMCOREINFO's symbols (from 6.0: 5fd8fea935a1, f09bddbd8661) delimit them. */
-function openKallsyms(candidate: Candidate): {
-  table: Kallsyms;
-  tables: { names: Uint8Array; tokenTable: Uint8Array };
-} {
+function openKallsyms(candidate: Candidate): { kallsyms: Kallsyms; tables: readonly Uint8Array[] } {
   const { note, release } = candidate;
   const address = (name: string) => {
     const value = symbolField(note, name);
@@ -194,27 +214,20 @@ function openKallsyms(candidate: Candidate): {
       `kernel ${release} does not say where its symbol table is (VMCOREINFO of 6.0 or later is needed)`,
     );
   };
+  const image = (from: bigint, length: number) => imageBytes(candidate, from, length);
   const namesAddress = address("kallsyms_names");
   const tokensAddress = address("kallsyms_token_table");
   const indexAddress = address("kallsyms_token_index");
   const offsetsAddress = address("kallsyms_offsets");
-  const count = Buffer.from(imageBytes(candidate, address("kallsyms_num_syms"), 4)).readUInt32LE();
-  const names = imageBytes(candidate, namesAddress, Number(tokensAddress - namesAddress));
-  const tokenTable = imageBytes(candidate, tokensAddress, Number(indexAddress - tokensAddress));
   const base = symbolField(note, "kallsyms_relative_base");
-  const table = new Kallsyms(
-    {
-      names,
-      tokenTable,
-      tokenIndex: imageBytes(candidate, indexAddress, 512),
-      offsets: imageBytes(candidate, offsetsAddress, count * 4),
-      offsetsAddress,
-      relativeBase: base && Buffer.from(imageBytes(candidate, base, 8)).readBigUInt64LE(),
-      count,
-    },
-    { name: "_stext", address: address("_stext") },
-  );
-  return { table, tables: { names, tokenTable } };
+  const count = Buffer.from(image(address("kallsyms_num_syms"), 4)).readUInt32LE();
+  const names = image(namesAddress, Number(tokensAddress - namesAddress));
+  const tokenTable = image(tokensAddress, Number(indexAddress - tokensAddress));
+  const tokenIndex = image(indexAddress, 512);
+  const offsets = image(offsetsAddress, count * 4);
+  const relativeBase = base && Buffer.from(image(base, 8)).readBigUInt64LE();
+  const kallsyms = new Kallsyms({ names, tokenTable, tokenIndex, offsets, offsetsAddress, relativeBase, count });
+  return { kallsyms, tables: [names, tokenTable] };
 }
 
 /** Bytes of the kernel image, which is contiguous in physical memory: in place where memory is mapped, else a copy. */

@@ -4,7 +4,7 @@ import { GuestError } from "../errors.ts";
 import { AddressSpace } from "../memory/address-space.ts";
 import type { PhysicalMemory } from "../memory/physical-memory.ts";
 import type { Kallsyms } from "../symbols/kallsyms.ts";
-import type { Profile } from "../symbols/profile.ts";
+import { type Profile, symbolPosition } from "../symbols/profile.ts";
 import type { Layout, StructSpec, SymbolSpec } from "../symbols/specs.ts";
 
 /** The two halves of a kernel address that doesn't change. */
@@ -82,8 +82,8 @@ export class Kernel {
 
   optionalPlace(spec: SymbolSpec): Place | undefined {
     if (this.#places.has(spec)) return this.#places.get(spec);
-    const [index, position] = this.profile.symbols[spec.id] ?? [];
-    const found = index === undefined || position === undefined ? undefined : this.kallsyms.at({ index, position });
+    const position = symbolPosition(this.profile, spec);
+    const found = position && this.kallsyms.at(position);
     const place = found?.name === spec.name ? { hi: hiOf(found.address), lo: loOf(found.address) } : undefined;
     this.#places.set(spec, place);
     return place;

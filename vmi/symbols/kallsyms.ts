@@ -55,21 +55,25 @@ const BASE = 31;
 
 export class Kallsyms {
   readonly #parts: KallsymsParts;
-  readonly #encoding: Encoding;
+  #encoding: Encoding | undefined;
   readonly #tokens: readonly Uint8Array[];
   #markers: Uint32Array | undefined;
 
-  /** @param known a symbol and its address, to tell the encoding by. Throws GuestError "unsupported-kernel". */
-  constructor(parts: KallsymsParts, known: { name: string; address: bigint }) {
+  /** Names can be looked up at once, addresses after {@link calibrate}. Throws GuestError "unsupported-kernel". */
+  constructor(parts: KallsymsParts) {
     this.#parts = parts;
     this.#tokens = readTokens(parts);
-    const position = this.find([known.name]).get(known.name);
+  }
+
+  /** Learns how addresses are encoded from a symbol whose address is known. Throws GuestError "unsupported-kernel". */
+  calibrate(name: string, where: SymbolPosition | undefined, address: bigint): void {
+    const fits = where !== undefined && this.#nameAt(where.position)?.slice(1) === name;
     const encoding =
-      position && encodings.find((decode) => BigInt.asUintN(64, decode(parts, position.index)) === known.address);
-    if (encoding === undefined) {
+      fits && encodings.find((decode) => BigInt.asUintN(64, decode(this.#parts, where.index)) === address);
+    if (!encoding) {
       throw new GuestError(
         "unsupported-kernel",
-        `the kernel's symbol table does not hold ${known.name} at its address; its format is not known`,
+        `the kernel's symbol table does not hold ${name} at its address; its format is not known`,
       );
     }
     this.#encoding = encoding;
@@ -80,21 +84,28 @@ export class Kallsyms {
   }
 
   address(index: number): bigint {
+    if (this.#encoding === undefined) throw new Error("calibrate() comes first");
     return BigInt.asUintN(64, this.#encoding(this.#parts, index));
   }
 
   /** The symbol whose entry is at a position. Undefined when no entry can be there. */
   at(where: SymbolPosition): KernelSymbol | undefined {
+    const text = this.#nameAt(where.position);
+    if (text === undefined || where.index < 0 || where.index >= this.count) return undefined;
+    return { index: where.index, type: text.slice(0, 1), name: text.slice(1), address: this.address(where.index) };
+  }
+
+  /** nm's letter and the name. */
+  #nameAt(position: number): string | undefined {
     const { names } = this.#parts;
-    if (where.index < 0 || where.index >= this.count || where.position < 0 || where.position >= names.length)
-      return undefined;
-    const header = entryHeader(names, where.position);
+    if (position < 0 || position >= names.length) return undefined;
+    const header = entryHeader(names, position);
     let text = "";
     for (let i = header.start; i < header.start + header.length && i < names.length; i++) {
       text += Buffer.from(this.#tokens[names[i]!]!).toString("latin1");
       if (text.length > MAX_NAME) return undefined;
     }
-    return { index: where.index, type: text.slice(0, 1), name: text.slice(1), address: this.address(where.index) };
+    return text;
   }
 
   /** The first symbol of each name, in one pass over the table. */
@@ -140,7 +151,7 @@ export class Kallsyms {
       }
       if (filter[hash & 0xffff] === 1) {
         for (const name of byHash.get(hash) ?? []) {
-          if (!found.has(name) && this.at({ index, position })?.name === name) found.set(name, { index, position });
+          if (!found.has(name) && this.#nameAt(position)?.slice(1) === name) found.set(name, { index, position });
         }
         if (found.size === wanted) return;
       }

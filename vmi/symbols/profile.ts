@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Btf } from "./btf.ts";
 import type { Kallsyms, SymbolPosition } from "./kallsyms.ts";
-import { declaredStructs, declaredSymbols, type StructSpec } from "./specs.ts";
+import { declaredStructs, declaredSymbols, type StructSpec, type SymbolSpec } from "./specs.ts";
 
 /**
  * The answers to all declared structures and symbols for one kernel build: a few kilobytes, in place of the megabytes
@@ -52,6 +52,12 @@ function offsetOf(btf: Btf, id: number, paths: StructSpec["members"][number]["pa
     if (member !== undefined) return member.offset;
   }
   return -1;
+}
+
+/** Where a profile says that a symbol's entry is; to be checked against the name there. */
+export function symbolPosition(profile: Profile, spec: SymbolSpec): SymbolPosition | undefined {
+  const [index, position] = profile.symbols[spec.id] ?? [];
+  return index === undefined || position === undefined ? undefined : { index, position };
 }
 
 export function encodeProfile(profile: Profile): Uint8Array {
