@@ -8,12 +8,17 @@ export const unauthenticated = (message: string) => new ConnectError(message, Co
 export const unavailable = (message: string) => new ConnectError(message, Code.Unavailable);
 export const exhausted = (message: string) => new ConnectError(message, Code.ResourceExhausted);
 
-/** A name as projects, users and agents have it; throws InvalidArgument. */
+/** What a name of a project, user or agent is made of. */
+export const nameRule = "use up to 63 of a-z, A-Z, 0-9, '.', '_' and '-', beginning with a letter or digit";
+
+export function isName(text: string): boolean {
+  return /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(text);
+}
+
+/** Throws InvalidArgument for what is no name. */
 export function checkName(what: string, name: string): string {
-  if (/^[a-z0-9][a-z0-9._-]{0,62}$/.test(name)) return name;
-  throw invalid(
-    `${JSON.stringify(name)} is no name for a ${what}: use up to 63 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit`,
-  );
+  if (isName(name)) return name;
+  throw invalid(`${JSON.stringify(name.slice(0, 100))} is no name for a ${what}: ${nameRule}`);
 }
 
 /** Canonical lower-case form of a UUID, or undefined where the text is none. */

@@ -92,10 +92,20 @@ test("a removed first record shows", async () => {
   assert.equal(result.brokenAt, 1);
 });
 
-for (const [field, value] of Object.entries({ detail: "", decision: "deny", user_name: "eve", time_ms: 5, hash: genesis })) {
+for (const [field, value] of Object.entries({
+  detail: "",
+  decision: "deny",
+  user_name: "eve",
+  time_ms: 5,
+  hash: genesis,
+})) {
   test(`an altered ${field} shows`, async () => {
     const result = await verifyAfter((store) =>
-      store.updateTable("audit").set({ [field]: value }).where("sequence", "=", 1050).execute(),
+      store
+        .updateTable("audit")
+        .set({ [field]: value })
+        .where("sequence", "=", 1050)
+        .execute(),
     );
     assert.equal(result.intact, false);
     assert.equal(result.brokenAt, 1050);
@@ -115,7 +125,12 @@ test("swapped records show", async () => {
 
 test("an altered record with its hash recomputed breaks the next one", async () => {
   const result = await verifyAfter(async (store) => {
-    const rows = await store.selectFrom("audit").selectAll().where("sequence", "in", [9, 10]).orderBy("sequence").execute();
+    const rows = await store
+      .selectFrom("audit")
+      .selectAll()
+      .where("sequence", "in", [9, 10])
+      .orderBy("sequence")
+      .execute();
     const { hash: _, ...record } = { ...rows[1]!, detail: "nothing of note" };
     await store
       .updateTable("audit")
@@ -142,7 +157,11 @@ test("a trail written anew shows against an anchor", async () => {
     for (const { hash: _, ...record } of rows) {
       const forged = { ...record, detail: "forged" };
       previous = chainHash(previous, forged);
-      await store.updateTable("audit").set({ detail: "forged", hash: previous }).where("sequence", "=", record.sequence).execute();
+      await store
+        .updateTable("audit")
+        .set({ detail: "forged", hash: previous })
+        .where("sequence", "=", record.sequence)
+        .execute();
     }
   }, true);
   assert.equal(result.brokenAt, records);

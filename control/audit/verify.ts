@@ -47,7 +47,10 @@ export async function verify(store: AuditStore, anchor?: AuditHead): Promise<Ver
     if (rows.length < page) break;
   }
   if (anchor !== undefined && anchor.sequence > head.sequence) {
-    return broken(head.sequence + 1, `the trail ends at ${head.sequence}, before the anchor ${anchor.sequence}: its end has been cut off`);
+    return broken(
+      head.sequence + 1,
+      `the trail ends at ${head.sequence}, before the anchor ${anchor.sequence}: its end has been cut off`,
+    );
   }
   return { intact: true, records, brokenAt: 0, problem: "", head };
 }

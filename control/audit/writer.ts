@@ -16,7 +16,11 @@ const rowsPerStatement = 500;
 if (parentPort === null) throw new Error("the audit writer runs as a worker thread only");
 const port = parentPort;
 const store = await openAuditStore((workerData as { directory: string }).directory);
-const last = await store.selectFrom("audit").select(["sequence", "hash"]).orderBy("sequence", "desc").executeTakeFirst();
+const last = await store
+  .selectFrom("audit")
+  .select(["sequence", "hash"])
+  .orderBy("sequence", "desc")
+  .executeTakeFirst();
 let sequence = last?.sequence ?? 0;
 let hash = last?.hash ?? genesis;
 

@@ -90,7 +90,7 @@ function actionUid(id: string): TypeAndId {
 function readActions(): Map<string, EntityJson> {
   const schema = schemaToJson(policySchema);
   if (schema.type === "failure") throw new PolicyError(`cloudvmi.cedarschema: ${firstMessage(schema.errors)}`);
-  const actions = Object.entries(schema.json["CloudVMI"]!.actions);
+  const actions = Object.entries(schema.json.CloudVMI!.actions);
   return new Map(
     actions
       .filter(([, action]) => (action.appliesTo?.resourceTypes.length ?? 0) > 0)
@@ -134,7 +134,7 @@ function* readPolicies(file: string): Generator<[id: string, text: string]> {
   for (const [index, text] of parts.policies.entries()) {
     const json = policyToJson(text);
     if (json.type === "failure") throw new PolicyError(`${file}: ${firstMessage(json.errors)}`);
-    yield [json.json.annotations?.["id"] ?? `${path.basename(file, ".cedar")}-${index + 1}`, text];
+    yield [json.json.annotations?.id ?? `${path.basename(file, ".cedar")}-${index + 1}`, text];
   }
 }
 

@@ -88,7 +88,10 @@ test("operators administer, and have no action on a guest by it", () => {
 test("a decision names the policies that made it and follows changed roles, owners and labels", () => {
   const directory = mkdtempSync(path.join(tmpdir(), "cloudvmi-policy-"));
   try {
-    writeFileSync(path.join(directory, "own.cedar"), `@id("never") forbid (principal, action, resource) when { resource.hasTag("secret") };`);
+    writeFileSync(
+      path.join(directory, "own.cedar"),
+      `@id("never") forbid (principal, action, resource) when { resource.hasTag("secret") };`,
+    );
     const decided = createPolicy(loadPolicies(directory));
     const ann = account("ann", { shop: "analyst" });
     assert.deepEqual(decided.decideVm(ann, "read", vm).policies, ["analyst"]);

@@ -87,7 +87,7 @@ function vmEntities(vm: VmResource): Entities {
   const entity: EntityJson = { uid: uid("Vm", vm.uuid), attrs, parents: [], tags: { ...vm.labels } };
   if (vm.project === "") return [entity];
   const project = uid("Project", vm.project);
-  attrs["project"] = { __entity: project };
+  attrs.project = { __entity: project };
   const roleAttributes = roles.map((role) => [role, { __entity: roleUid(vm.project, role) }] as const);
   return [entity, { uid: project, attrs: Object.fromEntries(roleAttributes), parents: [] }];
 }

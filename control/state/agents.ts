@@ -8,7 +8,8 @@ export async function insertAgent(state: State, name: string, address: string): 
     .values({ name, address, created_ms: Date.now() })
     .onConflict((conflict) => conflict.column("name").doNothing())
     .executeTakeFirstOrThrow();
-  if (numInsertedOrUpdatedRows === 0n) throw invalid(`agent ${name} exists already: remove it first, or choose another name`);
+  if (numInsertedOrUpdatedRows === 0n)
+    throw invalid(`agent ${name} exists already: remove it first, or choose another name`);
 }
 
 export function listAgentRows(state: State): Promise<AgentRow[]> {

@@ -1,0 +1,85 @@
+import { type Code, ConnectError } from "@connectrpc/connect";
+import type { CallContext } from "../../wire/index.ts";
+import type { Action } from "../action.ts";
+import { rulesOf } from "../action.ts";
+import type { Principal } from "../auth/authenticator.ts";
+import { exhausted } from "../problem.ts";
+
+export interface CallLimits {
+  /** For calls that name none, in milliseconds. */
+  readonly defaultTimeoutMs: number;
+  /** What a caller may ask for at most. */
+  readonly maxTimeoutMs: number;
+  /** Calls of one user at once. */
+  readonly maxConcurrent: number;
+}
+
+export const defaultLimits: CallLimits = { defaultTimeoutMs: 30_000, maxTimeoutMs: 300_000, maxConcurrent: 32 };
+
+/** A call that is being answered. Disposing it gives its place free. */
+export interface ActiveCall extends Disposable {
+  readonly principal: Principal;
+  /** Aborted when the caller goes, and when its token is revoked meanwhile. */
+  readonly signal: AbortSignal;
+  readonly timeoutMs: number;
+  /** Counts the call against the limit of its action; throws ResourceExhausted. */
+  begin(action: Action): void;
+}
+
+export interface Calls {
+  /** Throws ResourceExhausted. */
+  open(context: CallContext<unknown>, principal: Principal): ActiveCall;
+  /** Aborts the calls of a token. */
+  abort(tokenId: string, code: Code, text: string): void;
+  readonly count: number;
+}
+
+export function createCalls(limits: CallLimits): Calls {
+  const running = new Set<{ readonly tokenId: string; readonly end: AbortController }>();
+  const counts = new Map<string, number>();
+
+  /** Returns how to give the place back. */
+  function take(key: string, limit: number, what: string): () => void {
+    const count = counts.get(key) ?? 0;
+    if (count >= limit) throw exhausted(`you have ${limit} ${what} under way, the most allowed: wait for one to end`);
+    counts.set(key, count + 1);
+    return () => {
+      const left = counts.get(key)! - 1;
+      if (left === 0) counts.delete(key);
+      else counts.set(key, left);
+    };
+  }
+
+  return {
+    open(context, principal) {
+      const user = principal.account.name;
+      const release = [take(user, limits.maxConcurrent, "calls")];
+      const end = new AbortController();
+      const onAbort = () => end.abort(context.signal.reason);
+      if (context.signal.aborted) onAbort();
+      else context.signal.addEventListener("abort", onAbort);
+      const entry = { tokenId: principal.tokenId, end };
+      running.add(entry);
+      return {
+        principal,
+        signal: end.signal,
+        timeoutMs: Math.min(context.timeoutMs ?? limits.defaultTimeoutMs, limits.maxTimeoutMs),
+        begin(action) {
+          const { concurrent } = rulesOf(action);
+          if (concurrent !== undefined) release.push(take(`${user} ${action}`, concurrent, `'${action}' calls`));
+        },
+        [Symbol.dispose]() {
+          running.delete(entry);
+          context.signal.removeEventListener("abort", onAbort);
+          for (const each of release.splice(0)) each();
+        },
+      };
+    },
+    abort(tokenId, code, text) {
+      for (const entry of running) if (entry.tokenId === tokenId) entry.end.abort(new ConnectError(text, code));
+    },
+    get count() {
+      return running.size;
+    },
+  };
+}

@@ -1,0 +1,145 @@
+import {
+  create,
+  type DescMessage,
+  type DescMethodServerStreaming,
+  type DescMethodUnary,
+  type MessageInitShape,
+  type MessageShape,
+} from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { GuestService, type VmId, VmIdSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { type CallContext, Encoded, type Implementation, type WireTransport } from "../../wire/index.ts";
+import { isVmAction, type VmAction } from "../action.ts";
+import type { Fleet } from "../fleet/fleet.ts";
+import type { FleetVm } from "../fleet/registry.ts";
+import { denied, unavailable } from "../problem.ts";
+import type { ActiveCall } from "./calls.ts";
+import type { Gate, Session, VmRequirement } from "./gate.ts";
+import { type Detail, guestRpcs } from "./rpc.ts";
+
+interface VmRpc<I extends DescMessage> {
+  readonly action: VmAction;
+  detail(request: MessageShape<I>): Detail;
+}
+
+interface NamesVm {
+  vm?: VmId | undefined;
+}
+
+/** What each method does once the gate has let it in: hand the request to the VM's agent and pass the answer on, unread. */
+export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof GuestService, Session> {
+  const { method } = GuestService;
+
+  /** Where the request goes, with the VM named by its UUID and incarnation. */
+  function route(request: NamesVm, vm: FleetVm): WireTransport {
+    const asked = request.vm?.incarnation ?? "";
+    if (asked !== "" && asked !== vm.incarnation) {
+      throw new ConnectError(
+        `VM ${vm.name} has been restarted since: it runs as incarnation ${JSON.stringify(vm.incarnation)} now`,
+        Code.Aborted,
+      );
+    }
+    const transport = fleet.transportOf(vm.host);
+    if (transport === undefined) throw unavailable(`the host of VM ${vm.name} can't be reached now: try again later`);
+    request.vm = create(VmIdSchema, { uuid: vm.uuid, incarnation: vm.incarnation });
+    return transport;
+  }
+
+  async function unary<I extends DescMessage, O extends DescMessage>(
+    rpc: DescMethodUnary<I, O>,
+    { action, detail }: VmRpc<I>,
+    request: MessageShape<I> & NamesVm,
+    context: CallContext<Session>,
+  ): Promise<Encoded> {
+    using call = await gate.enter(context);
+    const { vm, recorded } = await gate.vm(call, request.vm, { action }, detail(request));
+    // The guest is read while the record goes to the disk; the answer waits for both.
+    const [read] = await Promise.allSettled([
+      (async () => {
+        const transport = route(request, vm);
+        return transport.unaryEncoded(rpc, request as MessageInitShape<I>, {
+          signal: call.signal,
+          timeoutMs: call.timeoutMs,
+        });
+      })(),
+      recorded,
+    ]);
+    await recorded;
+    if (read.status === "rejected") throw fromAgent(read.reason, call, vm);
+    return new Encoded(read.value);
+  }
+
+  async function* stream<I extends DescMessage, O extends DescMessage>(
+    rpc: DescMethodServerStreaming<I, O>,
+    requirement: VmRequirement | ((vm: FleetVm) => VmRequirement),
+    detail: Detail,
+    request: MessageShape<I> & NamesVm,
+    context: CallContext<Session>,
+  ): AsyncGenerator<Encoded> {
+    using call = await gate.enter(context);
+    const { vm, recorded } = await gate.vm(call, request.vm, requirement, detail);
+    try {
+      const answer = route(request, vm).streamEncoded(rpc, request as MessageInitShape<I>, {
+        signal: call.signal,
+        timeoutMs: call.timeoutMs,
+      });
+      let first = true;
+      for await (const bytes of answer) {
+        if (first) await recorded;
+        first = false;
+        yield new Encoded(bytes);
+      }
+    } catch (error) {
+      await recorded;
+      throw fromAgent(error, call, vm);
+    }
+    await recorded;
+  }
+
+  return {
+    async listTables(request, context) {
+      using call = await gate.enter(context);
+      const detail = guestRpcs.listTables.detail();
+      if (request.vm === undefined) {
+        await gate.system(call, "account", detail);
+        return { tables: [...fleet.tables()] };
+      }
+      const { vm, recorded } = await gate.vm(call, request.vm, { action: guestRpcs.listTables.action }, detail);
+      await recorded;
+      return { tables: [...fleet.tables(vm.host)] };
+    },
+    readTable(request, context) {
+      const detail = guestRpcs.readTable.detail(request);
+      return stream(method.readTable, (vm) => tableRequirement(fleet, vm, request.table), detail, request, context);
+    },
+    streamMemory(request, context) {
+      const { action, detail } = guestRpcs.streamMemory;
+      return stream(method.streamMemory, { action }, detail(request), request, context);
+    },
+    readMemory: (request, context) => unary(method.readMemory, guestRpcs.readMemory, request, context),
+    translate: (request, context) => unary(method.translate, guestRpcs.translate, request, context),
+    lookupSymbols: (request, context) => unary(method.lookupSymbols, guestRpcs.lookupSymbols, request, context),
+    getRegisters: (request, context) => unary(method.getRegisters, guestRpcs.getRegisters, request, context),
+    pause: (request, context) => unary(method.pause, guestRpcs.pause, request, context),
+    resume: (request, context) => unary(method.resume, guestRpcs.resume, request, context),
+  };
+}
+
+/** The action that the table's catalogue entry asks for. A table that the agent does not have is for it to refuse. */
+function tableRequirement(fleet: Fleet, vm: FleetVm, name: string): VmRequirement {
+  const table = fleet.tables(vm.host).find((each) => each.name === name);
+  if (table === undefined) return { action: guestRpcs.readTable.action };
+  if (isVmAction(table.permission)) return { action: table.permission, table: name };
+  throw denied(`table ${name} needs the permission '${table.permission}', which this service does not know: update it`);
+}
+
+/** What a caller is told of what went wrong between control and the agent. */
+function fromAgent(error: unknown, call: ActiveCall, vm: FleetVm): unknown {
+  if (call.signal.aborted && call.signal.reason instanceof ConnectError) return call.signal.reason;
+  if (!(error instanceof ConnectError)) return error;
+  // Between agent and control: nothing that the caller could mend.
+  if (error.code === Code.Unauthenticated || error.code === Code.PermissionDenied) {
+    return unavailable(`the host of VM ${vm.name} refuses this service: ask an operator`);
+  }
+  return new ConnectError(error.rawMessage, error.code);
+}

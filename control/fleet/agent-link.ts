@@ -1,0 +1,132 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { fromBinary } from "@bufbuild/protobuf";
+import { ConnectError } from "@connectrpc/connect";
+import {
+  AgentService,
+  type DescribeResponse,
+  DescribeResponseSchema,
+  WatchVmsResponseSchema,
+} from "../../proto/gen/cloudvmi/agent/v1/agent_pb.ts";
+import { createWireTransport, type WireTransport } from "../../wire/index.ts";
+import type { Log } from "../log.ts";
+import { parseUuid } from "../problem.ts";
+import { type AgentTls, dialAgent, parseAgentAddress } from "./address.ts";
+import type { Registry } from "./registry.ts";
+
+/** Control's standing connection to one agent. */
+export interface AgentLink {
+  readonly name: string;
+  readonly address: string;
+  /** From the configuration, which only the operator's editor changes; others come from the database. */
+  readonly configured: boolean;
+  /** While it is connected and has listed its VMs. */
+  readonly transport: WireTransport | undefined;
+  /** What it said of itself when last connected. */
+  readonly description: DescribeResponse | undefined;
+  /** Why it isn't reachable; empty while it is. */
+  readonly problem: string;
+  close(): Promise<void>;
+}
+
+export interface AgentLinkOptions {
+  readonly name: string;
+  readonly address: string;
+  readonly configured: boolean;
+  readonly tls: AgentTls | undefined;
+  readonly registry: Registry;
+  readonly log: Log;
+}
+
+const firstRetryMs = 200;
+const lastRetryMs = 5_000;
+const describeTimeoutMs = 5_000;
+const keepaliveMs = 3_000;
+
+/** Connects, follows the agent's VMs into the registry, and connects again for as long as it isn't closed. */
+export function linkAgent({ name, address, configured, tls, registry, log }: AgentLinkOptions): AgentLink {
+  const ended = new AbortController();
+  let transport: WireTransport | undefined;
+  let description: DescribeResponse | undefined;
+  let problem = "not connected yet";
+
+  /** Returns, or throws, when the connection is over. */
+  async function follow(): Promise<void> {
+    const target = parseAgentAddress(address);
+    if (target === undefined) throw new Error(`${address} is no address: use unix:/path or tls://host:port`);
+    const wire = createWireTransport({
+      connect: () => dialAgent(target, tls, ended.signal),
+      client: "control",
+      keepaliveMs,
+    });
+    try {
+      const described = await wire.unaryEncoded(
+        AgentService.method.describe,
+        {},
+        { signal: ended.signal, timeoutMs: describeTimeoutMs },
+      );
+      description = fromBinary(DescribeResponseSchema, described);
+      const listed = new Set<string>();
+      for await (const bytes of wire.streamEncoded(AgentService.method.watchVms, {}, { signal: ended.signal })) {
+        const { present, gone, synced } = fromBinary(WatchVmsResponseSchema, bytes);
+        for (const { id } of present) listed.add(parseUuid(id?.uuid ?? "") ?? "");
+        for (const { uuid } of gone) listed.delete(parseUuid(uuid) ?? "");
+        registry.apply(name, present, gone);
+        if (!synced || transport !== undefined) continue;
+        registry.keepOnly(name, listed);
+        transport = wire;
+        problem = "";
+        registry.setReachable(name, true);
+        log.info("agent connected", { agent: name, version: description.version, vms: listed.size });
+      }
+      throw new Error("the agent ended the connection");
+    } finally {
+      transport = undefined;
+      await wire.close();
+    }
+  }
+
+  async function run(): Promise<void> {
+    let retryMs = firstRetryMs;
+    while (!ended.signal.aborted) {
+      try {
+        await follow();
+      } catch (error) {
+        if (ended.signal.aborted) return;
+        if (problem === "") retryMs = firstRetryMs;
+        const reason = reasonOf(error);
+        if (reason !== problem) log.warn("agent unreachable", { agent: name, address, problem: reason });
+        problem = reason;
+        registry.setReachable(name, false);
+      }
+      // Not all at once, when a host comes back that many replicas wait for.
+      await sleep(retryMs * (0.75 + Math.random() / 2), undefined, { signal: ended.signal }).catch(() => {});
+      retryMs = Math.min(retryMs * 2, lastRetryMs);
+    }
+  }
+
+  const finished = run();
+  return {
+    name,
+    address,
+    configured,
+    get transport() {
+      return transport;
+    },
+    get description() {
+      return description;
+    },
+    get problem() {
+      return problem;
+    },
+    async close() {
+      ended.abort();
+      await finished;
+      registry.removeAgent(name);
+    },
+  };
+}
+
+function reasonOf(error: unknown): string {
+  const text = error instanceof ConnectError ? error.rawMessage : (error as Error).message;
+  return text.replace(/\s+/g, " ");
+}

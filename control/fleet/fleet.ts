@@ -1,0 +1,103 @@
+import type { TableSpec } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import type { WireTransport } from "../../wire/index.ts";
+import type { Log } from "../log.ts";
+import { checkName, invalid, notFound } from "../problem.ts";
+import { deleteAgent, insertAgent, listAgentRows } from "../state/agents.ts";
+import { listOwners, listProjects } from "../state/projects.ts";
+import type { State } from "../state/schema.ts";
+import { type AgentTls, parseAgentAddress } from "./address.ts";
+import { type AgentLink, linkAgent } from "./agent-link.ts";
+import { createRegistry, type Registry } from "./registry.ts";
+
+export interface ConfiguredAgent {
+  readonly name: string;
+  readonly address: string;
+}
+
+/** Every host, and every VM on them. */
+export interface Fleet {
+  readonly registry: Registry;
+  links(): readonly AgentLink[];
+  /** Undefined while the agent can't be reached. */
+  transportOf(agent: string): WireTransport | undefined;
+  /** The tables that an agent offers; without a name, those that any connected agent does. */
+  tables(agent?: string): readonly TableSpec[];
+  /** Throws InvalidArgument for a bad name or address, or a taken name. */
+  addAgent(name: string, address: string): Promise<AgentLink>;
+  /** Throws NotFound; InvalidArgument for one of the configuration. */
+  removeAgent(name: string): Promise<void>;
+  /** Must be called when projects or owners have changed. */
+  reloadOwnership(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface FleetOptions {
+  readonly state: State;
+  readonly agents: readonly ConfiguredAgent[];
+  readonly tls: AgentTls | undefined;
+  readonly log: Log;
+  /** VMs, or what is known of them, have changed. */
+  onChange(): void;
+}
+
+export async function openFleet({ state, agents, tls, log, onChange }: FleetOptions): Promise<Fleet> {
+  const registry = createRegistry(onChange);
+  const links = new Map<string, AgentLink>();
+
+  function link(name: string, address: string, configured: boolean): AgentLink {
+    const made = linkAgent({ name, address, configured, tls, registry, log });
+    links.set(name, made);
+    return made;
+  }
+
+  async function reloadOwnership(): Promise<void> {
+    const [projects, owners] = await Promise.all([listProjects(state), listOwners(state)]);
+    registry.setOwnership({
+      projects: new Set(projects.map(({ name }) => name)),
+      owners: new Map(owners.map(({ vm_uuid, project }) => [vm_uuid, project])),
+    });
+  }
+
+  await reloadOwnership();
+  for (const { name, address } of agents) link(name, address, true);
+  for (const { name, address } of await listAgentRows(state)) {
+    if (links.has(name)) log.warn("agent ignored", { agent: name, problem: "the configuration has one of that name" });
+    else link(name, address, false);
+  }
+
+  return {
+    registry,
+    links: () => [...links.values()],
+    transportOf: (agent) => links.get(agent)?.transport,
+    tables(agent) {
+      if (agent !== undefined) return links.get(agent)?.description?.tables ?? [];
+      const tables = new Map<string, TableSpec>();
+      for (const each of links.values()) {
+        if (each.transport === undefined) continue;
+        for (const table of each.description?.tables ?? []) if (!tables.has(table.name)) tables.set(table.name, table);
+      }
+      return [...tables.values()];
+    },
+    async addAgent(name, address) {
+      checkName("agent", name);
+      if (parseAgentAddress(address) === undefined) {
+        throw invalid(`${JSON.stringify(address)} is no address of an agent: use unix:/path or tls://host:port`);
+      }
+      if (links.has(name)) throw invalid(`agent ${name} exists already: remove it first, or choose another name`);
+      await insertAgent(state, name, address);
+      return link(name, address, false);
+    },
+    async removeAgent(name) {
+      const found = links.get(name);
+      if (found === undefined) throw notFound(`no agent ${JSON.stringify(name)}: list the agents to see their names`);
+      if (found.configured) throw invalid(`agent ${name} is in the configuration: remove it there and restart`);
+      await deleteAgent(state, name);
+      links.delete(name);
+      await found.close();
+    },
+    reloadOwnership,
+    async close() {
+      await Promise.all([...links.values()].map((each) => each.close()));
+    },
+  };
+}
