@@ -2,14 +2,14 @@
 // and control are processes of their own that know each other by certificates only, as on machines of their own. The demo
 // shows it, the tests in tests/service question it.
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { createAuthority, issueCertificate, writeKeyPair } from "../control/index.ts";
 import { type GuestSpec, type LabGuest, launchGuest } from "../lab/index.ts";
 import { type CloudVmi, connect } from "../sdk/index.ts";
-import { createAuthority } from "./certificates.ts";
-import { agentConfig, controlConfig } from "./service-config.ts";
+import { agentConfig, type CertificateFiles, controlConfig } from "./service-config.ts";
 import { freePort, type ServiceProcess, startServiceProcess } from "./service-process.ts";
 
 const root = resolve(import.meta.dirname, "..");
@@ -105,22 +105,20 @@ export async function startCluster(
     starters.set(name, () => startServiceProcess({ name, command, cwd: directory, logFile, port }));
     processes.set(name, await starters.get(name)!());
   };
-  const certificates = join(directory, "certificates");
-  mkdirSync(certificates);
-  const authority = await createAuthority(certificates);
+  const certify = await hostsAuthority(join(directory, "certificates"));
   const agents: { name: string; address: string }[] = [];
   for (const [name, vms] of Object.entries(spec.hosts)) {
     const listen = `tls://127.0.0.1:${await freePort()}`;
     const owned = Object.entries(vms).map(([vm, { project, labels = {} }]) => {
       return { uuid: guests.get(vm)!.uuid, qmp: monitor(vm), project, labels };
     });
-    const config = agentConfig({ directory, name, listen, tls: await authority.issue(name), vms: owned });
+    const config = agentConfig({ directory, name, listen, tls: await certify(name, "server"), vms: owned });
     agents.push({ name, address: listen });
     await launch(`agent ${name}`, "agent", config, Number(new URL(listen).port));
   }
   const port = await freePort();
   const state = join(directory, "control");
-  const agentTls = await authority.issue("control");
+  const agentTls = await certify("control", "client");
   await launch("control", "control", controlConfig({ directory, port, state, agentTls, agents }), port);
 
   const url = `https://127.0.0.1:${port}`;
@@ -168,6 +166,16 @@ async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<
   } finally {
     signal.removeEventListener("abort", abort);
   }
+}
+
+/** An authority for agents and control to know each other by. Returns what makes a certificate of it for one of them. */
+async function hostsAuthority(folder: string) {
+  const authority = await createAuthority("CloudVMI demo hosts");
+  const { certificate: ca } = writeKeyPair(folder, "ca", authority);
+  return async (name: string, usage: "server" | "client"): Promise<CertificateFiles> => {
+    const pair = await issueCertificate(authority, { name, usage, hosts: ["127.0.0.1"] });
+    return { ca, ...writeKeyPair(folder, name, pair) };
+  };
 }
 
 function known<T>(map: ReadonlyMap<string, T>, name: string): T {

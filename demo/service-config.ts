@@ -2,7 +2,13 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "smol-toml";
-import type { CertificateFiles } from "./certificates.ts";
+
+/** Paths of PEM files. */
+export interface CertificateFiles {
+  ca: string;
+  certificate: string;
+  key: string;
+}
 
 export interface AgentChoices {
   directory: string;

@@ -25,7 +25,7 @@ export const layers: Readonly<Record<string, Layer>> = {
     faces: index,
   },
   lab: { may: {}, faces: index },
-  demo: { may: { lab: "static", sdk: "static", proto: "static" }, faces: [/^cluster\.ts$/] },
+  demo: { may: { lab: "static", sdk: "static", control: "static" }, faces: [/^cluster\.ts$/] },
   scripts: { may: { lab: "lazy" }, faces: [] },
   bench: { may: "everything", faces: [] },
   tests: { may: "everything", faces: [] },
