@@ -22,10 +22,13 @@ describe("what a tenant sees", () => {
   test("each tenant's list holds its own VMs, whatever host they are on", async () => {
     const names = async (user: string) =>
       (await json(cluster, user, ["vms"])).map((vm) => [vm.name, vm.host, vm.project]);
-    assert.deepEqual((await names("alice")).sort(), [
-      ["db1", "host2", "acme"],
-      ["web1", "host1", "acme"],
-    ]);
+    assert.deepEqual(
+      (await names("alice")).sort(([a], [b]) => (String(a) < String(b) ? -1 : 1)),
+      [
+        ["db1", "host2", "acme"],
+        ["web1", "host1", "acme"],
+      ],
+    );
     assert.deepEqual(await names("bob"), [["ledger", "host1", "globex"]]);
   });
 
