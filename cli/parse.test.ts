@@ -58,9 +58,9 @@ test("bounded integers", () => {
 });
 
 test("spaces", () => {
-  assert.deepEqual(parseSpace("kernel"), { kind: "kernel" });
-  assert.deepEqual(parseSpace("physical"), { kind: "physical" });
-  assert.deepEqual(parseSpace("pid:7"), { kind: "process", pid: 7 });
+  assert.deepEqual(parseSpace("kernel"), "kernel");
+  assert.deepEqual(parseSpace("physical"), "physical");
+  assert.deepEqual(parseSpace("pid:7"), { pid: 7 });
   refuses(parseSpace, "", "user", "pid:", "pid:x");
 });
 

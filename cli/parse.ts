@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "commander";
+import type { Space } from "../sdk/index.ts";
 
 // Parsers of single words of the command line; commander adds which option or argument it was.
 
@@ -73,14 +74,12 @@ export function parseLifetime(text: string): number {
   return hours;
 }
 
-/** Where an address is to be understood. */
-export type Space = { kind: "kernel" } | { kind: "physical" } | { kind: "process"; pid: number };
-
+/** Where an address is to be understood: kernel, physical, pid:7. */
 export function parseSpace(text: string): Space {
-  if (text === "kernel" || text === "physical") return { kind: text };
+  if (text === "kernel" || text === "physical") return text;
   const match = /^pid:(.*)$/.exec(text);
   if (match === null) throw new InvalidArgumentError("It is one of kernel, physical, pid:N.");
-  return { kind: "process", pid: parsePid(match[1]!) };
+  return { pid: parsePid(match[1]!) };
 }
 
 /** "a,b" → ["a", "b"]; may be given several times. */

@@ -56,7 +56,7 @@ export function createPrinter(io: Io, json: boolean): Printer {
     },
     async object(row, columns) {
       if (json) return io.out.write(`${toJson(row)}\n`);
-      const shown = columns ?? Object.keys(row).map((name) => ({ name }));
+      const shown: readonly ListColumn[] = columns ?? Object.keys(row).map((name) => ({ name }));
       await lines(
         formatProperties(
           shown.map((column) => [sanitise(column.title ?? column.name), printCell(row[column.name], column)]),

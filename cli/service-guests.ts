@@ -1,5 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { CloudVmi, GuestHandle } from "../sdk/index.ts";
+import type { CloudVmi, GuestHandle, Vm } from "../sdk/index.ts";
 import { exitCode } from "./exit-code.ts";
 import { CliError } from "./failure.ts";
 import type { GuestSource, NamedGuest } from "./guests.ts";
@@ -11,29 +11,30 @@ export const serviceGuests: GuestSource = {
   async one(session, vm) {
     return findVm(await session.service(), vm ?? "");
   },
-  async many(session, vms) {
+  async many(session, names) {
     const service = await session.service();
-    if (vms.length > 0) return vms.map((name) => named(service, name));
+    const [only] = names;
+    if (only !== undefined && names.length === 1) return [guestNamed(service, only, undefined)];
     const listed = await service.vms();
+    if (names.length > 0) return names.map((name) => guestNamed(service, name, uniqueVm(listed, name)));
     if (listed.length === 0) {
-      throw new CliError(exitCode.refused, "you have no VMs: an operator gives them to a project of yours (`cloudvmi vms`)");
+      throw new CliError(
+        exitCode.refused,
+        "you have no VMs: an operator gives them to a project of yours (`cloudvmi vms`)",
+      );
     }
-    return listed.map((vm): NamedGuest => ({ name: vm.name, host: vm.host, open: async () => service.guest(vm) }));
+    return listed.map((vm) => guestNamed(service, vm.id?.uuid ?? "", vm));
   },
 };
 
-function named(service: CloudVmi, name: string): NamedGuest {
-  const guest = {
-    name,
-    host: "",
-    async open() {
-      const handle = await findVm(service, name);
-      // It may have been named by its UUID.
-      if (handle.vm !== undefined) Object.assign(guest, { name: handle.vm.name, host: handle.vm.host });
-      return handle;
-    },
-  };
-  return guest;
+function guestNamed(service: CloudVmi, name: string, vm: Vm | undefined): NamedGuest {
+  return { name: vm?.name || name, host: vm?.host ?? "", open: () => findVm(service, name) };
+}
+
+/** Which host it is on, for the listing; whether the name is good is the service's to say. */
+function uniqueVm(vms: readonly Vm[], name: string): Vm | undefined {
+  const found = vms.filter((vm) => vm.id?.uuid === name.toLowerCase() || vm.name === name);
+  return found.length === 1 ? found[0] : undefined;
 }
 
 /** The VM of this name or UUID; for one that isn't there, the one of the caller's that was probably meant. */

@@ -73,7 +73,10 @@ interface Launched<M> {
 
 function launch<M>({ name, words, env }: SupervisedProcess): Launched<M> {
   // The channel also tells the child when we are gone, even if we were killed.
-  const child = spawn(process.execPath, [...process.execArgv, ...words], { env, stdio: ["ignore", "inherit", "inherit", "ipc"] });
+  const child = spawn(process.execPath, [...process.execArgv, ...words], {
+    env,
+    stdio: ["ignore", "inherit", "inherit", "ipc"],
+  });
   const ended = new Promise<string>((resolve) => {
     child.once("exit", (code, by) => resolve(by ?? `exit code ${code}`));
     child.once("error", (error) => resolve(error.message));

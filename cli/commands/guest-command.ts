@@ -14,12 +14,15 @@ interface Definition extends CommandText {
   configure?(command: Command, kind: GuestSource["kind"]): void;
 }
 
+/** A guest, and what the user calls it. */
+export type CalledGuest = GuestHandle & { readonly called: string };
+
 /**
  * A command that reads one guest: its first argument is the VM (in local mode there is none).
  * One definition serves both, so `cloudvmi read web1 …` and `cloudvmi local read …` can't drift apart.
  */
 export interface OneGuestCommand<A extends unknown[], O> extends Definition {
-  run(session: Session, guest: GuestHandle, options: O, ...args: A): Promise<void>;
+  run(session: Session, guest: CalledGuest, options: O, ...args: A): Promise<void>;
 }
 
 /** A command over any number of guests: its last argument is a list of VMs, all of them when empty. */
@@ -58,7 +61,7 @@ export function addOneGuestCommand<A extends unknown[], O extends object>(
     action(io, async (session: Session, options: O, ...args: unknown[]) => {
       const vm = source.kind === "service" ? (args.shift() as string) : undefined;
       const guest = await source.one(session, vm, options);
-      await definition.run(session, guest, options, ...(args as A));
+      await definition.run(session, { ...guest, called: vm ?? "" }, options, ...(args as A));
     }),
   );
 }

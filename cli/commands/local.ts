@@ -28,7 +28,10 @@ const localGuests: GuestSource = {
 async function openGuest(session: Session, options: TargetOptions): Promise<GuestHandle> {
   const target = targetOf(options);
   using _progress = startProgress(session.io, "looking for the kernel …");
-  const [{ openLocal }, { guestOver }] = await Promise.all([import("../../agent/index.ts"), import("../../sdk/index.ts")]);
+  const [{ openLocal }, { guestOver }] = await Promise.all([
+    import("../../agent/index.ts"),
+    import("../../sdk/index.ts"),
+  ]);
   const { transport, vm, close } = await openLocal(target, {});
   session.resources.defer(close);
   return guestOver(transport, vm);

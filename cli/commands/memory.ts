@@ -1,5 +1,5 @@
 import { writeFile } from "node:fs/promises";
-import type { Command } from "commander";
+import { Argument, type Command } from "commander";
 import type { GuestHandle, Space } from "../../sdk/index.ts";
 import { exitCode } from "../exit-code.ts";
 import { CliError, usageError } from "../failure.ts";
@@ -36,7 +36,8 @@ interface ReadOptions extends CommonOptions {
 const readCommand: OneGuestCommand<[Place, bigint], ReadOptions> = {
   name: "read",
   summary: "Read memory: a hexdump, or the bytes themselves.",
-  description: "Up to 16 MiB at once; `cloudvmi stream` copies more. What can't be read ends the output, with exit code 4.",
+  description:
+    "Up to 16 MiB at once; `cloudvmi stream` copies more. What can't be read ends the output, with exit code 4.",
   examples: [
     "read VM linux_banner 128",
     "read VM 0xffffffff81000000 4K --output text.bin",
@@ -47,18 +48,21 @@ const readCommand: OneGuestCommand<[Place, bigint], ReadOptions> = {
   configure(command) {
     command
       .argument("<address>", "0x… or decimal, or a kernel symbol: init_task+0x10", parsePlace)
-      .argument("[length]", "bytes: 256, 0x100, 4K, 1M", parseLength, 256n)
-      .option("--space <space>", "what the address means: kernel, physical or pid:N", parseSpace, { kind: "kernel" })
+      .addArgument(new Argument("[length]", "bytes: 256, 0x100, 4K, 1M").argParser(parseLength).default(256n, "256"))
+      .option("--space <space>", "what the address means: kernel, physical or pid:N", parseSpace, "kernel")
       .option("--output <file>", "write the bytes to a file")
       .option("--hex", "print hexadecimal digits only")
       .option("--raw", "write the bytes themselves to the standard output");
   },
   async run(session, guest, options, place, length) {
-    const { io, printer } = session;
+    const { io } = session;
     if (length > batchLimit) {
-      throw usageError(`${formatBytes(length)} are over the limit of 16M a read: use \`cloudvmi stream --start --length\``);
+      throw usageError(
+        `${formatBytes(length)} are over the limit of 16M a read: use \`cloudvmi stream --start --length\``,
+      );
     }
-    if (options.raw && io.out.isTerminal) throw usageError("raw bytes don't go to a terminal: pipe them, or use --output FILE");
+    if (options.raw && io.out.isTerminal)
+      throw usageError("raw bytes don't go to a terminal: pipe them, or use --output FILE");
     const [address = 0n] = await resolvePlaces(guest, [place], options.space);
     const items = [];
     for (let at = 0n; at < length; at += BigInt(itemLimit)) {
@@ -69,7 +73,7 @@ const readCommand: OneGuestCommand<[Place, bigint], ReadOptions> = {
         length: rest < itemLimit ? Number(rest) : itemLimit,
       });
     }
-    const results = await guest.readBatch(items, { signal: io.signal });
+    const results = await guest.readBatch(items);
     const pieces: Uint8Array[] = [];
     let failure = "";
     for (const result of results) {
@@ -78,7 +82,8 @@ const readCommand: OneGuestCommand<[Place, bigint], ReadOptions> = {
       if (failure !== "") break;
     }
     const bytes = Buffer.concat(pieces);
-    if (failure !== "" && bytes.length === 0) throw new CliError(exitCode.guest, `${formatAddress(address)}: ${failure}`);
+    if (failure !== "" && bytes.length === 0)
+      throw new CliError(exitCode.guest, `${formatAddress(address)}: ${failure}`);
     await showBytes(session, options, address, bytes);
     if (failure !== "") {
       const end = formatAddress(address + BigInt(bytes.length));
@@ -87,21 +92,27 @@ const readCommand: OneGuestCommand<[Place, bigint], ReadOptions> = {
   },
 };
 
-async function showBytes({ io, printer }: Session, options: ReadOptions, address: bigint, bytes: Buffer): Promise<void> {
+async function showBytes(
+  { io, printer }: Session,
+  options: ReadOptions,
+  address: bigint,
+  bytes: Buffer,
+): Promise<void> {
   if (options.output !== undefined) {
     await writeFile(options.output, bytes);
     const row = { address: formatAddress(address), length: bytes.length, file: options.output };
     return printer.done(`Wrote ${bytes.length} bytes to ${options.output}.`, row);
   }
   if (options.raw) return io.out.write(bytes);
-  if (printer.json) return printer.object({ address: formatAddress(address), length: bytes.length, data: bytes.toString("hex") });
+  if (printer.json)
+    return printer.object({ address: formatAddress(address), length: bytes.length, data: bytes.toString("hex") });
   await printer.lines(options.hex ? [bytes.toString("hex")] : hexdump(bytes, address));
 }
 
 /** The addresses of places; all symbols together cost one round trip, and none costs nothing. */
 async function resolvePlaces(guest: GuestHandle, places: readonly Place[], space: Space): Promise<bigint[]> {
   const names = [...new Set(places.flatMap((place) => (place.kind === "symbol" ? [place.name] : [])))];
-  if (names.length > 0 && space.kind !== "kernel") {
+  if (names.length > 0 && space !== "kernel") {
     throw usageError(`'${names[0]}' is no address, and kernel symbols are in the kernel's space only`);
   }
   const symbols = names.length === 0 ? [] : await guest.symbols({ names });
@@ -119,7 +130,11 @@ const translateCommand: OneGuestCommand<[Place[]], CommonOptions & { process?: n
   name: "translate",
   summary: "Translate virtual addresses to physical ones.",
   description: "An address that is not mapped is shown as such; when none is mapped, the exit code is 4.",
-  examples: ["translate VM 0xffffffff81000000", "translate VM init_task linux_banner", "translate VM 0x7ffc0000 --process 1"],
+  examples: [
+    "translate VM 0xffffffff81000000",
+    "translate VM init_task linux_banner",
+    "translate VM 0x7ffc0000 --process 1",
+  ],
   group: groups.memory,
   configure(command, kind) {
     command
@@ -128,12 +143,12 @@ const translateCommand: OneGuestCommand<[Place[]], CommonOptions & { process?: n
     // In local mode --pid is QEMU's.
     if (kind === "service") command.option("--pid <pid>", "the same as --process", parsePid);
   },
-  async run({ printer, io }, guest, options, places) {
+  async run({ printer }, guest, options, places) {
     const pid = processOf(options);
-    const space: Space = pid === undefined ? { kind: "kernel" } : { kind: "process", pid };
+    const space: Space = pid === undefined ? "kernel" : { pid };
     const addresses = await resolvePlaces(guest, places, space);
     const items = addresses.map((address) => ({ space, address }));
-    const translations = await guest.translate(items, { signal: io.signal });
+    const translations = await guest.translate(items);
     const rows = translations.map((translation, at) => {
       const mapped = translation.error === "";
       return {
@@ -175,10 +190,10 @@ const symbolCommand: OneGuestCommand<[Place[]], CommonOptions> = {
   configure(command) {
     command.argument("<name|address...>", "names, or addresses as 0x… or decimal", parsePlaces);
   },
-  async run({ printer, io }, guest, _options, places) {
+  async run({ printer }, guest, _options, places) {
     const names = places.flatMap((place) => (place.kind === "symbol" ? [place.name] : []));
     const asked = places.flatMap((place) => (place.kind === "address" ? [place.address] : []));
-    const found = await guest.symbols({ names, addresses: asked, signal: io.signal });
+    const found = await guest.symbols({ names, addresses: asked });
     // The answer has the names first; people get them in the order they asked.
     const [byName, byAddress] = [found.slice(0, names.length), found.slice(names.length)];
     const rows = places.map((place) => {

@@ -23,11 +23,14 @@ const pauseCommand: OneGuestCommand<[], CommonOptions & { seconds: number }> = {
   },
   async run({ printer }, guest, { seconds }) {
     const lease = await guest.pause(seconds);
-    const until = formatTime(lease.expiresMs);
-    await printer.done(`Paused until ${until}. Sooner: \`cloudvmi resume VM --lease ${lease.id}\``, {
-      lease: lease.id,
-      expires_ms: lease.expiresMs,
-    });
+    const expires = lease.expires.getTime();
+    await printer.done(
+      `Paused until ${formatTime(expires)}. Sooner: \`cloudvmi resume ${guest.called} --lease ${lease.lease}\``,
+      {
+        lease: lease.lease,
+        expires_ms: expires,
+      },
+    );
   },
 };
 
@@ -40,9 +43,12 @@ const resumeCommand: OneGuestCommand<[], CommonOptions & { lease: string }> = {
     command.requiredOption("--lease <id>", "from `cloudvmi pause`");
   },
   async run({ printer }, guest, { lease }) {
-    const { running } = await guest.resume(lease);
-    await printer.done(running ? "Running." : "This lease is ended; the VM stays paused while another one, or the operator, holds it.", {
-      running,
-    });
+    const running = await guest.resume(lease);
+    await printer.done(
+      running ? "Running." : "This lease is ended; the VM stays paused while another one, or the operator, holds it.",
+      {
+        running,
+      },
+    );
   },
 };

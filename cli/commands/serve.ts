@@ -58,7 +58,12 @@ type ServeOptions = CommonOptions & { config: string };
 async function runAgent(session: Session, { config }: ServeOptions): Promise<void> {
   const { loadAgentConfig, startAgent } = await import("../../agent/index.ts");
   const running = await startAgent(loadAgentConfig(config));
-  await serve(session, running, { ready: "agent", address: running.address }, `The agent serves on ${running.address}.`);
+  await serve(
+    session,
+    running,
+    { ready: "agent", address: running.address },
+    `The agent serves on ${running.address}.`,
+  );
 }
 
 async function runControl(session: Session, { config }: ServeOptions): Promise<void> {

@@ -1,4 +1,5 @@
 import { type FileHandle, open } from "node:fs/promises";
+import { Option } from "commander";
 import { exitCode } from "../exit-code.ts";
 import { CliError, usageError } from "../failure.ts";
 import { formatAddress, formatBytes } from "../format/units.ts";
@@ -27,7 +28,9 @@ export const streamCommand: OneGuestCommand<[], StreamOptions> = {
   configure(command) {
     command
       .requiredOption("--output <file>", "file to write")
-      .option("--start <address>", "first guest physical address", parseAddress, 0n)
+      .addOption(
+        new Option("--start <address>", "first guest physical address").argParser(parseAddress).default(0n, "0"),
+      )
       .option("--length <bytes>", "how much (default: to the end of RAM)", parseLength)
       .option("--force", "overwrite the file");
   },
@@ -37,20 +40,34 @@ export const streamCommand: OneGuestCommand<[], StreamOptions> = {
       using progress = startProgress(io, "copying memory …");
       const total = { bytes: 0, zeros: 0, absent: 0 };
       let end = 0;
-      const request = { start: options.start, length: options.length ?? 0n, signal: io.signal };
+      const request = { start: options.start, length: options.length, signal: io.signal };
       for await (const piece of guest.streamMemory(request)) {
+        let length: number;
         const offset = Number(piece.address - options.start);
-        if (piece.data.length > 0) await file.write(piece.data, 0, piece.data.length, offset);
-        total.bytes += piece.data.length;
-        total.zeros += Number(piece.zeros);
-        total.absent += Number(piece.absent);
-        end = offset + piece.data.length + Number(piece.zeros) + Number(piece.absent);
+        if ("data" in piece) {
+          length = piece.data.length;
+          await writeAll(file, piece.data, offset);
+          total.bytes += length;
+        } else if ("zeros" in piece) {
+          length = Number(piece.zeros);
+          total.zeros += length;
+        } else {
+          length = Number(piece.absent);
+          total.absent += length;
+        }
+        end = offset + length;
         progress.update(`copied ${formatBytes(total.bytes)} of contents, at ${formatAddress(piece.address)} …`);
       }
       if (end === 0) throw new CliError(exitCode.guest, `there is no memory at ${formatAddress(options.start)}`);
       // Zeros and holes at the end are part of the image as well.
       await file.truncate(end);
-      const row = { file: options.output, length: end, contents: total.bytes, zeros: total.zeros, not_ram: total.absent };
+      const row = {
+        file: options.output,
+        length: end,
+        contents: total.bytes,
+        zeros: total.zeros,
+        not_ram: total.absent,
+      };
       await printer.done(
         `Wrote ${options.output}: ${formatBytes(end)}, of which ${formatBytes(total.bytes)} with contents, ` +
           `${formatBytes(total.zeros)} zeros, ${formatBytes(total.absent)} not RAM.`,
@@ -69,5 +86,12 @@ async function create(path: string, force: boolean): Promise<FileHandle> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     throw usageError(`${path} exists: choose another file, or --force to overwrite it`, error);
+  }
+}
+
+/** A single write may take less than it was given. */
+async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let at = 0; at < bytes.length; ) {
+    at += (await file.write(bytes, at, bytes.length - at, position + at)).bytesWritten;
   }
 }

@@ -12,7 +12,7 @@ import { nearest } from "../suggest.ts";
 import { groups } from "./command.ts";
 import { addManyGuestsCommand, type ManyGuestsCommand, type Scope } from "./guest-command.ts";
 
-export interface TableOptions extends CommonOptions {
+export interface TableOptions extends CommonOptions, ProcessOptions {
   columns?: string[];
   where?: Where;
   limit?: number;
@@ -26,6 +26,7 @@ const formats: Record<string, ListColumn["format"]> = {
   boot_time: (value) => (typeof value === "number" ? formatTime(value * 1000) : `${value}`),
 };
 
+const noConstraint: Where = {};
 const integerType = 1;
 const realType = 2;
 
@@ -51,7 +52,7 @@ interface TableCommand {
   /** One row a VM: shown as properties when one VM is asked. */
   single?: boolean;
   configure?: ManyGuestsCommand<[], TableOptions>["configure"];
-  where?(options: object): Where;
+  where?(options: ProcessOptions): Where;
 }
 
 const commands: TableCommand[] = [
@@ -76,7 +77,7 @@ const commands: TableCommand[] = [
     },
     where(options) {
       const pid = processOf(options);
-      return pid === undefined ? {} : { pid: [`${pid}`] };
+      return pid === undefined ? noConstraint : { pid: [`${pid}`] };
     },
   },
   {
@@ -96,8 +97,13 @@ const commands: TableCommand[] = [
   },
 ];
 
+interface ProcessOptions {
+  process?: number;
+  pid?: number;
+}
+
 /** --process, or --pid where that isn't taken. */
-export function processOf(options: { process?: number; pid?: number }): number | undefined {
+export function processOf(options: ProcessOptions): number | undefined {
   return options.process ?? options.pid;
 }
 
@@ -131,7 +137,7 @@ function tableCommand(table: TableCommand): ManyGuestsCommand<[], TableOptions> 
 }
 
 /** In local mode --pid names the QEMU process, not one of the guest's. */
-function processOptionsOf(options: { process?: number; pid?: number }, scope: Scope) {
+function processOptionsOf(options: ProcessOptions, scope: Scope): ProcessOptions {
   return scope.local ? { process: options.process } : options;
 }
 
@@ -189,6 +195,9 @@ const tablesCommand: ManyGuestsCommand<[], CommonOptions> = {
   },
 };
 
+/** A cell is printed as it is; the state of an absent one is an object. */
+const asJson = (row: Row): JsonRow => row as JsonRow;
+
 interface TableAnswer {
   rows: Row[];
   header: ColumnSpec[];
@@ -212,7 +221,8 @@ async function showTable(
   const columns = header.map(listColumn);
   const rows: JsonRow[] = [];
   for (const { guest, value } of answers) {
-    for (const row of value.rows) rows.push(scope.local ? row : { vm: guest.name, host: guest.host, ...row });
+    for (const row of value.rows)
+      rows.push(scope.single ? asJson(row) : { vm: guest.name, host: guest.host, ...asJson(row) });
   }
   const [only] = rows;
   if (properties && scope.single && rows.length === 1) await printer.object(only!, columns);

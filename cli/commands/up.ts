@@ -79,7 +79,8 @@ async function prepare(state: string, options: UpOptions): Promise<Files> {
   }
   const missing = options.allowMissing?.split(",").map((layer) => layer.trim()) ?? [];
   const unknown = missing.find((layer) => !layers.includes(layer));
-  if (unknown !== undefined) throw usageError(`--allow-missing: there is no layer '${unknown}' (there is: ${layers.join(", ")})`);
+  if (unknown !== undefined)
+    throw usageError(`--allow-missing: there is no layer '${unknown}' (there is: ${layers.join(", ")})`);
   const listen = options.listen ?? "127.0.0.1:7443";
   if (!/^(?:\[[\da-fA-F:]+\]|[\w.-]+):\d{1,5}$/.test(listen)) {
     throw usageError(`--listen ${listen}: write host:port, such as 127.0.0.1:7443`);
@@ -154,7 +155,13 @@ async function findVms(url: string, files: Files, signal: AbortSignal): Promise<
 
 async function introduce({ printer }: Session, url: string, files: Files, vms: Vm[]): Promise<void> {
   if (printer.json) {
-    return printer.object({ url, admin_token: files.token, ca: files.ca, config: [files.agent, files.control], vms: vms.map(vmRow) });
+    return printer.object({
+      url,
+      admin_token: files.token,
+      ca: files.ca,
+      config: [files.agent, files.control],
+      vms: vms.map(vmRow),
+    });
   }
   await printer.lines(["", `CloudVMI is up at ${url}, with ${count(vms.length, "virtual machine")}.`]);
   if (vms.length > 0) await printer.list(vms.map(vmRow), vmColumns);
@@ -165,7 +172,7 @@ async function introduce({ printer }: Session, url: string, files: Files, vms: V
     `  cloudvmi login ${url} --ca ${files.ca} --token-file ${files.token}`,
     "  cloudvmi admin vms                              every VM, owned or not",
     "  cloudvmi admin project create mine              a project,",
-    `  cloudvmi admin owner set ${vm} mine`.padEnd(50) + "its VM,",
+    `${`  cloudvmi admin owner set ${vm} mine`.padEnd(50)}its VM,`,
     "  cloudvmi admin user create alice                its user,",
     "  cloudvmi admin member set alice mine analyst",
     "  cloudvmi admin token create alice > alice.token",

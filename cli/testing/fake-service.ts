@@ -1,0 +1,275 @@
+import { createServer, type TLSSocket } from "node:tls";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { AdminService } from "../../proto/gen/cloudvmi/v1/admin_pb.ts";
+import { ColumnType, GuestService, type VmId } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { AccountService, HealthService, VmService, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
+import { createRoutes, serveWire } from "../../wire/index.ts";
+import { selfSigned } from "./certificate.ts";
+
+export const goodToken = "good-token";
+export const expiredToken = "expired-token";
+
+const vm = (uuid: string, name: string, host: string) => ({
+  id: { uuid, incarnation: "1" },
+  name,
+  project: "shop",
+  host,
+  status: VmStatus.RUNNING,
+  memoryBytes: 1n << 30n,
+  vcpus: 2,
+  architecture: "x86-64",
+  labels: { tier: "web" },
+  hypervisor: "qemu",
+});
+
+/** Two that can be read on two hosts, and one without Linux. */
+export const vms = [
+  vm("00000000-0000-4000-8000-000000000001", "web1", "host1"),
+  vm("00000000-0000-4000-8000-000000000002", "db1", "host2"),
+  vm("00000000-0000-4000-8000-000000000003", "boot1", "host2"),
+];
+
+const column = (name: string, type: ColumnType) => ({ name, type, description: `the ${name}`, key: false });
+const processColumns = [
+  column("pid", ColumnType.INTEGER),
+  column("parent", ColumnType.INTEGER),
+  column("uid", ColumnType.INTEGER),
+  column("state", ColumnType.TEXT),
+  column("threads", ColumnType.INTEGER),
+  column("resident_size", ColumnType.INTEGER),
+  column("name", ColumnType.TEXT),
+  column("cmdline", ColumnType.TEXT),
+];
+const spec = (name: string, columns: typeof processColumns) => ({
+  name,
+  description: `the ${name}`,
+  columns,
+  permission: "table",
+  cost: "walk",
+  examples: [],
+});
+const tables = [
+  spec("processes", processColumns),
+  spec("process_threads", [
+    column("pid", ColumnType.INTEGER),
+    column("tid", ColumnType.INTEGER),
+    column("name", ColumnType.TEXT),
+  ]),
+  spec("kernel_info", [column("version", ColumnType.TEXT), column("boot_time", ColumnType.INTEGER)]),
+];
+
+type Value = number | bigint | string | Uint8Array | null | "unreadable";
+/** Rows of `processes`: a hostile name, a kernel thread without command line, and a size beyond 2^53. */
+const processes: Record<string, Value>[] = [
+  {
+    pid: 1,
+    parent: 0,
+    uid: 0,
+    state: "S",
+    threads: 1,
+    resident_size: 12 * 2 ** 20,
+    name: "init",
+    cmdline: "/sbin/init",
+  },
+  { pid: 2, parent: 0, uid: 0, state: "S", threads: 1, resident_size: 0, name: "kthreadd", cmdline: null },
+  {
+    pid: 77,
+    parent: 1,
+    uid: 1000,
+    state: "R",
+    threads: 3,
+    resident_size: 2n ** 60n,
+    name: new Uint8Array([0x1b, 0x5b, 0x33, 0x31, 0x6d, 0xff]),
+    cmdline: "unreadable",
+  },
+];
+const rowsOf: Record<string, Record<string, Value>[]> = {
+  processes,
+  process_threads: [
+    { pid: 1, tid: 1, name: "init" },
+    { pid: 77, tid: 78, name: "worker" },
+  ],
+  kernel_info: [{ version: "Linux version 6.12", boot_time: 1_795_424_400 }],
+};
+
+/** Where the fake's memory is: one page at this kernel address, each byte its own offset. */
+export const pageAddress = 0xffffffff81000000n;
+const page = Uint8Array.from({ length: 4096 }, (_, at) => at & 0xff);
+
+function columnOf(type: ColumnType, values: Value[]) {
+  const states = values.map((value) => (value === null ? 1 : value === "unreadable" ? 2 : 0));
+  const present = values.map((value, at) => (states[at] === 0 ? value : undefined));
+  return type === ColumnType.INTEGER
+    ? { integers: present.map((value) => BigInt((value as number | bigint) ?? 0)), states: Uint8Array.from(states) }
+    : {
+        texts: present.map((value) =>
+          value instanceof Uint8Array ? value : new TextEncoder().encode((value as string) ?? ""),
+        ),
+        states: Uint8Array.from(states),
+      };
+}
+
+function guestOf(id: VmId | undefined) {
+  const found = vms.find((each) => each.id.uuid === id?.uuid);
+  if (found === undefined) throw new ConnectError("there is no such VM", Code.NotFound);
+  if (found.name === "boot1")
+    throw new ConnectError("no Linux kernel runs there: it may still be booting", Code.FailedPrecondition);
+  return { uuid: found.id.uuid, incarnation: "1" };
+}
+
+export interface FakeService extends AsyncDisposable {
+  url: string;
+  /** PEM of its authority. */
+  ca: string;
+  /** Requests of ReadTable that have come. */
+  asked: { table: string; columns: string[]; where: Record<string, string[]>; limit: bigint }[];
+}
+
+/** A service as the CLI sees one: real TLS and session protocol in front of canned answers. */
+export async function startFakeService(): Promise<FakeService> {
+  const asked: FakeService["asked"] = [];
+  const { certificate, key } = await selfSigned();
+  const routes = createRoutes<string>();
+  routes.add(HealthService, { check: async () => ({ ready: true, version: "1.2.3", agents: 2, agentsReachable: 2 }) });
+  routes.add(AccountService, {
+    whoAmI: async () => ({
+      user: "alice",
+      operator: false,
+      memberships: [{ project: "shop", role: "analyst" }],
+      tokenId: "t1",
+    }),
+    createToken: async ({ note, lifetimeHours }) => ({
+      token: {
+        id: "t2",
+        user: "alice",
+        note,
+        createdMs: 1n,
+        expiresMs: BigInt(Date.now() + lifetimeHours * 3_600_000),
+      },
+      secret: "new-secret",
+    }),
+    listTokens: async () => ({ tokens: [{ id: "t1", user: "alice", note: "laptop", createdMs: 1n, expiresMs: 2n }] }),
+    revokeToken: async () => ({}),
+  });
+  routes.add(AdminService, {
+    listAllVms: async () => {
+      throw new ConnectError("only operators may do this", Code.PermissionDenied);
+    },
+  });
+  routes.add(VmService, {
+    listVms: async ({ project }) => ({ vms: vms.filter((each) => project === "" || each.project === project) }),
+    async getVm({ vm: name }) {
+      const found = vms.find((each) => each.name === name || each.id.uuid === name);
+      if (found === undefined) throw new ConnectError("there is no such VM", Code.NotFound);
+      return { vm: found };
+    },
+  });
+  routes.add(GuestService, {
+    async listTables({ vm: id }) {
+      guestOf(id);
+      return { tables };
+    },
+    async *readTable({ vm: id, table, columns, where, limit }) {
+      const guest = guestOf(id);
+      asked.push({ table, columns, where: Object.fromEntries(where.map((one) => [one.column, one.values])), limit });
+      const known = tables.find(({ name }) => name === table);
+      if (known === undefined) throw new ConnectError(`unknown table '${table}'`, Code.InvalidArgument);
+      const header =
+        columns.length === 0 ? known.columns : columns.map((name) => known.columns.find((each) => each.name === name));
+      if (!header.every((each) => each !== undefined)) throw new ConnectError("unknown column", Code.InvalidArgument);
+      const matching = rowsOf[table]!.filter((row) => where.every((one) => one.values.includes(`${row[one.column]}`)));
+      const rows = matching.slice(0, limit === 0n ? undefined : Number(limit));
+      yield {
+        header,
+        rows: rows.length,
+        columns: header.map((each) =>
+          columnOf(
+            each.type,
+            rows.map((row) => row[each.name]!),
+          ),
+        ),
+        summary: { vm: guest, rows: BigInt(rows.length) },
+      };
+    },
+    async readMemory({ vm: id, items }) {
+      guestOf(id);
+      return {
+        results: items.map(({ address, length }) => {
+          const offset = Number(address - pageAddress);
+          const data = offset >= 0 && offset < page.length ? page.subarray(offset, offset + length) : new Uint8Array(0);
+          return { data, address, error: data.length < length ? "not mapped" : "" };
+        }),
+      };
+    },
+    async *streamMemory({ vm: id, start }) {
+      guestOf(id);
+      yield { address: start, data: page };
+      yield { address: start + 4096n, zeros: 8192n };
+      yield { address: start + 12_288n, absent: 4096n };
+      yield { address: start + 16_384n, data: page };
+      yield { address: start + 20_480n, zeros: 4096n };
+    },
+    async translate({ vm: id, items }) {
+      guestOf(id);
+      return {
+        translations: items.map(({ address }) =>
+          address >= pageAddress
+            ? { physical: address - pageAddress, pageSize: 4096n, executable: true }
+            : { error: "not mapped" },
+        ),
+      };
+    },
+    async lookupSymbols({ vm: id, names, addresses }) {
+      guestOf(id);
+      const named = names.map((name) =>
+        name === "init_task" ? { name, address: pageAddress + 16n, type: "D" } : { name, error: `no symbol '${name}'` },
+      );
+      const near = addresses.map((address) => ({
+        name: "init_task",
+        address: pageAddress + 16n,
+        type: "D",
+        offset: address - pageAddress - 16n,
+      }));
+      return { symbols: [...named, ...near] };
+    },
+    async getRegisters({ vm: id }) {
+      guestOf(id);
+      return { vcpus: [{ index: 0, registers: { rip: pageAddress, rax: 0n } }] };
+    },
+    async pause({ vm: id, leaseSeconds }) {
+      guestOf(id);
+      return { lease: "lease-1", expiresMs: BigInt(Date.now() + leaseSeconds * 1000) };
+    },
+    async resume({ lease }) {
+      if (lease !== "lease-1") throw new ConnectError("there is no such lease", Code.NotFound);
+      return { running: true };
+    },
+  });
+  const sockets = new Set<TLSSocket>();
+  const server = createServer({ cert: certificate, key, ALPNProtocols: ["cloudvmi/1"] }, (socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+    socket.on("error", () => socket.destroy());
+    serveWire(socket, routes, {
+      authenticate({ token }) {
+        if (token === goodToken) return "alice";
+        throw new ConnectError(
+          token === expiredToken ? "the token has expired" : "the token is not valid",
+          Code.Unauthenticated,
+        );
+      },
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  const port = typeof address === "object" && address !== null ? address.port : 0;
+  return {
+    url: `https://127.0.0.1:${port}`,
+    ca: certificate,
+    asked,
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
