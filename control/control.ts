@@ -70,7 +70,10 @@ export async function startControl(config: ControlConfig, log: Log = createLog()
       (await ensureServerCertificate(config.state, config.listen.host));
     const server = await startServer({ listen: config.listen, keyPair, routes, gate, log });
 
-    const noteAnchor = () => log.info("audit trail", { ...audit.head() });
+    const noteAnchor = () => {
+      const { sequence, hash } = audit.head();
+      log.info("audit trail", { sequence, hash });
+    };
     const anchors = setInterval(noteAnchor, anchorEveryMs).unref();
     opened.defer(() => {
       clearInterval(anchors);
