@@ -90,8 +90,6 @@ export function createWireTransport(options: WireOptions): WireTransport {
       if (error instanceof ConnectError) throw error;
       const text = error instanceof Error ? error.message : String(error);
       throw new ConnectError(`can't connect: ${text}`, Code.Unavailable, undefined, undefined, error);
-    } finally {
-      dialing = undefined;
     }
   }
 
@@ -101,7 +99,14 @@ export function createWireTransport(options: WireOptions): WireTransport {
     if (session !== undefined && !options.reconnect) {
       return Promise.reject(new ConnectError("the connection was lost", Code.Unavailable));
     }
-    dialing ??= dial();
+    if (dialing === undefined) {
+      const attempt = dial();
+      dialing = attempt;
+      const over = (): void => {
+        dialing = undefined;
+      };
+      attempt.then(over, over);
+    }
     return dialing;
   }
 

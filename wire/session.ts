@@ -7,7 +7,7 @@ import { decodeEnd, encodeCredit, encodeHello, encodeOpen, type Hello } from "./
 /** Who waits for the answer of a call. */
 export interface Listener {
   /** A message came. False: it is more than was asked for, and the connection can't be trusted any further. */
-  message(bytes: Uint8Array, last: boolean): boolean;
+  message(bytes: Uint8Array): boolean;
   /** No more will come. */
   end(error: ConnectError | undefined): void;
 }
@@ -78,11 +78,11 @@ export function startSession(stream: Duplex, options: SessionOptions): Session {
     const listener = calls.get(id);
     switch (kind) {
       case Kind.Message:
-        if (listener?.message(payload, false) === false) throw protocolError("more came than was asked for");
+        if (listener?.message(payload) === false) throw protocolError("more came than was asked for");
         break;
       case Kind.Last:
+        if (listener?.message(payload) === false) throw protocolError("more came than was asked for");
         calls.delete(id);
-        if (listener?.message(payload, true) === false) throw protocolError("more came than was asked for");
         listener?.end(undefined);
         break;
       case Kind.End: {
