@@ -64,6 +64,7 @@ export async function askAll<T>(
     };
     await Promise.all(Array.from({ length: Math.min(atOnce, guests.length) }, work));
   }
+  session.io.signal.throwIfAborted();
   const answers: Answer<T>[] = [];
   const failed: ReturnType<typeof describeFailure>[] = [];
   for (const [at, outcome] of outcomes.entries()) {

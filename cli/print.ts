@@ -80,7 +80,8 @@ const titled = (column: ListColumn): TableColumn => ({
 
 /** A value as a person reads it. What is missing says so: `-` does not apply, `(unreadable)` and the like could not be read. */
 function printCell(value: JsonInput | undefined, column: ListColumn): PrintedCell {
-  if (value === null || value === undefined) return { text: "-", dim: true };
+  if (value === null || value === undefined || (Array.isArray(value) && value.length === 0))
+    return { text: "-", dim: true };
   if (isAbsent(value)) return { text: `(${sanitise(value.state)})`, dim: true };
   if (column.format !== undefined) return { text: sanitise(column.format(value)) };
   if (Array.isArray(value)) return { text: sanitise(value.map((item) => plain(item)).join(", ")) };

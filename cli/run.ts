@@ -12,7 +12,7 @@ export async function run(words: readonly string[], io: Io): Promise<number> {
   const program = buildProgram(io);
   try {
     await program.parseAsync([...words], { from: "user" });
-    return io.signal.aborted ? interrupted : exitCode.done;
+    return exitCode.done;
   } catch (error) {
     // The reader has seen enough (`| head`): nothing is wrong, and there is no one to tell.
     if ((error as NodeJS.ErrnoException).code === "EPIPE") return exitCode.done;

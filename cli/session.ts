@@ -30,6 +30,7 @@ export function action<A extends unknown[], O = Record<string, never>>(io: Io, r
     const command = all.at(-1) as Command;
     const options = command.optsWithGlobals<CommonOptions>();
     await using resources = new AsyncDisposableStack();
+    io.signal.throwIfAborted();
     // Closing what is open ends the calls that wait for an answer, and with them the command.
     io.signal.addEventListener("abort", () => void resources.disposeAsync(), { once: true });
     let service: Promise<CloudVmi> | undefined;

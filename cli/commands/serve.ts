@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { usageError } from "../failure.ts";
 import type { Io } from "../io.ts";
 import { action, type CommonOptions, type Session } from "../session.ts";
 import { addCommand, groups } from "./command.ts";
@@ -57,7 +58,7 @@ type ServeOptions = CommonOptions & { config: string };
 
 async function runAgent(session: Session, { config }: ServeOptions): Promise<void> {
   const { loadAgentConfig, startAgent } = await import("../../agent/index.ts");
-  const running = await startAgent(loadAgentConfig(config));
+  const running = await startAgent(configured(() => loadAgentConfig(config)));
   await serve(
     session,
     running,
@@ -67,9 +68,22 @@ async function runAgent(session: Session, { config }: ServeOptions): Promise<voi
 }
 
 async function runControl(session: Session, { config }: ServeOptions): Promise<void> {
-  const { loadControlConfig, startControl } = await import("../../control/index.ts");
-  const running = await startControl(loadControlConfig(config));
+  const { ConfigError, loadControlConfig, PolicyError, startControl } = await import("../../control/index.ts");
+  const running = await startControl(configured(() => loadControlConfig(config))).catch((error: unknown) => {
+    // Found only once everything is put together, but the operator's to correct as well.
+    if (error instanceof ConfigError || error instanceof PolicyError) throw usageError(error.message, error);
+    throw error;
+  });
   await serve(session, running, { ready: "control", url: running.url }, `The service is at ${running.url}.`);
+}
+
+/** What is wrong with a configuration is wrong usage, whatever it is. */
+function configured<T>(load: () => T): T {
+  try {
+    return load();
+  } catch (error) {
+    throw usageError(error instanceof Error ? error.message : String(error), error);
+  }
 }
 
 /** Says that it serves, and serves until it is to end: by a signal, or when the supervisor that started it is gone. */

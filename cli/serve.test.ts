@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { X509Certificate } from "node:crypto";
+import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, test } from "node:test";
+import { capture } from "./testing/capture.ts";
+
+let folder = "";
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "cloudvmi-serve-"));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+async function refused(words: string[], code: number, pattern: RegExp): Promise<void> {
+  const answer = await capture(words);
+  assert.match(answer.err, pattern);
+  assert.match(answer.err, /^cloudvmi: [^\n]+\n$/);
+  assert.equal(answer.code, code);
+}
+
+test("a configuration with a wrong key is wrong usage, and names file and key", async () => {
+  const file = join(folder, "wrong.toml");
+  await writeFile(file, `state = "${folder}"\nlisten = "tls://127.0.0.1:0"\nlisten_on = "x"\n`);
+  await refused(["control", "--config", file], 2, /wrong\.toml: .*listen_on/);
+  await writeFile(file, `state = "${folder}"\nlisten = "unix:${folder}/agent.sock"\nlisten_on = "x"\n`);
+  await refused(["agent", "--config", file], 2, /wrong\.toml.*listen_on/);
+  await writeFile(file, "state = [");
+  await refused(["control", "--config", file], 2, /wrong\.toml: not TOML/);
+  await refused(["control", "--config", join(folder, "missing.toml")], 2, /missing\.toml/);
+});
+
+test("up refuses what can't work before it starts anything", async () => {
+  await refused(["up", "--state", folder, "--listen", "nonsense"], 2, /--listen nonsense: write host:port/);
+  await refused(["up", "--state", folder, "--allow-missing", "walls"], 2, /no layer 'walls'/);
+  await refused(["up", "--state", join(folder, "x".repeat(120))], 2, /too long a path for a socket/);
+  await writeFile(join(folder, "agent.toml"), "# the operator's\n");
+  await refused(["up", "--state", folder, "--name", "other"], 2, /agent\.toml exists and says otherwise/);
+  assert.equal(await readFile(join(folder, "agent.toml"), "utf8"), "# the operator's\n");
+});
+
+test("certificates: one authority, a pair for control and one for each host", async () => {
+  const create = (...agents: string[]) => capture(["admin", "certificates", "create", folder, "--agent", ...agents]);
+  const { code, err } = await create("host1.example,10.0.0.1", "host2.example");
+  assert.deepEqual([code, err], [0, ""]);
+  const read = async (name: string) => new X509Certificate(await readFile(join(folder, name)));
+  const [ca, control, host1] = await Promise.all([read("ca.pem"), read("control.pem"), read("host1.example.pem")]);
+  for (const certificate of [control, host1]) assert.ok(certificate.verify(ca.publicKey));
+  assert.equal(host1.checkHost("host1.example"), "host1.example");
+  assert.equal(host1.checkIP("10.0.0.1"), "10.0.0.1");
+  assert.equal(control.checkHost("host1.example"), undefined);
+  assert.equal((await stat(join(folder, "ca.key"))).mode & 0o777, 0o600);
+
+  assert.equal((await create("host3.example")).code, 0);
+  assert.equal((await read("ca.pem")).fingerprint256, ca.fingerprint256);
+  assert.equal((await read("control.pem")).fingerprint256, control.fingerprint256);
+  assert.ok((await read("host3.example.pem")).verify(ca.publicKey));
+  await refused(["admin", "certificates", "create", folder, "--agent", "../up"], 2, /write the host's name/);
+});
