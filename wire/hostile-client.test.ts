@@ -86,6 +86,7 @@ describe("a client that breaks the protocol is told, and cut off", () => {
       const { near, connection } = serve({
         async *readTable(_request, { signal }) {
           await new Promise((resolve) => signal.addEventListener("abort", resolve));
+          yield { rows: 1 };
         },
       });
       const peer = rawPeer(near);

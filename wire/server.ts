@@ -1,5 +1,6 @@
 // The serving end of the session protocol.
 import type { Duplex } from "node:stream";
+import { setImmediate } from "node:timers/promises";
 import { fromBinary, type Message } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type Call, createContext, endOfTurn, ignore, wake } from "./call.ts";
@@ -49,6 +50,8 @@ export interface WireConnection {
 
 /** Answer bytes waiting in the stream at which handlers of streams are held back. */
 const BACKLOG = 1024 * 1024;
+/** Messages of one call after which others get their turn. */
+const BURST = 64;
 /** Answer bytes waiting at which nothing more is read from a client that does not read either. */
 const HARD_BACKLOG = 8 * 1024 * 1024;
 /** Room for credit: a client that grants more has no use for it. */
@@ -277,11 +280,13 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
         sendMessage(call, bytes);
         step = await ahead;
       }
-      while (!step.done && !call.over) {
+      for (let sent = 1; !step.done && !call.over; sent++) {
         const bytes = checked(encodeMessage(route.method.output, step.value));
         await room(call);
         if (call.over) return;
         sendMessage(call, bytes);
+        // A handler that always has more at once must not keep the event loop to itself.
+        if (sent % BURST === 0) await setImmediate();
         await room(call);
         if (call.over) return;
         step = await iterator.next();
