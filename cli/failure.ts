@@ -102,7 +102,7 @@ const systemMeaning: Record<string, string> = {
 function systemLine(error: unknown): string | undefined {
   const meaning = systemMeaning[errorCode(error)];
   if (meaning === undefined || !(error instanceof Error)) return undefined;
-  const about = error as { path?: unknown; address?: unknown; port?: unknown };
+  const about = error as Error & { path?: string; address?: string; port?: number };
   const subject = about.path ?? (about.address === undefined ? undefined : `${about.address}:${about.port}`);
   return subject === undefined ? oneLine(error.message) : oneLine(`${subject}: ${meaning}`);
 }

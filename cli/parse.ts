@@ -6,7 +6,7 @@ import type { Space } from "../sdk/index.ts";
 const highest = (1n << 64n) - 1n;
 
 /** A number as a person writes it: decimal, 0x…, or the 16 hexadecimal digits of a kernel log. */
-export function parseNumber(text: string): bigint | undefined {
+function parseNumber(text: string): bigint | undefined {
   if (/^(?:\d+|0[xX][\da-fA-F]+)$/.test(text)) return BigInt(text);
   if (/^[\da-fA-F]{16}$/.test(text)) return BigInt(`0x${text}`);
   return undefined;

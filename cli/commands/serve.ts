@@ -3,10 +3,7 @@ import { usageError } from "../failure.ts";
 import type { Io } from "../io.ts";
 import { action, type CommonOptions, type Session } from "../session.ts";
 import { addCommand, groups } from "./command.ts";
-import { up } from "./up.ts";
-
-/** What `agent` and `control` tell the process that has started them, once they serve. */
-export type ReadyMessage = { ready: "agent"; address: string } | { ready: "control"; url: string };
+import { type ReadyMessage, up } from "./up.ts";
 
 export function addServeCommands(program: Command, io: Io): void {
   addCommand(

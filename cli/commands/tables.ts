@@ -2,7 +2,8 @@ import type { Command } from "commander";
 import type { ColumnSpec, GuestHandle, Row, TableSpec } from "../../sdk/index.ts";
 import { exitCode } from "../exit-code.ts";
 import { CliError } from "../failure.ts";
-import { formatAddress, formatBytes, formatDuration, formatTime } from "../format/units.ts";
+import { type JsonInput, toJson } from "../format/json.ts";
+import { formatBytes, formatDuration, formatTime } from "../format/units.ts";
 import { askAll, type GuestSource, type NamedGuest } from "../guests.ts";
 import type { Io } from "../io.ts";
 import { parseColumns, parseLimit, parsePid, parseWhere, type Where } from "../parse.ts";
@@ -22,9 +23,17 @@ export interface TableOptions extends CommonOptions, ProcessOptions {
 const formats: Record<string, ListColumn["format"]> = {
   resident_size: (value) => formatBytes(value as number),
   total_size: (value) => formatBytes(value as number),
+  size: (value) => formatBytes(value as number),
   uptime: (value) => formatDuration(value as number),
-  boot_time: (value) => (typeof value === "number" ? formatTime(value * 1000) : `${value}`),
+  boot_time: secondsAsTime,
+  start_time: secondsAsTime,
+  time: secondsAsTime,
 };
+
+/** Whatever a guest claims: what isn't a time prints as it is. */
+function secondsAsTime(value: JsonInput): string {
+  return typeof value === "number" ? formatTime(value * 1000) : toJson(value);
+}
 
 const noConstraint: Where = {};
 const integerType = 1;
@@ -32,11 +41,10 @@ const realType = 2;
 
 function listColumn(spec: ColumnSpec): ListColumn {
   const numeric = spec.type === integerType || spec.type === realType;
-  const isAddress = /(?:^|_)(?:address|start|end|gpa)$/.test(spec.name) && spec.type === integerType;
   return {
     name: spec.name,
     align: numeric ? "right" : "left",
-    format: isAddress ? (value) => formatAddress(value as bigint) : numeric ? formats[spec.name] : undefined,
+    format: numeric ? formats[spec.name] : undefined,
   };
 }
 
@@ -47,7 +55,7 @@ interface TableCommand {
   summary: string;
   description?: string;
   examples: string[];
-  /** What people see; every column with `--columns`. Empty: all. */
+  /** What people see unless they choose with --columns; empty: every column, which is what programs see. */
   columns: string[];
   /** One row a VM: shown as properties when one VM is asked. */
   single?: boolean;
@@ -69,7 +77,7 @@ const commands: TableCommand[] = [
     table: "process_threads",
     summary: "List threads, of all processes or of one.",
     examples: ["threads VM", "threads VM --process 1"],
-    columns: [],
+    columns: ["pid", "tid", "state", "nice", "name"],
     configure(command, kind) {
       command.option("--process <pid>", "only those of one process", parsePid);
       // In local mode --pid is QEMU's.
@@ -85,7 +93,7 @@ const commands: TableCommand[] = [
     table: "kernel_modules",
     summary: "List loaded kernel modules.",
     examples: ["modules VM", "modules VM --json"],
-    columns: [],
+    columns: ["name", "size", "used_by", "status", "address"],
   },
   {
     name: "info",

@@ -8,9 +8,11 @@ import { count } from "../format/units.ts";
 import type { CommonOptions, Session } from "../session.ts";
 import { supervise } from "../supervise.ts";
 import { vmColumns, vmRow } from "./fleet.ts";
-import type { ReadyMessage } from "./serve.ts";
 
-export interface UpOptions extends CommonOptions {
+/** What `agent` and `control` tell the process that has started them, once they serve. */
+export type ReadyMessage = { ready: "agent"; address: string } | { ready: "control"; url: string };
+
+interface UpOptions extends CommonOptions {
   listen?: string;
   name?: string;
   state?: string;

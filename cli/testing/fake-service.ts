@@ -53,12 +53,15 @@ const tables = [
   spec("process_threads", [
     column("pid", ColumnType.INTEGER),
     column("tid", ColumnType.INTEGER),
+    column("state", ColumnType.TEXT),
+    column("nice", ColumnType.INTEGER),
     column("name", ColumnType.TEXT),
   ]),
   spec("kernel_info", [column("version", ColumnType.TEXT), column("boot_time", ColumnType.INTEGER)]),
 ];
 
-type Value = number | bigint | string | Uint8Array | null | "unreadable";
+/** The text "unreadable" stands for a cell in that state. */
+type Value = number | bigint | string | Uint8Array | null;
 /** Rows of `processes`: a hostile name, a kernel thread without command line, and a size beyond 2^53. */
 const processes: Record<string, Value>[] = [
   {
@@ -86,14 +89,14 @@ const processes: Record<string, Value>[] = [
 const rowsOf: Record<string, Record<string, Value>[]> = {
   processes,
   process_threads: [
-    { pid: 1, tid: 1, name: "init" },
-    { pid: 77, tid: 78, name: "worker" },
+    { pid: 1, tid: 1, state: "S", nice: 0, name: "init" },
+    { pid: 77, tid: 78, state: "R", nice: -5, name: "worker" },
   ],
   kernel_info: [{ version: "Linux version 6.12", boot_time: 1_795_424_400 }],
 };
 
 /** Where the fake's memory is: one page at this kernel address, each byte its own offset. */
-export const pageAddress = 0xffffffff81000000n;
+const pageAddress = 0xffffffff81000000n;
 const page = Uint8Array.from({ length: 4096 }, (_, at) => at & 0xff);
 
 function columnOf(type: ColumnType, values: Value[]) {
