@@ -17,16 +17,29 @@ const programs: Record<string, string> = {
 /** What guests of one kernel series boot from. */
 export interface LabKernel extends BootFiles, Kernel {}
 
+export type LabKernels = Record<KernelSeries, LabKernel>;
+
+let prepared: Promise<LabKernels> | undefined;
+
 /**
  * Makes this machine ready to boot guests: programs installed, kernels and initramfs in the cache.
- * Installs missing Debian packages when it runs as root, and says so.
- * @param refresh look for newer kernels than the cached ones
+ * Installs missing Debian packages when it runs as root, and says so. Done once in a process.
+ * @param options.refresh look for newer kernels than the cached ones
  * @throws Error that says what to install, when something is missing and this user may not install it.
  */
-export async function ensureLab(
+export function ensureLab(
   progress: (line: string) => void = () => {},
-  refresh = false,
-): Promise<Record<KernelSeries, LabKernel>> {
+  options: { refresh?: boolean } = {},
+): Promise<LabKernels> {
+  if (options.refresh) prepared = undefined;
+  prepared ??= prepareLab(progress, options.refresh ?? false).catch((error: unknown) => {
+    prepared = undefined;
+    throw error;
+  });
+  return prepared;
+}
+
+async function prepareLab(progress: (line: string) => void, refresh: boolean): Promise<LabKernels> {
   await ensurePrograms(progress);
   const waiting = () => progress("waiting for another process that prepares the lab");
   return locked("prepare", waiting, async () => {

@@ -1,17 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import {
-  accessSync,
-  constants,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  statfsSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFileSync, rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ensureLab } from "./ensure.ts";
 import { chooseAcceleration } from "./qemu/acceleration.ts";
@@ -19,6 +8,7 @@ import { type Channel, openChannel } from "./qemu/channel.ts";
 import { type Acceleration, qemuArguments, type RunFiles, runFiles } from "./qemu/command.ts";
 import { diesWithUs } from "./qemu/process.ts";
 import { monitorCommand } from "./qemu/qmp.ts";
+import { newRamFile, newRunFolder } from "./qemu/run-folder.ts";
 import { type GuestSpec, type ResolvedSpec, resolveSpec } from "./spec.ts";
 import { type Entry, readArchive } from "./truth/archive.ts";
 import { textOf } from "./truth/bytes.ts";
@@ -235,9 +225,9 @@ async function start(asked: GuestSpec, kernel: boolean, progress: (line: string)
   const spec = resolveSpec(asked, randomUUID());
   const boot = (await ensureLab(progress))[spec.kernel];
   const acceleration = accelerationFor(spec, await chooseAcceleration(boot, progress));
-  sweep();
-  const files = runFiles(mkdtempSync(join(tmpdir(), folderPrefix(process.pid))));
-  const ramFile = spec.ram === "file" ? (spec.ramFile ?? newRamFile(spec, files)) : undefined;
+  const files = runFiles(newRunFolder());
+  const ramFile =
+    spec.ram === "file" ? (spec.ramFile ?? newRamFile(spec.memoryMiB * 1048576, files.folder)) : undefined;
   const args = qemuArguments(spec, files, acceleration, kernel ? boot : undefined, ramFile);
   const child = spawn(...diesWithUs("qemu-system-x86_64", args), { stdio: ["ignore", "ignore", "pipe"] });
   let errors = "";
@@ -265,54 +255,4 @@ async function start(asked: GuestSpec, kernel: boolean, progress: (line: string)
 function accelerationFor(spec: ResolvedSpec, found: Acceleration): Acceleration {
   const lacking = spec.la57 && !/\bla57\b/.test(readFileSync("/proc/cpuinfo", "utf8"));
   return lacking ? "tcg" : found;
-}
-
-function newRamFile(spec: ResolvedSpec, files: RunFiles): string {
-  const fallback = join(files.folder, "ram");
-  try {
-    accessSync("/dev/shm", constants.W_OK);
-    const { bavail, bsize } = statfsSync("/dev/shm");
-    if (bavail * bsize < spec.memoryMiB * 1048576) return fallback;
-  } catch {
-    return fallback;
-  }
-  return join("/dev/shm", `${files.folder.split("/").at(-1)}.ram`);
-}
-
-/** Run folders carry their owner's process id and its namespace, so that those of the dead can be told. */
-function folderPrefix(pid: number): string {
-  const namespace = /\d+/.exec(readlinkSync("/proc/self/ns/pid"))?.[0] ?? "0";
-  return `cloudvmi-lab-${namespace}-${pid}-`;
-}
-
-/** Removes what labs left that were killed. */
-function sweep(): void {
-  for (const folder of [tmpdir(), "/dev/shm"]) {
-    for (const name of listed(folder)) {
-      const pid = /^cloudvmi-lab-\d+-(\d+)-/.exec(name)?.[1];
-      if (!pid || !name.startsWith(folderPrefix(Number(pid))) || running(Number(pid))) continue;
-      try {
-        rmSync(join(folder, name), { recursive: true, force: true });
-      } catch {
-        // Another user's.
-      }
-    }
-  }
-}
-
-function listed(folder: string): string[] {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return [];
-  }
-}
-
-function running(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }

@@ -8,7 +8,7 @@
  */
 export { type KernelSeries, kernelSeries } from "./artefacts/apt.ts";
 export { cacheFolder } from "./artefacts/cache.ts";
-export { ensureLab, type LabKernel } from "./ensure.ts";
+export { ensureLab, type LabKernel, type LabKernels } from "./ensure.ts";
 export { bootFirmwareOnly, bootGuest, LabGuest, launchGuest } from "./guest.ts";
 export type { GuestSpec, ResolvedSpec } from "./spec.ts";
 export type { Entry } from "./truth/archive.ts";

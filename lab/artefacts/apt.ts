@@ -1,4 +1,13 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { cached, cacheFolder } from "./cache.ts";
 import { run } from "./run.ts";
@@ -76,13 +85,15 @@ async function download(state: AptState, name: string, progress: (line: string) 
   const version = /^Version: (.*)$/m.exec(shown)?.[1]?.replaceAll(/[^\w.+~-]/g, "_");
   return cached(join(folder, `${name}_${version}.deb`), async (temporary) => {
     progress(`downloading ${name}`);
-    const work = `${temporary}.d`;
-    mkdirSync(work);
-    await run("apt-get", [...state, "-o", "APT::Sandbox::User=", "download", name], { cwd: work });
-    const [file] = readdirSync(work);
-    if (!file) throw new Error(`apt-get download ${name} left no file`);
-    renameSync(join(work, file), temporary);
-    await run("rmdir", [work]);
+    const work = mkdtempSync(join(folder, "download-"));
+    try {
+      await run("apt-get", [...state, "-o", "APT::Sandbox::User=", "download", name], { cwd: work });
+      const [file] = readdirSync(work);
+      if (!file) throw new Error(`apt-get download ${name} left no file`);
+      renameSync(join(work, file), temporary);
+    } finally {
+      rmSync(work, { recursive: true, force: true });
+    }
   });
 }
 

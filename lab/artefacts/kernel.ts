@@ -6,7 +6,7 @@ import { run } from "./run.ts";
 /** Needed before the lab can talk to its guest (built in on some kernels). */
 const controlModules = ["virtio_pci", "virtio_console"];
 /** For the guest's own list of modules: some with dependencies, holders and parameters. */
-const workloadModules = ["loop", "dummy", "tun", "veth", "bridge", "overlay", "fuse", "isofs", "vsock", "configfs"];
+const workloadModules = ["loop", "dummy", "tun", "bridge", "overlay", "vsock"];
 
 /** A kernel ready to be booted. */
 export interface Kernel {

@@ -115,6 +115,7 @@ class Archive:
                         parts.append(more)
                     data = b"".join(parts)
             self.add(name, 0, data)
+            return data
         except OSError as error:
             self.error(name, error)
         finally:
@@ -136,24 +137,27 @@ class Archive:
 
     def process(self, pid):
         base = b"/proc/" + pid
-        for name in (b"/stat", b"/status", b"/cmdline", b"/environ", b"/comm", b"/cgroup"):
-            self.file(base + name)
+        stat = self.file(base + b"/stat")
+        status = self.file(base + b"/status")
+        self.file(base + b"/cgroup")
+        self.links(base + b"/ns")
+        # The seventh field after the name: PF_KTHREAD has neither arguments nor files.
+        if not stat or int(stat[stat.rindex(b")") + 2 :].split(b" ", 7)[6]) & 0x00200000:
+            return
+        self.file(base + b"/cmdline")
+        self.file(base + b"/environ")
         for name in (b"/exe", b"/cwd", b"/root"):
             self.link(base + name)
-        self.links(base + b"/ns")
         self.links(base + b"/fd")
+        if status and b"\nThreads:\t1\n" in status:
+            return
         try:
             tasks = posix.listdir(base + b"/task")
         except OSError as error:
             return self.error(base + b"/task", error)
         for tid in tasks:
-            task = base + b"/task/" + tid
-            if tid == pid:
-                # One thread and its process differ in nothing else, and most processes have one.
-                self.file(task + b"/stat") if len(tasks) > 1 else None
-                continue
-            self.file(task + b"/stat")
-            self.file(task + b"/comm")
+            # Of the first thread, /proc/PID/stat tells the sums of all.
+            self.file(base + b"/task/" + tid + b"/stat")
 
     def compressed(self):
         return zlib.compress(b"".join(self.parts), 1)

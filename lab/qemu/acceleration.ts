@@ -1,12 +1,12 @@
 import { spawn } from "node:child_process";
-import { accessSync, constants, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { accessSync, constants, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { cached, cacheFolder } from "../artefacts/cache.ts";
 import { resolveSpec } from "../spec.ts";
 import { openChannel } from "./channel.ts";
 import { type Acceleration, type BootFiles, qemuArguments, runFiles } from "./command.ts";
 import { diesWithUs } from "./process.ts";
+import { newRunFolder } from "./run-folder.ts";
 
 /** A guest on a usable KVM is up sooner than this; where KVM only seems to work, nothing ever comes. */
 const PATIENCE_MS = 6000;
@@ -35,7 +35,7 @@ export async function chooseAcceleration(boot: BootFiles, progress: (line: strin
 }
 
 async function runsOnKvm(boot: BootFiles): Promise<boolean> {
-  const folder = mkdtempSync(join(tmpdir(), "cloudvmi-lab-kvm-"));
+  const folder = newRunFolder();
   try {
     const spec = resolveSpec({ kernel: "6.1", ram: "anonymous", workload: "quiet" }, crypto.randomUUID());
     const files = runFiles(folder);

@@ -114,7 +114,7 @@ function parseProcesses(entries: Map<string, Entry>): Map<number, TruthProcess> 
     const pid = Number(match[1]);
     if (entry.kind === "error") {
       // ENOENT of a file and ESRCH: the process ended. A link may be absent for other reasons.
-      if (["stat", "status", "cmdline", "comm", "task"].includes(match[2]!)) gone.add(pid);
+      if (["stat", "status", "cmdline", "task"].includes(match[2]!)) gone.add(pid);
       continue;
     }
     const of = byPid.get(pid) ?? new Map<string, Buffer>();
@@ -146,7 +146,7 @@ function parseProcess(pid: number, of: Map<string, Buffer>): TruthProcess {
   const environ = of.get("environ") ?? Buffer.alloc(0);
   return {
     pid,
-    comm: text("comm").replace(/\n$/, ""),
+    comm: stat.comm,
     stat,
     status,
     uids: ids("Uid"),
