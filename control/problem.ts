@@ -18,7 +18,9 @@ export function isName(text: string): boolean {
 /** Throws InvalidArgument for what is no name. */
 export function checkName(what: string, name: string): string {
   if (isName(name)) return name;
-  throw invalid(`${JSON.stringify(name.slice(0, 100))} is no name for a ${what}: ${nameRule}`);
+  throw invalid(
+    `${JSON.stringify(name.slice(0, 100))} is no name for ${/^[aeio]/.test(what) ? "an" : "a"} ${what}: ${nameRule}`,
+  );
 }
 
 /** Canonical lower-case form of a UUID, or undefined where the text is none. */

@@ -4,7 +4,18 @@ import https from "node:https";
 import { after, before, test } from "node:test";
 import { Code } from "@connectrpc/connect";
 import { GuestService } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
-import { absent, bank1, type Clients, failure, type Harness, protocols, startHarness, stray, until, web1 } from "../testing/harness.ts";
+import {
+  absent,
+  bank1,
+  type Clients,
+  failure,
+  type Harness,
+  protocols,
+  startHarness,
+  stray,
+  until,
+  web1,
+} from "../testing/harness.ts";
 
 let harness: Harness;
 before(async () => {
@@ -55,12 +66,18 @@ test("the HTTP answers are equal byte for byte, but for their date", async () =>
     new Promise<string>((resolve, reject) => {
       const url = `${harness.control.url}/cloudvmi.v1.GuestService/GetRegisters`;
       const headers = { "content-type": "application/json", authorization: `Bearer ${token}` };
-      const request = https.request(url, { method: "POST", ca: harness.ca, headers, agent: false }, async (response) => {
-        response.setEncoding("utf8");
-        const body = (await response.toArray()).join("");
-        const { date: _, ...rest } = response.headers;
-        resolve(JSON.stringify([response.statusCode, rest, response.rawHeaders.filter((__, at) => at % 2 === 0), body]));
-      });
+      const request = https.request(
+        url,
+        { method: "POST", ca: harness.ca, headers, agent: false },
+        async (response) => {
+          response.setEncoding("utf8");
+          const body = (await response.toArray()).join("");
+          const { date: _, ...rest } = response.headers;
+          resolve(
+            JSON.stringify([response.statusCode, rest, response.rawHeaders.filter((__, at) => at % 2 === 0), body]),
+          );
+        },
+      );
       request.on("error", reject);
       request.end(JSON.stringify({ vm: { uuid: vm } }));
     });

@@ -86,17 +86,19 @@ export function createAuthenticator(
     await markUsed(state, token.id, at);
   }
 
-  async function create(user: string, note: string, expiresMs: number): Promise<{ row: TokenRow; text: string }> {
+  /** `lifetimeMs` 0: for ever. */
+  async function create(user: string, note: string, lifetimeMs: number): Promise<{ row: TokenRow; text: string }> {
     await requireUser(state, user);
     if (note.length > 200) throw invalid("the note is longer than 200 characters: shorten it");
     const token = newToken();
+    const createdMs = now();
     const row: TokenRow = {
       id: token.id,
       user_name: user,
       secret_hash: token.secretHash,
       note,
-      created_ms: now(),
-      expires_ms: expiresMs,
+      created_ms: createdMs,
+      expires_ms: lifetimeMs === 0 ? 0 : createdMs + lifetimeMs,
       revoked_ms: 0,
       last_used_ms: 0,
     };
@@ -126,7 +128,7 @@ export function createAuthenticator(
 
     async createToken(user, note, lifetimeHours) {
       if (lifetimeHours > 366 * 24) throw invalid("a token may live 366 days (8784 hours) at most: ask for less");
-      return create(user, note, now() + (lifetimeHours === 0 ? 30 * dayMs : lifetimeHours * 3_600_000));
+      return create(user, note, lifetimeHours === 0 ? 30 * dayMs : lifetimeHours * 3_600_000);
     },
 
     async createLastingToken(user, note) {

@@ -72,7 +72,15 @@ role = "owner"
 name = "nobody"
 `;
 
-export async function startHarness(options: { vms?: FakeVm[]; more?: string } = {}): Promise<Harness> {
+interface HarnessOptions {
+  readonly vms?: FakeVm[];
+  /** Added to the configuration. */
+  readonly more?: string;
+  /** Runs before control starts, with its directory. */
+  readonly prepare?: (directory: string) => Promise<void>;
+}
+
+export async function startHarness(options: HarnessOptions = {}): Promise<Harness> {
   const directory = mkdtempSync(path.join(tmpdir(), "cloudvmi-control-"));
   const socket = path.join(directory, "agent.sock");
   const agent = await startFakeAgent(
@@ -83,6 +91,7 @@ export async function startHarness(options: { vms?: FakeVm[]; more?: string } = 
       { uuid: stray, name: "stray", project: "no-such-project" },
     ],
   );
+  await options.prepare?.(directory);
   const log: string[] = [];
   const start = () =>
     startControl(

@@ -1,0 +1,165 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import net from "node:net";
+import path from "node:path";
+import { test } from "node:test";
+import tls from "node:tls";
+import { Code } from "@connectrpc/connect";
+import { ensureAuthority, issueCertificate, writeKeyPair } from "../certificates.ts";
+import { startFakeAgent } from "../testing/fake-agent.ts";
+import { failure, startHarness, until, web1 } from "../testing/harness.ts";
+import { parseAgentAddress, parseTlsAddress } from "./address.ts";
+
+const moved = "00000000-0000-4000-8000-00000000eee1";
+
+test("a UUID that two agents claim stays with the first, and the later is told", async () => {
+  await using harness = await startHarness();
+  const impostor = { uuid: web1, incarnation: "9", name: "web1", project: "bank" };
+  await using second = await startFakeAgent(path.join(harness.directory, "second.sock"), [
+    impostor,
+    { uuid: moved, name: "other", project: "bank" },
+  ]);
+  await harness.admin.addAgent({ name: "host2", address: second.address });
+  const agent = async (name: string) => (await harness.admin.listAgents({})).agents.find((each) => each.name === name);
+  await until(async () => (await agent("host2"))?.reachable === true);
+  const host2 = await agent("host2");
+  assert.equal(host2?.vms, 1);
+  assert.match(host2?.problem ?? "", /VM .*aaa1 is left out: agent host1 has one of that UUID/);
+  assert.deepEqual(host2?.warnings, ["no uid"]);
+  assert.equal((await agent("host1"))?.problem, "");
+
+  const viewer = await harness.as("viewer");
+  const banker = await harness.as("banker");
+  const read = async () => {
+    for await (const _ of viewer.guest.readTable({ vm: { uuid: web1 }, table: "processes" }));
+  };
+  await read();
+  assert.equal((await failure(banker.vms.getVm({ vm: web1 }))).code, Code.NotFound);
+  assert.deepEqual(second.seen, []);
+
+  // Not even while the first is away: an answer must never come from another VM.
+  await harness.agent.stop();
+  await until(async () => (await agent("host1"))?.reachable === false);
+  assert.equal((await failure(read())).code, Code.Unavailable);
+  assert.deepEqual(second.seen, []);
+
+  // When the first comes back without it, it has moved.
+  harness.agent.remove(web1);
+  await harness.agent.start();
+  await until(async () => (await banker.vms.listVms({})).vms.some(({ id }) => id?.uuid === web1));
+  assert.equal((await banker.vms.getVm({ vm: web1 })).vm?.host, "host2");
+  assert.equal((await agent("host2"))?.problem, "");
+});
+
+test("VMs come and go as their agent says", async () => {
+  await using harness = await startHarness();
+  const viewer = await harness.as("viewer");
+  const names = async () => (await viewer.vms.listVms({})).vms.map(({ name }) => name).join();
+  harness.agent.put({ uuid: moved, name: "web2", project: "shop" });
+  await until(async () => (await names()) === "web1,web2");
+  harness.agent.remove(moved);
+  await until(async () => (await names()) === "web1");
+  harness.agent.put({ uuid: "no-uuid", name: "odd", project: "shop" });
+  await until(async () => (await harness.admin.listAgents({})).agents[0]?.problem.includes("no usable UUID") === true);
+  assert.equal(await names(), "web1");
+});
+
+test("agents are added and removed while it runs, and kept over a restart", async () => {
+  await using harness = await startHarness();
+  await using second = await startFakeAgent(path.join(harness.directory, "second.sock"), [
+    { uuid: moved, name: "web2", project: "shop" },
+  ]);
+  await harness.admin.addAgent({ name: "host2", address: second.address });
+  await harness.restart();
+  const names = async () => (await harness.admin.listAllVms({})).vms.map(({ name }) => name);
+  await until(async () => (await names()).includes("web2"));
+  await harness.admin.removeAgent({ name: "host2" });
+  assert.equal((await names()).includes("web2"), false);
+
+  const refused: [() => Promise<unknown>, RegExp][] = [
+    [() => harness.admin.addAgent({ name: "host1", address: second.address }), /agent host1 exists already/],
+    [() => harness.admin.addAgent({ name: "host3", address: "host3:7444" }), /is no address of an agent: use unix:/],
+    [() => harness.admin.addAgent({ name: "host 3", address: second.address }), /no name for an agent/],
+    [() => harness.admin.removeAgent({ name: "host1" }), /agent host1 is in the configuration/],
+    [() => harness.admin.removeAgent({ name: "host9" }), /no agent "host9"/],
+  ];
+  for (const [call, says] of refused) assert.match((await failure(call())).rawMessage, says);
+});
+
+test("an agent at tls:// is reached with both ends proved, and by nobody else's certificates", async () => {
+  await using harness = await startHarness({
+    more: `[agent_tls]\nca = "pki/ca.pem"\ncertificate = "pki/control.pem"\nkey = "pki/control.key"\n`,
+    prepare: async (directory) => {
+      const pki = path.join(directory, "pki");
+      const authority = await ensureAuthority(pki, "ca", "test");
+      writeKeyPair(pki, "control", await issueCertificate(authority, { name: "control", usage: "client", hosts: [] }));
+      const agentPair = await issueCertificate(authority, { name: "agent", usage: "server", hosts: ["127.0.0.1"] });
+      writeKeyPair(pki, "agent", agentPair);
+      const stranger = await ensureAuthority(path.join(directory, "stranger"), "ca", "test");
+      const strangers = await issueCertificate(stranger, { name: "agent", usage: "server", hosts: ["127.0.0.1"] });
+      writeKeyPair(path.join(directory, "stranger"), "agent", strangers);
+    },
+  });
+  const pki = path.join(harness.directory, "pki");
+  const socket = path.join(harness.directory, "second.sock");
+  await using second = await startFakeAgent(socket, [{ uuid: moved, name: "web2", project: "shop" }]);
+  const read = (file: string) => readFileSync(file, "utf8");
+
+  /** The agent's socket behind mutual TLS. */
+  const serve = async (directory: string) => {
+    const options = {
+      ca: read(path.join(pki, "ca.pem")),
+      cert: read(path.join(directory, "agent.pem")),
+      key: read(path.join(directory, "agent.key")),
+      requestCert: true,
+      ALPNProtocols: ["cloudvmi/1"],
+    };
+    const server = tls.createServer(options, (client) => {
+      const inner = net.connect(socket);
+      client.pipe(inner).pipe(client);
+      client.on("error", () => inner.destroy());
+      inner.on("error", () => client.destroy());
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    return { address: `tls://127.0.0.1:${(server.address() as AddressInfo).port}`, close: () => server.close() };
+  };
+
+  const good = await serve(pki);
+  const bad = await serve(path.join(harness.directory, "stranger"));
+  try {
+    await harness.admin.addAgent({ name: "bad", address: bad.address });
+    await harness.admin.addAgent({ name: "good", address: good.address });
+    const agent = async (name: string) =>
+      (await harness.admin.listAgents({})).agents.find((each) => each.name === name);
+    await until(async () => (await agent("good"))?.reachable === true);
+    await until(async () => /certificate|self.signed/i.test((await agent("bad"))?.problem ?? ""));
+    assert.equal((await agent("bad"))?.reachable, false);
+    await (await harness.as("analyst")).guest.translate({ vm: { uuid: "web2" } });
+    assert.deepEqual(second.seen, [`translate ${moved}/1`]);
+    await harness.admin.removeAgent({ name: "good" });
+  } finally {
+    good.close();
+    bad.close();
+  }
+});
+
+test("addresses", () => {
+  assert.deepEqual(parseAgentAddress("unix:/run/a.sock"), { kind: "unix", path: "/run/a.sock" });
+  assert.deepEqual(parseAgentAddress("tls://host-1.example:7444"), { kind: "tls", host: "host-1.example", port: 7444 });
+  assert.deepEqual(parseTlsAddress("tls://[::1]:0"), { host: "::1", port: 0 });
+  for (const text of [
+    "",
+    "unix:",
+    "unix:a",
+    "host:1",
+    "tls://host",
+    "tls://host:99999",
+    "tls://host:0",
+    "https://h:1",
+  ]) {
+    assert.equal(parseAgentAddress(text), undefined, text);
+  }
+});
