@@ -104,7 +104,7 @@ function writeColumn(bytes: Uint8Array, at: number, column: ColumnData, from: nu
 function writeIntegers(
   bytes: Uint8Array,
   at: number,
-  values: Float64Array,
+  values: readonly number[],
   from: number,
   to: number,
   statesSize: number,

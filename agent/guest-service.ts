@@ -1,0 +1,87 @@
+/** GuestService for VMs that this process holds: questions go to the VM's inspector, the rest is done here. */
+import { type DescMessage, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import {
+  GuestService,
+  LookupSymbolsRequestSchema,
+  ReadMemoryRequestSchema,
+  ReadTableRequestSchema,
+  TranslateRequestSchema,
+  type VmId,
+} from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { type CallContext, Encoded, type Implementation } from "../wire/index.ts";
+import { tableSpecs } from "./inspector/catalogue.ts";
+import type { Call } from "./inspector-process.ts";
+import { defaultLeaseSeconds, longestLeaseSeconds } from "./leases.ts";
+import { streamMemory } from "./stream-memory.ts";
+import type { HostVm } from "./vm.ts";
+
+/** What a question may take where the caller doesn't say, and at most. */
+const defaultMs = 10_000;
+const longestMs = 60_000;
+
+/** @param find the VM that a request names. @throws ConnectError */
+export function guestService<P>(find: (id: VmId | undefined) => HostVm): Implementation<typeof GuestService, P> {
+  const { method } = GuestService;
+  return {
+    async listTables() {
+      return { tables: tableSpecs() };
+    },
+    async *readTable(request, context) {
+      yield* find(request.vm).inspection.stream(
+        method.readTable,
+        encoded(ReadTableRequestSchema, request),
+        callOf(context),
+      );
+    },
+    readMemory: async (request, context) =>
+      find(request.vm).inspection.unary(method.readMemory, encoded(ReadMemoryRequestSchema, request), callOf(context)),
+    translate: async (request, context) =>
+      find(request.vm).inspection.unary(method.translate, encoded(TranslateRequestSchema, request), callOf(context)),
+    lookupSymbols: async (request, context) =>
+      find(request.vm).inspection.unary(
+        method.lookupSymbols,
+        encoded(LookupSymbolsRequestSchema, request),
+        callOf(context),
+      ),
+    async *streamMemory({ vm, start, length }) {
+      using memory = await find(vm).openMemory();
+      for await (const bytes of streamMemory(memory, start, length)) yield new Encoded(bytes);
+    },
+    async getRegisters(request) {
+      const vm = find(request.vm);
+      if (!vm.registers) throw noMonitor("registers");
+      return { vcpus: await vm.registers(), vm: vm.id };
+    },
+    async pause(request) {
+      const vm = find(request.vm);
+      if (!vm.leases) throw noMonitor("pausing");
+      const seconds = request.leaseSeconds || defaultLeaseSeconds;
+      if (seconds > longestLeaseSeconds) {
+        throw new ConnectError(
+          `a pause lasts at most ${longestLeaseSeconds} seconds, not ${seconds}`,
+          Code.InvalidArgument,
+        );
+      }
+      const { lease, expiresMs } = await vm.leases.pause(seconds);
+      return { lease, expiresMs: BigInt(expiresMs), vm: vm.id };
+    },
+    async resume(request) {
+      const vm = find(request.vm);
+      if (!vm.leases) throw noMonitor("resuming");
+      return { running: await vm.leases.resume(request.lease), vm: vm.id };
+    },
+  };
+}
+
+function encoded<S extends DescMessage>(schema: S, request: MessageShape<S>): Encoded {
+  return new Encoded(toBinary(schema, request));
+}
+
+function callOf({ signal, timeoutMs }: CallContext<unknown>): Call {
+  return { signal, budgetMs: Math.min(timeoutMs ?? defaultMs, longestMs) };
+}
+
+function noMonitor(what: string): ConnectError {
+  return new ConnectError(`${what} needs the VM's monitor: give its QMP socket`, Code.FailedPrecondition);
+}

@@ -1,0 +1,223 @@
+/** One running inspector, supervised: it is ended when it hangs or grows, and whoever waited for it learns why. */
+import { readFileSync } from "node:fs";
+import type { DescMessage, DescMethodServerStreaming, DescMethodUnary } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { GuestService } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import type { GuestMemoryLayout } from "../vmi/index.ts";
+import { createWireTransport, Encoded } from "../wire/index.ts";
+import { launch } from "./sandbox/launch.ts";
+import type { Sandbox } from "./sandbox/layers.ts";
+import { watchProgress } from "./watch.ts";
+
+export interface InspectorLimits {
+  /** What an inspector may be late before it is ended. */
+  readonly graceMs: number;
+  /** Private memory in MiB. */
+  readonly memoryMiB: number;
+}
+
+export const defaultLimits: InspectorLimits = { graceMs: 2000, memoryMiB: 512 };
+
+export interface Call {
+  readonly signal: AbortSignal;
+  /** What the request may take. */
+  readonly budgetMs: number;
+}
+
+/** Why an inspector ended, in words for the caller of the request that suffered from it. */
+export interface Ending {
+  readonly code: Code.DataLoss | Code.DeadlineExceeded;
+  readonly text: string;
+  /** The last lines it wrote, made printable: for the agent's log only, since the guest may have had a hand in them. */
+  readonly stderr: string;
+}
+
+export interface InspectorProcess {
+  /** Settles, never rejects, when the process is gone. */
+  readonly ended: Promise<Ending>;
+  readonly pid: number | undefined;
+  unary<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: Encoded,
+    call: Call,
+  ): Promise<Encoded>;
+  stream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodServerStreaming<I, O>,
+    request: Encoded,
+    call: Call,
+  ): AsyncIterable<Encoded>;
+  kill(): void;
+}
+
+/** Starts an inspector on a guest's memory. The descriptors may be closed when this returns. */
+export function startInspector(
+  sandbox: Sandbox,
+  program: string,
+  layout: GuestMemoryLayout,
+  limits: InspectorLimits = defaultLimits,
+): InspectorProcess {
+  const inherited: GuestMemoryLayout = {
+    ...layout,
+    backings: layout.backings.map(({ kind }, i) => ({ kind, fd: 4 + i })),
+  };
+  const { child, wire } = launch({
+    sandbox,
+    program,
+    input: JSON.stringify(inherited),
+    descriptors: layout.backings.map(({ fd }) => fd),
+  });
+  let cause: { code: Ending["code"]; text: string } | undefined;
+  const end = (code: Ending["code"], text: string) => {
+    cause ??= { code, text };
+    child.kill("SIGKILL");
+  };
+  const stderr = tail(child.stderr!);
+  const transport = createWireTransport({ connect: () => wire, client: "agent" });
+  const watch = watchProgress(limits.graceMs, () =>
+    end(Code.DeadlineExceeded, "the inspector of this VM did not answer in time and was ended; ask again"),
+  );
+  const memory = watchMemory(child.pid, limits.memoryMiB, () =>
+    end(Code.DataLoss, `the inspector of this VM used more than ${limits.memoryMiB} MiB and was ended; ask for less`),
+  );
+  const ended = new Promise<Ending>((resolve) => {
+    const settle = (how: string) => {
+      watch.close();
+      memory.close();
+      void transport.close();
+      const text = `the inspector of this VM ended (${how}) while it read the guest; ask again`;
+      resolve({ ...(cause ?? { code: Code.DataLoss, text }), stderr: stderr() });
+    };
+    child.once("exit", (code, signal) =>
+      settle(signal ?? (code !== null && code > 128 ? `signal ${code - 128}` : `exit code ${code}`)),
+    );
+    child.once("error", (error) => settle(error.message));
+  });
+
+  /** Notes a request; the result is called when it has been answered, or, with false, when the caller has given up on it. */
+  function begin(budgetMs: number): (answered: boolean) => void {
+    const seen = watch.begin(budgetMs);
+    const idle = memory.begin();
+    let over = false;
+    return (answered) => {
+      if (over) return;
+      over = true;
+      idle();
+      if (answered) seen();
+      // No answer will come. That it answers another question shows that it does not hang on the one given up.
+      else transport.unaryEncoded(GuestService.method.listTables, {}).then(seen, () => {});
+    };
+  }
+
+  /** The error of a call: of a call that broke off, the end of the process is the reason. */
+  async function explain(error: unknown): Promise<unknown> {
+    if (!(error instanceof ConnectError)) return error;
+    if (error.code !== Code.Unavailable && error.code !== Code.Canceled) return error;
+    const ending = await Promise.race([
+      ended,
+      new Promise<undefined>((resolve) => setTimeout(resolve, 1000, undefined).unref()),
+    ]);
+    return ending ? new ConnectError(ending.text, ending.code) : error;
+  }
+
+  return {
+    ended,
+    pid: child.pid,
+    async unary(method, request, { signal, budgetMs }) {
+      const finish = begin(budgetMs);
+      try {
+        const bytes = await transport.unaryEncoded(method, request, { signal, timeoutMs: budgetMs });
+        finish(true);
+        return new Encoded(bytes);
+      } catch (error) {
+        finish(!gaveUp(error, signal));
+        throw await explain(error);
+      }
+    },
+    async *stream(method, request, { signal, budgetMs }) {
+      const finish = begin(budgetMs);
+      try {
+        for await (const bytes of transport.streamEncoded(method, request, { signal, timeoutMs: budgetMs })) {
+          // From here on it is the reader who decides how long it takes.
+          finish(true);
+          yield new Encoded(bytes);
+        }
+        finish(true);
+      } catch (error) {
+        finish(!gaveUp(error, signal));
+        throw await explain(error);
+      } finally {
+        finish(false);
+      }
+    },
+    kill: () => {
+      child.kill("SIGKILL");
+    },
+  };
+}
+
+/** True when the error is of the caller's end, and says nothing of the inspector's. */
+function gaveUp(error: unknown, signal: AbortSignal): boolean {
+  return signal.aborted || (error instanceof ConnectError && error.code === Code.DeadlineExceeded);
+}
+
+/** Keeps the end of what a stream says, and hands it out free of control characters. */
+function tail(stream: NodeJS.ReadableStream): () => string {
+  const limit = 2000;
+  let text = "";
+  stream.on("data", (chunk: Buffer) => {
+    text = (text + chunk.toString("latin1")).slice(-limit);
+  });
+  return () => text.trim().replaceAll(/[^\x20-\x7e\n]/g, "?");
+}
+
+/** How often the memory of an inspector at work is looked at. */
+const memoryMs = 200;
+
+/** Calls `over` when the private memory passes the limit while requests are worked on. */
+function watchMemory(launched: number | undefined, limitMiB: number, over: () => void) {
+  let busy = 0;
+  let timer: NodeJS.Timeout | undefined;
+  let inspector: number | undefined;
+  const look = () => {
+    inspector ??= launched === undefined ? undefined : leafOf(launched);
+    if (inspector !== undefined && privateMiB(inspector) > limitMiB) over();
+  };
+  return {
+    begin(): () => void {
+      busy++;
+      timer ??= setInterval(look, memoryMs).unref();
+      return () => {
+        busy--;
+        if (busy > 0) return;
+        clearInterval(timer);
+        timer = undefined;
+      };
+    },
+    close: () => clearInterval(timer),
+  };
+}
+
+/** bubblewrap stays between us and the inspector: the last in the line of children is the inspector itself. */
+function leafOf(pid: number): number | undefined {
+  let leaf = pid;
+  for (let depth = 0; depth < 4; depth++) {
+    try {
+      const child = Number.parseInt(readFileSync(`/proc/${leaf}/task/${leaf}/children`, "latin1"), 10);
+      if (Number.isNaN(child)) break;
+      leaf = child;
+    } catch {
+      return undefined;
+    }
+  }
+  return leaf;
+}
+
+/** Anonymous memory of a process in MiB: what it shares with the guest is not its own. 0 when it is gone. */
+export function privateMiB(pid: number): number {
+  try {
+    const anonymous = /^RssAnon:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"));
+    return Number(anonymous?.[1] ?? 0) / 1024;
+  } catch {
+    return 0;
+  }
+}

@@ -1,0 +1,15 @@
+/** The inspector of one guest: the only process that makes sense of its memory. */
+import { writeSync } from "node:fs";
+import { serveWire } from "../../wire/index.ts";
+import { inspectorRoutes } from "./service.ts";
+import { start } from "./start.ts";
+
+const { memory, agent } = start();
+const connection = serveWire(agent, inspectorRoutes(memory), {
+  authenticate: () => undefined,
+  onError: (error, where) => {
+    writeSync(2, `${where}: ${error instanceof Error ? error.stack : String(error)}\n`);
+  },
+});
+// Without its agent an inspector has no purpose.
+void connection.closed.then(() => process.exit(0));

@@ -1,0 +1,167 @@
+/** What an inspector answers: the questions to one guest. */
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { type AttachRequest, InspectorService } from "../../proto/gen/cloudvmi/agent/v1/inspector_pb.ts";
+import {
+  type AddressSpace,
+  GuestService,
+  type ReadMemoryRequest,
+  ReadTableResponseSchema,
+  type SymbolSchema,
+  type TranslationSchema,
+  type VmId,
+} from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import {
+  attach,
+  Budget,
+  type Guest,
+  GuestError,
+  type KernelSymbol,
+  type PhysicalMemory,
+  type ReadItem,
+  type Space,
+  type TranslationResult,
+} from "../../vmi/index.ts";
+import { createRoutes, Encoded, type Routes } from "../../wire/index.ts";
+import { encodedHeader, tableSpecs } from "./catalogue.ts";
+import { encodeRows } from "./encode-rows.ts";
+import { toStatus } from "./status.ts";
+
+/** Work that nobody set a limit to. */
+const defaultMs = 10_000;
+/** The guest is asked whether it still is the one that was attached to at most this often. */
+const recheckMs = 1000;
+
+export function inspectorRoutes(memory: PhysicalMemory): Routes<undefined> {
+  let attached: { guest: Guest; vm: VmId | undefined; checked: number } | undefined;
+
+  /** Runs one question, and tells a guest that has become another one from a question that failed. */
+  function ask<T>(timeoutMs: number | undefined, question: (guest: Guest, budget: Budget) => T): T {
+    if (!attached) throw new ConnectError("the inspector has not been attached to its guest", Code.Internal);
+    const { guest } = attached;
+    try {
+      const now = performance.now();
+      if (now - attached.checked > recheckMs) {
+        if (!guest.isCurrent()) throw changed();
+        attached.checked = now;
+      }
+      return question(guest, new Budget(timeoutMs ?? defaultMs));
+    } catch (error) {
+      const doubtful = error instanceof GuestError && error.kind === "inconsistent" && !guest.isCurrent();
+      throw toStatus(doubtful ? changed() : error);
+    }
+  }
+
+  function attachTo(request: AttachRequest): { guest: Guest; microseconds: bigint } {
+    const start = performance.now();
+    attached = undefined;
+    const registers = request.vcpus.map((vcpu) => ({ index: vcpu.index, registers: vcpu.registers }));
+    const guest = attach(memory, { registers, profiles: request.profiles });
+    attached = { guest, vm: request.vm, checked: performance.now() };
+    return { guest, microseconds: since(start) };
+  }
+
+  return createRoutes<undefined>()
+    .add(InspectorService, {
+      async attach(request) {
+        try {
+          const { guest, microseconds } = attachTo(request);
+          const { buildId, release } = guest.kernel;
+          return { buildId, release, profile: guest.profileWasCached ? undefined : guest.profile, microseconds };
+        } catch (error) {
+          throw toStatus(error);
+        }
+      },
+    })
+    .add(GuestService, {
+      async listTables() {
+        return { tables: tableSpecs() };
+      },
+      async *readTable(request, { timeoutMs }) {
+        const start = performance.now();
+        const { table, columns, where, limit } = request;
+        const query = { columns, where, limit: Number(limit) };
+        const answer = ask(timeoutMs, (guest, budget) => guest.table(table, query, budget));
+        const { rows, retried, incomplete, notes } = answer;
+        const summary = create(ReadTableResponseSchema, {
+          summary: {
+            vm: attached?.vm,
+            rows: BigInt(rows),
+            retried,
+            incomplete,
+            notes: [...notes],
+            microseconds: since(start),
+          },
+        });
+        const header = encodedHeader(table, answer.columns);
+        for (const bytes of encodeRows(answer.data, rows, header, toBinary(ReadTableResponseSchema, summary))) {
+          yield new Encoded(bytes);
+        }
+      },
+      async readMemory({ items }, { timeoutMs }) {
+        const results = ask(timeoutMs, (guest, budget) => guest.read(items.map(readItem), budget));
+        return {
+          results: results.map(({ bytes, address, error }) => ({ data: bytes, address, error })),
+          vm: attached?.vm,
+        };
+      },
+      async translate({ items }, { timeoutMs }) {
+        const wanted = items.map(({ space, address }) => ({ space: spaceOf(space), address }));
+        const translations = ask(timeoutMs, (guest, budget) => guest.translate(wanted, budget));
+        return { translations: translations.map(translation), vm: attached?.vm };
+      },
+      async lookupSymbols({ names, addresses }, { timeoutMs }) {
+        const found = ask(timeoutMs, (guest) => [
+          ...guest.symbols(names).map((symbol, i) => namedSymbol(names[i]!, symbol)),
+          ...guest.symbolsAt(addresses).map((symbol, i) => symbolBefore(addresses[i]!, symbol)),
+        ]);
+        return { symbols: found, vm: attached?.vm };
+      },
+    });
+}
+
+function changed(): GuestError {
+  return new GuestError("kernel-changed", "the guest's kernel is no longer the one that was found");
+}
+
+function since(start: number): bigint {
+  return BigInt(Math.round((performance.now() - start) * 1000));
+}
+
+function spaceOf(space: AddressSpace | undefined): Space {
+  switch (space?.space.case) {
+    case "physical":
+      return "physical";
+    case "kernel":
+      return "kernel";
+    case "pid":
+      return { pid: space.space.value };
+    default:
+      throw new ConnectError("an item names no address space: physical, kernel or pid", Code.InvalidArgument);
+  }
+}
+
+function readItem({ space, address, length, after }: ReadMemoryRequest["items"][number]): ReadItem {
+  return {
+    space: spaceOf(space),
+    address,
+    length,
+    ...(after ? { after: { item: after.item, offset: after.offset } } : {}),
+  };
+}
+
+function translation(result: TranslationResult): MessageInitShape<typeof TranslationSchema> {
+  if (!result.mapped) return { error: result.error };
+  const { gpa, pageSize, writable, user, executable } = result;
+  return { physical: BigInt(gpa), pageSize: BigInt(pageSize), writable, user, executable };
+}
+
+function namedSymbol(name: string, symbol: KernelSymbol | undefined): MessageInitShape<typeof SymbolSchema> {
+  if (!symbol) return { name, error: `the kernel has no symbol ${name}` };
+  return { name, address: symbol.address, type: symbol.type };
+}
+
+function symbolBefore(address: bigint, symbol: KernelSymbol | undefined): MessageInitShape<typeof SymbolSchema> {
+  if (!symbol) return { address, error: `no symbol at or before 0x${address.toString(16)}` };
+  return { name: symbol.name, address: symbol.address, type: symbol.type, offset: address - symbol.address };
+}

@@ -1,0 +1,111 @@
+/**
+ * Pauses that end by themselves. Several callers may hold a VM at once: it runs again when the last of their leases has
+ * ended, by resume or by time. A VM that its operator had paused stays paused. That the agent has paused a VM is written
+ * down first, so that an agent that was killed meanwhile resumes the VM when it is back.
+ */
+import { randomUUID } from "node:crypto";
+import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { Code, ConnectError } from "@connectrpc/connect";
+
+export interface PauseControl {
+  /** QEMU's RunState. */
+  status(): Promise<string>;
+  stop(): Promise<void>;
+  cont(): Promise<void>;
+}
+
+export interface Leases {
+  pause(seconds: number): Promise<{ lease: string; expiresMs: number }>;
+  /** Ends a lease. True when the VM runs then. @throws ConnectError NotFound for a lease that is none, or has ended. */
+  resume(lease: string): Promise<boolean>;
+  /** Ends what an earlier run of the agent has left behind. */
+  recover(): Promise<void>;
+  /** Ends every lease: the agent stops. */
+  close(): Promise<void>;
+}
+
+export const longestLeaseSeconds = 300;
+export const defaultLeaseSeconds = 30;
+/** More leases than this on one VM have no good reason. */
+const mostLeases = 64;
+const retryMs = 1000;
+
+/** @param note the file that says that this agent paused the VM; undefined where nothing outlives the program. */
+export function createLeases(control: PauseControl, note: string | undefined, log: (line: string) => void): Leases {
+  const held = new Map<string, NodeJS.Timeout>();
+  let pausedByUs = false;
+  let retry: NodeJS.Timeout | undefined;
+  let last: Promise<unknown> = Promise.resolve();
+
+  /** One after the other: a pause must not overtake the resume before it. */
+  function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = last.then(work);
+    last = result.catch(() => {});
+    return result;
+  }
+
+  async function run(): Promise<boolean> {
+    if (held.size > 0) return false;
+    clearTimeout(retry);
+    if (pausedByUs) {
+      if ((await control.status()) === "paused") await control.cont();
+      pausedByUs = false;
+      if (note) rmSync(note, { force: true });
+    }
+    return (await control.status()) === "running";
+  }
+
+  /** Runs the VM again, and tries until it is done: nobody else will. */
+  function runSoon(): void {
+    inTurn(run).catch((error: unknown) => {
+      log(`a pause could not be ended, trying again: ${error instanceof Error ? error.message : String(error)}`);
+      retry = setTimeout(runSoon, retryMs).unref();
+    });
+  }
+
+  function drop(lease: string): boolean {
+    clearTimeout(held.get(lease));
+    return held.delete(lease);
+  }
+
+  return {
+    pause: (seconds) =>
+      inTurn(async () => {
+        if (held.size >= mostLeases)
+          throw new ConnectError("too many pauses are held on this VM", Code.ResourceExhausted);
+        if (held.size === 0 && !pausedByUs && (await control.status()) === "running") {
+          if (note) writeFileSync(note, "", { mode: 0o600 });
+          pausedByUs = true;
+          await control.stop();
+        }
+        const lease = randomUUID();
+        const expire = () => {
+          if (drop(lease)) runSoon();
+        };
+        held.set(lease, setTimeout(expire, seconds * 1000));
+        return { lease, expiresMs: Date.now() + seconds * 1000 };
+      }),
+    resume: (lease) =>
+      inTurn(async () => {
+        if (!drop(lease)) throw new ConnectError("this pause has ended, or never was", Code.NotFound);
+        try {
+          return await run();
+        } catch (error) {
+          runSoon();
+          throw error;
+        }
+      }),
+    recover: () =>
+      inTurn(async () => {
+        if (!note || !existsSync(note)) return;
+        pausedByUs = true;
+        await run();
+        log("resumed a VM that an earlier run of this agent had paused");
+      }),
+    async close() {
+      for (const lease of [...held.keys()]) drop(lease);
+      await inTurn(run).catch(() => {});
+      clearTimeout(retry);
+    },
+  };
+}

@@ -1,0 +1,145 @@
+/**
+ * Guest physical memory as a stream of encoded cloudvmi.v1.StreamMemoryResponse. Nothing is parsed: bytes are read, zero
+ * runs are told instead of sent, and what is no RAM is told too.
+ */
+import { read } from "node:fs";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { RamRange } from "../vmi/index.ts";
+import type { OpenedMemory } from "./inspection.ts";
+
+/** Bytes read at once. */
+const chunkBytes = 512 * 1024;
+/** Zero runs shorter than this cost more to tell than to send. */
+const shortestZeros = 16 * 1024;
+const pageBytes = 4096;
+/** Room for the head of a message before its data: tag and address, tag and length. */
+const headBytes = 16;
+
+const ADDRESS = (1 << 3) | 1;
+const DATA = (2 << 3) | 2;
+const ZEROS = 3 << 3;
+const ABSENT = 4 << 3;
+
+const zeroPage = Buffer.alloc(pageBytes);
+
+/** @param length 0: to the end of RAM. @throws ConnectError InvalidArgument for a start behind the end of RAM. */
+export async function* streamMemory(memory: OpenedMemory, start: bigint, length: bigint): AsyncGenerator<Uint8Array> {
+  const { ranges, backings } = memory.layout;
+  const last = ranges.at(-1);
+  const endOfRam = last ? last.gpa + last.length : 0;
+  if (start >= BigInt(endOfRam)) {
+    throw new ConnectError(
+      `0x${start.toString(16)} is past the end of RAM, 0x${endOfRam.toString(16)}`,
+      Code.InvalidArgument,
+    );
+  }
+  const end = length === 0n ? BigInt(endOfRam) : start + length;
+  const pieces = plan(ranges, Number(start), Number(end > BigInt(endOfRam) ? BigInt(endOfRam) : end));
+  let ahead = pieces.length > 0 ? readPiece(pieces[0]!, backings) : undefined;
+  for (let i = 0; i < pieces.length; i++) {
+    const piece = pieces[i]!;
+    const buffer = await ahead;
+    ahead = i + 1 < pieces.length ? readPiece(pieces[i + 1]!, backings) : undefined;
+    // Left early: the read ahead ends on its own.
+    ahead?.catch(() => {});
+    if (!buffer) yield encodeRun(ABSENT, piece.gpa, BigInt(piece.length));
+    else yield* encodeChunk(buffer, piece.gpa, piece.length);
+  }
+  if (end > BigInt(endOfRam)) yield encodeRun(ABSENT, endOfRam, end - BigInt(endOfRam));
+}
+
+interface Piece {
+  readonly gpa: number;
+  readonly length: number;
+  /** Undefined: a hole. */
+  readonly from: { readonly backing: number; readonly offset: number } | undefined;
+}
+
+/** Cuts [start, end) into chunks of RAM and holes, in order. */
+export function plan(ranges: readonly RamRange[], start: number, end: number): Piece[] {
+  const pieces: Piece[] = [];
+  let at = start;
+  for (const { gpa, length, backing, offset } of ranges) {
+    if (gpa >= end) break;
+    if (gpa + length <= at) continue;
+    if (at < gpa) {
+      pieces.push({ gpa: at, length: gpa - at, from: undefined });
+      at = gpa;
+    }
+    for (const stop = Math.min(gpa + length, end); at < stop; ) {
+      // Chunks end at multiples of their size, so that pages are never cut.
+      const size = Math.min(chunkBytes - (at % chunkBytes), stop - at);
+      pieces.push({ gpa: at, length: size, from: { backing, offset: offset + at - gpa } });
+      at += size;
+    }
+  }
+  if (at < end) pieces.push({ gpa: at, length: end - at, from: undefined });
+  return pieces;
+}
+
+/** The bytes of a piece, behind room for a head; undefined where there are none. */
+function readPiece(piece: Piece, backings: OpenedMemory["layout"]["backings"]): Promise<Buffer | undefined> {
+  const { from, length } = piece;
+  if (!from) return Promise.resolve(undefined);
+  const buffer = Buffer.allocUnsafeSlow(headBytes + length);
+  return new Promise((resolve) => {
+    read(backings[from.backing]!.fd, buffer, headBytes, length, from.offset, (error, bytes) => {
+      // RAM that its file or process no longer has: a truncated file, a process that has ended.
+      resolve(error || bytes < length ? undefined : buffer);
+    });
+  });
+}
+
+/** Overwrites what lies before each stretch of data: the room at the beginning, or zeros that have been told. */
+function* encodeChunk(buffer: Buffer, gpa: number, length: number): Generator<Uint8Array> {
+  let from = 0;
+  for (let at = 0; at < length; ) {
+    const zeros = zeroRun(buffer, at, length);
+    if (zeros === 0) {
+      at += Math.min(pageBytes, length - at);
+      continue;
+    }
+    if (zeros >= shortestZeros || zeros === length) {
+      if (at > from) yield encodeData(buffer, gpa, from, at);
+      yield encodeRun(ZEROS, gpa + at, BigInt(zeros));
+      from = at + zeros;
+    }
+    at += zeros;
+  }
+  if (from < length) yield encodeData(buffer, gpa, from, length);
+}
+
+/** Bytes of zero pages at `at`. */
+function zeroRun(buffer: Buffer, at: number, length: number): number {
+  let end = at;
+  while (end < length) {
+    const size = Math.min(pageBytes, length - end);
+    const position = headBytes + end;
+    if (buffer[position] !== 0 || zeroPage.compare(buffer, position, position + size, 0, size) !== 0) break;
+    end += size;
+  }
+  return end - at;
+}
+
+function encodeData(buffer: Buffer, gpa: number, from: number, to: number): Uint8Array {
+  let size = to - from;
+  const lengthBytes = size < 1 << 7 ? 1 : size < 1 << 14 ? 2 : size < 1 << 21 ? 3 : 4;
+  const start = headBytes + from - (9 + 1 + lengthBytes);
+  buffer[start] = ADDRESS;
+  buffer.writeBigUInt64LE(BigInt(gpa + from), start + 1);
+  buffer[start + 9] = DATA;
+  let at = start + 10;
+  for (; size > 0x7f; size >>>= 7) buffer[at++] = (size & 0x7f) | 0x80;
+  buffer[at] = size;
+  return buffer.subarray(start, headBytes + to);
+}
+
+function encodeRun(tag: number, gpa: number, length: bigint): Uint8Array {
+  const bytes = [ADDRESS, 0, 0, 0, 0, 0, 0, 0, 0, tag];
+  let rest = length;
+  for (; rest > 0x7fn; rest >>= 7n) bytes.push(Number(rest & 0x7fn) | 0x80);
+  bytes.push(Number(rest));
+  const buffer = Buffer.from(bytes);
+  buffer.writeBigUInt64LE(BigInt(gpa), 1);
+  return buffer;
+}
