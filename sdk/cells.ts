@@ -27,8 +27,8 @@ const TEXTS = 3;
 const STATES = 4;
 
 /** An answer that contradicts itself: whoever made it is broken or lies. */
-export function inconsistent(text: string): ConnectError {
-  return new ConnectError(`the answer is inconsistent: ${text}`, Code.DataLoss);
+export function inconsistent(text: string, cause?: unknown): ConnectError {
+  return new ConnectError(`the answer is inconsistent: ${text}`, Code.DataLoss, undefined, undefined, cause);
 }
 
 /** Decodes an encoded Column of `rows` rows at `start` to `end` of `bytes`. */

@@ -1,6 +1,7 @@
 // Answers of ReadTable to rows.
 import { fromBinary } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+import { ConnectError } from "@connectrpc/connect";
 import {
   type ColumnSpec,
   ColumnSpecSchema,
@@ -101,11 +102,9 @@ export function createRowDecoder(): RowDecoder {
       try {
         return decode(encoded);
       } catch (error) {
-        // What protobuf's reader throws at malformed bytes.
-        if (error instanceof RangeError || (error instanceof Error && error.constructor === Error)) {
-          throw inconsistent("it is not valid protobuf");
-        }
-        throw error;
+        // Protobuf's reader and TextDecoder throw errors of many kinds at malformed bytes.
+        if (error instanceof ConnectError) throw error;
+        throw inconsistent("it is not valid protobuf", error);
       }
     },
     message(response) {

@@ -3,6 +3,7 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { type DescMessage, fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import { ignore } from "./call.ts";
 import { Encoded } from "./encoded.ts";
 import { type CallContext, publicError, type Route, type Routes } from "./routes.ts";
 
@@ -47,12 +48,20 @@ function adapt<P>(
     };
   }
   return async function* (request: Request, context: HandlerContext) {
+    let iterator: AsyncIterator<MessageInitShape<DescMessage> | Encoded> | undefined;
+    // Connect asks for no more of an answer whose caller has left, so the handler must be told.
+    const stop = (): void => void iterator?.return?.()?.then(ignore, ignore);
     try {
-      for await (const message of route.handle(request, await contextOf(context))) {
-        yield decoded(route.method.output, message);
+      iterator = route.handle(request, await contextOf(context))[Symbol.asyncIterator]();
+      context.signal.addEventListener("abort", stop);
+      for (let step = await iterator.next(); !step.done; step = await iterator.next()) {
+        yield decoded(route.method.output, step.value);
       }
     } catch (error) {
       throw publicError(error, route.path, onError);
+    } finally {
+      context.signal.removeEventListener("abort", stop);
+      stop();
     }
   };
 }
