@@ -12,6 +12,8 @@ export interface ListColumn {
   name: string;
   title?: string;
   align?: "left" | "right";
+  /** Never cut off. */
+  whole?: boolean;
   /** For values that are present; without it they print as they are. */
   format?(value: JsonInput): string;
 }
@@ -76,6 +78,7 @@ export function createPrinter(io: Io, json: boolean): Printer {
 const titled = (column: ListColumn): TableColumn => ({
   title: sanitise(column.title ?? column.name),
   align: column.align,
+  whole: column.whole,
 });
 
 /** A value as a person reads it. What is missing says so: `-` does not apply, `(unreadable)` and the like could not be read. */

@@ -32,7 +32,7 @@ test("a configuration with a wrong key is wrong usage, and names file and key", 
 
 test("up refuses what can't work before it starts anything", async () => {
   await refused(["up", "--state", folder, "--listen", "nonsense"], 2, /--listen nonsense: write host:port/);
-  await refused(["up", "--state", folder, "--allow-missing", "walls"], 2, /no layer 'walls'/);
+  await refused(["up", "--state", folder, "--allow-missing", "walls"], 2, /some of namespaces,uid,seccomp/);
   await refused(["up", "--state", join(folder, "x".repeat(120))], 2, /too long a path for a socket/);
   await writeFile(join(folder, "agent.toml"), "# the operator's\n");
   await refused(["up", "--state", folder, "--name", "other"], 2, /agent\.toml exists and says otherwise/);

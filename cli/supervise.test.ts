@@ -31,10 +31,10 @@ test("a process that ends is started again, and stops when told", async () => {
   const once = join(folder, "once");
   const source = `
     import { existsSync, writeFileSync } from "node:fs";
-    process.send("ready " + process.pid);
     process.on("disconnect", () => process.exit(0));
     process.on("SIGTERM", () => { writeFileSync(process.argv[2] + ".stopped", ""); process.exit(0); });
     if (!existsSync(process.argv[2])) { writeFileSync(process.argv[2], ""); setTimeout(() => process.exit(7), 50); }
+    process.send("ready " + process.pid);
   `;
   const { supervised, lines, back } = await start("again", source, [once]);
   assert.match(supervised.ready, /^ready \d+$/);

@@ -166,7 +166,7 @@ export function tokenRow(token: TokenRecord) {
 const time = (value: unknown) => formatTime(value as bigint);
 
 export const tokenColumns: ListColumn[] = [
-  { name: "id" },
+  { name: "id", whole: true },
   { name: "user" },
   { name: "status" },
   { name: "created_ms", title: "created", format: time },

@@ -41,7 +41,7 @@ export const vmColumns: ListColumn[] = [
   { name: "memory_bytes", title: "memory", align: "right", format: (value) => formatBytes(value as bigint) },
   { name: "vcpus", align: "right" },
   { name: "labels", format: (value) => labelText(value as Record<string, string>) },
-  { name: "uuid" },
+  { name: "uuid", whole: true },
 ];
 
 function labelText(labels: Record<string, string>): string {

@@ -1,8 +1,16 @@
+import { access } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
 import type { Command } from "commander";
+import type { Layer, LocalGuest, LocalTarget } from "../../agent/index.ts";
+import { VmIdSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import type { GuestHandle } from "../../sdk/index.ts";
-import { usageError } from "../failure.ts";
+import { type ExitCode, exitCode } from "../exit-code.ts";
+import { CliError, usageError } from "../failure.ts";
 import type { GuestSource } from "../guests.ts";
 import type { Io } from "../io.ts";
+import { parseLayers } from "../layers.ts";
 import { parsePid } from "../parse.ts";
 import { startProgress } from "../progress.ts";
 import type { Session } from "../session.ts";
@@ -14,6 +22,7 @@ interface TargetOptions {
   qmp?: string;
   pid?: number;
   memory?: string;
+  allowMissing?: Layer[];
 }
 
 /** A guest of this machine, read by the agent's own sandboxed inspector: no service, no token. */
@@ -26,25 +35,62 @@ const localGuests: GuestSource = {
 };
 
 async function openGuest(session: Session, options: TargetOptions): Promise<GuestHandle> {
-  const target = targetOf(options);
+  const target = await targetOf(options);
   using _progress = startProgress(session.io, "looking for the kernel …");
   const [{ openLocal }, { guestOver }] = await Promise.all([
     import("../../agent/index.ts"),
     import("../../sdk/index.ts"),
   ]);
-  const { transport, vm, close } = await openLocal(target, {});
-  session.resources.defer(close);
-  return guestOver(transport, vm);
+  const { env } = session.io;
+  const cache = env.CLOUDVMI_CACHE || join(env.XDG_CACHE_HOME || join(env.HOME || homedir(), ".cache"), "cloudvmi");
+  const tell = (line: string) => void (session.common.verbose && session.printer.note(line));
+  let guest: LocalGuest;
+  try {
+    guest = await openLocal(target, {
+      allowMissing: options.allowMissing,
+      profiles: join(cache, "profiles"),
+      log: tell,
+    });
+  } catch (error) {
+    throw explained(error);
+  }
+  session.resources.defer(() => guest.close());
+  for (const warning of guest.warnings) tell(warning);
+  return guestOver(guest.transport, create(VmIdSchema, guest.vm));
 }
 
-function targetOf({ qmp, pid, memory }: TargetOptions): { qmp: string } | { pid: number } | { memory: string } {
+/** What opening a guest fails with has no status of the service: whose turn it is follows from the error's kind. */
+function explained(error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
+  const fail = (exit: ExitCode, text = error.message) => new CliError(exit, text, { cause: error });
+  switch (error.name) {
+    case "QmpError": {
+      const kind: unknown = Reflect.get(error, "kind");
+      if (kind === "not-qmp") return fail(exitCode.usage);
+      return fail(kind === "unreachable" ? exitCode.refused : exitCode.failed);
+    }
+    case "RamError":
+    case "ImageError":
+      return fail(exitCode.guest);
+    case "SandboxError":
+      return fail(exitCode.failed, `${error.message} (here: --allow-missing LAYERS)`);
+    default:
+      return error;
+  }
+}
+
+async function targetOf({ qmp, pid, memory }: TargetOptions): Promise<LocalTarget> {
   const given = [qmp, pid, memory].filter((value) => value !== undefined).length;
   if (given !== 1) {
     const start = given === 0 ? "say which guest" : "only one guest at a time";
     throw usageError(`${start}: --qmp SOCKET, --pid PID of its QEMU process, or --memory FILE`);
   }
-  if (qmp !== undefined) return { qmp };
-  return pid === undefined ? { memory: memory! } : { pid };
+  if (pid !== undefined) return { pid };
+  const path = qmp ?? memory ?? "";
+  await access(path).catch((error: unknown) => {
+    throw new CliError(exitCode.refused, `${path}: there is no such file that you may read`, { cause: error });
+  });
+  return qmp === undefined ? { memory: path } : { qmp };
 }
 
 export function addLocalCommands(program: Command, io: Io): void {
@@ -56,7 +102,8 @@ export function addLocalCommands(program: Command, io: Io): void {
   )
     .option("--qmp <socket>", "QMP socket of a running QEMU")
     .option("--pid <pid>", "process id of a running QEMU", parsePid)
-    .option("--memory <file>", "raw image of physical memory, such as `cloudvmi stream` writes");
+    .option("--memory <file>", "raw image of physical memory, such as `cloudvmi stream` writes")
+    .option("--allow-missing <layers>", "what this machine may lack: namespaces, uid, seccomp", parseLayers);
   addTableCommands(local, io, localGuests);
   addMemoryCommands(local, io, localGuests);
   local.addHelpText(

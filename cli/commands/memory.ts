@@ -165,8 +165,8 @@ const translateCommand: OneGuestCommand<[Place[]], CommonOptions & { process?: n
     if (printer.json) await printer.list(rows, []);
     else {
       await printer.list(shown, [
-        { name: "virtual" },
-        { name: "physical" },
+        { name: "virtual", whole: true },
+        { name: "physical", whole: true },
         { name: "page_size", title: "page", align: "right", format: (value) => formatBytes(value as bigint) },
         { name: "access" },
         { name: "error" },
@@ -212,7 +212,7 @@ const symbolCommand: OneGuestCommand<[Place[]], CommonOptions> = {
     await printer.list(rows, [
       { name: "asked" },
       { name: "name" },
-      { name: "address" },
+      { name: "address", whole: true },
       { name: "offset", align: "right" },
       { name: "type" },
       { name: "module" },
@@ -246,7 +246,7 @@ const registersCommand: OneGuestCommand<[], CommonOptions> = {
           ]),
         ),
       })),
-      [{ name: "register" }, ...columns.map((name) => ({ name }))],
+      [{ name: "register" }, ...columns.map((name) => ({ name, whole: true }))],
     );
   },
 };

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { usageError } from "../failure.ts";
 import type { Io } from "../io.ts";
+import { parseLayers } from "../layers.ts";
 import { action, type CommonOptions, type Session } from "../session.ts";
 import { addCommand, groups } from "./command.ts";
 import { type ReadyMessage, up } from "./up.ts";
@@ -23,7 +24,11 @@ export function addServeCommands(program: Command, io: Io): void {
     .option("--listen <host:port>", "where the service listens (at first: 127.0.0.1:7443)")
     .option("--name <name>", "of this host, as the service shows it (at first: the host's name)")
     .option("--state <folder>", "where state is kept")
-    .option("--allow-missing <layers>", "layers of the sandbox that this host may lack: namespaces, uid, seccomp")
+    .option(
+      "--allow-missing <layers>",
+      "layers of the sandbox that this host may lack: namespaces, uid, seccomp",
+      parseLayers,
+    )
     .action(action(io, up));
 
   addCommand(

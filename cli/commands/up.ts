@@ -2,6 +2,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { homedir, hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Layer } from "../../agent/index.ts";
 import type { Vm } from "../../sdk/index.ts";
 import { usageError } from "../failure.ts";
 import { count } from "../format/units.ts";
@@ -16,10 +17,9 @@ interface UpOptions extends CommonOptions {
   listen?: string;
   name?: string;
   state?: string;
-  allowMissing?: string;
+  allowMissing?: Layer[];
 }
 
-const layers = ["namespaces", "uid", "seccomp"];
 /** Linux keeps the path of a unix socket in 108 bytes. */
 const longestSocketPath = 107;
 
@@ -79,18 +79,14 @@ async function prepare(state: string, options: UpOptions): Promise<Files> {
   if (Buffer.byteLength(socket) > longestSocketPath) {
     throw usageError(`${state} is too long a path for a socket: choose a shorter one with --state`);
   }
-  const missing = options.allowMissing?.split(",").map((layer) => layer.trim()) ?? [];
-  const unknown = missing.find((layer) => !layers.includes(layer));
-  if (unknown !== undefined)
-    throw usageError(`--allow-missing: there is no layer '${unknown}' (there is: ${layers.join(", ")})`);
   const listen = options.listen ?? "127.0.0.1:7443";
   if (!/^(?:\[[\da-fA-F:]+\]|[\w.-]+):\d{1,5}$/.test(listen)) {
     throw usageError(`--listen ${listen}: write host:port, such as 127.0.0.1:7443`);
   }
   await mkdir(state, { recursive: true, mode: 0o700 });
   const name = options.name ?? hostname().split(".")[0]!;
-  const agentGiven = options.name ?? options.allowMissing;
-  await writeOnce(files.agent, agentConfig(name, socket, state, missing), agentGiven);
+  const agentGiven = options.name ?? options.allowMissing?.join();
+  await writeOnce(files.agent, agentConfig(name, socket, state, options.allowMissing ?? []), agentGiven);
   await writeOnce(files.control, controlConfig(listen, name, socket, state), options.listen ?? options.name);
   return files;
 }
@@ -108,7 +104,7 @@ async function writeOnce(path: string, text: string, given: string | undefined):
 
 const quote = (text: string) => JSON.stringify(text);
 
-function agentConfig(name: string, socket: string, state: string, missing: string[]): string {
+function agentConfig(name: string, socket: string, state: string, missing: readonly Layer[]): string {
   return `# Written by \`cloudvmi up\`; yours to change (docs/operator-guide.md).
 name = ${quote(name)}
 listen = ${quote(`unix:${socket}`)}

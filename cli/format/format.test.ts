@@ -104,6 +104,8 @@ test("on a terminal long text is cut to fit, numbers are not", () => {
   for (const line of lines) assert.ok(widthOf(line) <= 60, line);
   assert.match(lines[1]!, /^123456789012 {2}n+… {2}c+…$/);
   assert.match(formatTable(columns, [row], plain)[1]!, /c{100}$/);
+  const whole = formatTable([{ title: "uuid", whole: true }], [[cell("u".repeat(36))]], { width: 20, colour: false });
+  assert.equal(whole[1], "u".repeat(36));
 });
 
 test("colour only decorates", () => {

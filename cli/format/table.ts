@@ -10,6 +10,8 @@ export interface TableColumn {
   title: string;
   /** Numbers line up on the right. */
   align?: "left" | "right";
+  /** Never cut off: half an identifier is of no use. */
+  whole?: boolean;
 }
 
 export interface TableStyle {
@@ -25,20 +27,20 @@ const narrowest = 8;
 const bold = (text: string) => `\x1b[1m${text}\x1b[22m`;
 const dim = (text: string) => `\x1b[2m${text}\x1b[22m`;
 
+const mayShrink = (column: TableColumn) => column.align !== "right" && !column.whole;
+
 /** Widths that fit into `available` by taking from the widest column that is not numeric, as long as it has to give. */
 function fit(widths: number[], columns: readonly TableColumn[], available: number): void {
   let excess = widths.reduce((sum, width) => sum + width, gap * (widths.length - 1)) - available;
   while (excess > 0) {
     let widest = -1;
     for (let at = 0; at < widths.length; at++) {
-      if (columns[at]!.align === "right" || widths[at]! <= narrowest) continue;
+      if (!mayShrink(columns[at]!) || widths[at]! <= narrowest) continue;
       if (widest < 0 || widths[at]! > widths[widest]!) widest = at;
     }
     if (widest < 0) return;
     // Down to the next widest at most, so that two long columns share the loss.
-    const others = widths.filter(
-      (width, at) => at !== widest && columns[at]!.align !== "right" && width < widths[widest]!,
-    );
+    const others = widths.filter((width, at) => at !== widest && mayShrink(columns[at]!) && width < widths[widest]!);
     const floor = Math.max(narrowest, ...others);
     const taken = Math.min(excess, Math.max(1, widths[widest]! - floor));
     widths[widest]! -= taken;
