@@ -19,15 +19,15 @@ for (const protocol of ["session", "connect"] as const) {
     /** Runs with a service, and the handle of its VM. */
     async function withGuest(
       run: (guest: GuestHandle, service: FakeService) => Promise<void>,
-      replaced: Parameters<typeof startFakeService>[1] = {},
+      replaced: Parameters<typeof startFakeService>[2] = {},
     ): Promise<void> {
-      await using service = await startFakeService(protocol, replaced);
+      await using service = await startFakeService(protocol, testCertificate, replaced);
       await using cloud = connect({ ...service, token: "secret", protocol });
       await run(await cloud.vm("web1"), service);
     }
 
     test("the service: account, health, VMs", async () => {
-      await using service = await startFakeService(protocol);
+      await using service = await startFakeService(protocol, testCertificate);
       await using cloud = connect({ ...service, token: "secret", protocol });
       assert.equal((await cloud.whoAmI()).user, "alice");
       assert.equal((await cloud.health()).ready, true);
@@ -42,7 +42,7 @@ for (const protocol of ["session", "connect"] as const) {
     });
 
     test("a wrong token is Unauthenticated", async () => {
-      await using service = await startFakeService(protocol);
+      await using service = await startFakeService(protocol, testCertificate);
       await using cloud = connect({ ...service, token: "wrong", protocol });
       assert.deepEqual(await failure(cloud.whoAmI()), [Code.Unauthenticated, "unknown token"]);
     });
@@ -92,7 +92,7 @@ for (const protocol of ["session", "connect"] as const) {
         ["nothing at all", [], /without its summary/],
         [
           "over the limit",
-          [{ header, rows: 9, columns: [{ integers: new Array(9).fill(1n) }] }],
+          [{ header, rows: 9, columns: [{ integers: Array.from({ length: 9 }, () => 1n) }] }],
           /more rows than the limit/,
         ],
         ["more after the summary", [{ header, summary: {} }, { rows: 0 }], /more came after the summary/],
@@ -245,7 +245,7 @@ for (const protocol of ["session", "connect"] as const) {
     });
 
     test("a certificate of an unknown authority is refused, with what to do", async () => {
-      await using service = await startFakeService(protocol);
+      await using service = await startFakeService(protocol, testCertificate);
       await using cloud = connect({ url: service.url, token: "secret", protocol });
       const [code, text] = await failure(cloud.whoAmI());
       assert.equal(code, Code.Unavailable);

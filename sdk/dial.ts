@@ -4,7 +4,7 @@ import { connect as connectTls, type TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
 
 /** What a session asks for by ALPN. */
-export const SESSION_PROTOCOL = "cloudvmi/1";
+const SESSION_PROTOCOL = "cloudvmi/1";
 const DIAL_TIMEOUT_MS = 10_000;
 
 export interface Address {

@@ -1,13 +1,13 @@
 // A service for the SDK's tests, with one VM whose tables and memory are made up.
 import { once } from "node:events";
 import { createSecureServer } from "node:http2";
-import type { AddressInfo } from "node:net";
-import { Code, ConnectError } from "@connectrpc/connect";
+import type { AddressInfo, Socket } from "node:net";
+import { createServer as createTlsServer } from "node:tls";
+import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { ColumnType, GuestService, type VmId } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { AccountService, HealthService, VmService, VmStatus } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { addToConnect, createRoutes, type Implementation, type Routes, serveWire } from "../wire/index.ts";
-import { listen, testCertificate } from "../wire/testing.ts";
 
 /** Memory of the fake guest: the byte at an address is the address's lowest byte; nothing from 128 MiB on. */
 const MEMORY_END = 128n << 20n;
@@ -25,38 +25,41 @@ export interface FakeService extends AsyncDisposable {
 /** A service that speaks one protocol on a TLS port of loopback. The token is `secret`. `guest` replaces methods. */
 export async function startFakeService(
   protocol: "session" | "connect",
+  certificate: { readonly cert: string; readonly key: string },
   guest: Partial<Implementation<typeof GuestService, string>> = {},
 ): Promise<FakeService> {
   const log: string[] = [];
   const state = { streams: 0 };
   const routes = createRoutes<string>();
   addServices(routes, log, state, guest);
-  const rest = { ca: testCertificate.cert, log, streams: () => state.streams };
-  if (protocol === "session") {
-    const authenticate = ({ token }: { token: string }): string => admitted(token);
-    const server = await listen("tls", (stream) => serveWire(stream, routes, { authenticate }));
-    return {
-      url: `https://127.0.0.1:${server.port}`,
-      ...rest,
-      [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
-    };
-  }
-  const adapter = connectNodeAdapter({
-    routes: (router) =>
-      addToConnect(router, routes, ({ requestHeader }) =>
-        admitted(requestHeader.get("authorization")?.replace(/^Bearer /, "") ?? ""),
-      ),
-  });
-  const server = createSecureServer(testCertificate, adapter);
-  server.listen(0, "127.0.0.1");
+  const sockets = new Set<Socket>();
+  const server =
+    protocol === "session"
+      ? createTlsServer({ ...certificate, ALPNProtocols: ["cloudvmi/1"] }, (stream) => {
+          serveWire(stream, routes, { authenticate: ({ token }) => admitted(token) });
+        })
+      : createSecureServer(
+          certificate,
+          connectNodeAdapter({
+            routes: (router) => addToConnect(router, routes, (context) => admitted(bearer(context))),
+          }),
+        );
+  server.on("connection", (socket: Socket) => sockets.add(socket)).listen(0, "127.0.0.1");
   await once(server, "listening");
   return {
     url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    ...rest,
+    ca: certificate.cert,
+    log,
+    streams: () => state.streams,
     async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy();
       server.close();
     },
   };
+}
+
+function bearer({ requestHeader }: HandlerContext): string {
+  return requestHeader.get("authorization")?.replace(/^Bearer /, "") ?? "";
 }
 
 function admitted(token: string): string {
