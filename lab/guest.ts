@@ -139,7 +139,8 @@ export class LabGuest implements AsyncDisposable {
 
   /** Has the guest power itself off and waits for QEMU's end. */
   async shutdown(): Promise<void> {
-    await this.run("poweroff");
+    // Later than the answer, which would be lost otherwise.
+    await this.run("(sleep 0.2; poweroff) &");
     await this.exited;
   }
 

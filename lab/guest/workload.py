@@ -50,8 +50,8 @@ def user(uid, gid, groups=()):
     return change
 
 
-def copy_busybox(path):
-    with open(BUSYBOX, "rb") as source, open(path, "wb") as target:
+def copy(program, path):
+    with open(program, "rb") as source, open(path, "wb") as target:
         target.write(source.read())
     posix.chmod(path, 0o755)
 
@@ -72,14 +72,15 @@ def long_arguments():
 
 def odd_name():
     path = b"/tmp/a) R 1 (b"
-    copy_busybox(path)
+    copy(b"/bin/bash-static", path)
 
     def mixed():
         posix.setgroups([])
         posix.setresgid(1000, 1001, 1001)
         posix.setresuid(1000, 1001, 1001)
 
-    start(path, [b"sh", b"-c", HOLD], ENVIRONMENT, mixed)
+    # Without -p the shell would give up the effective ids.
+    start(path, [b"bash", b"-p", b"-c", HOLD], ENVIRONMENT, mixed)
 
 
 def renamed():
@@ -88,7 +89,7 @@ def renamed():
 
 def deleted_executable():
     path = b"/tmp/.dropper"
-    copy_busybox(path)
+    copy(BUSYBOX, path)
     pid = start(path, [b"sh", b"-c", HOLD, b"dropper"])
     while posix.readlink(b"/proc/%d/exe" % pid) != path:
         time.sleep(0.01)

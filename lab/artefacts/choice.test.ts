@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { resolveSpec } from "../spec.ts";
+import { newestName, privateSources } from "./apt.ts";
+import { moduleDependencies } from "./kernel.ts";
+
+test("the newest kernel is the one with the highest number, not the last by letters", () => {
+  assert.equal(
+    newestName(["linux-image-6.1.0-9-cloud-amd64", "linux-image-6.1.0-56-cloud-amd64"]),
+    "linux-image-6.1.0-56-cloud-amd64",
+  );
+  assert.equal(newestName([]), undefined);
+});
+
+test("private package lists are of Debian 12 and signed", () => {
+  const text = privateSources({ main: "http://mirror.example/debian", security: "http://mirror.example/security" });
+  const lines = text.trim().split("\n");
+  assert.equal(lines.length, 3);
+  for (const line of lines)
+    assert.match(line, /^deb \[signed-by=\S+\] http:\/\/mirror\.example\/\S+ bookworm(-backports|-security)? main$/);
+  assert.doesNotMatch(privateSources({ main: "http://mirror.example/debian", security: undefined }), /security/);
+});
+
+test("a module names what it needs", () => {
+  const code = (text: string) => Buffer.from(`\x7fELF\0license=GPL\0depends=${text}\0name=bridge\0`);
+  assert.deepEqual(moduleDependencies(code("stp,virtio-ring")), ["stp", "virtio_ring"]);
+  assert.deepEqual(moduleDependencies(code("")), []);
+  assert.deepEqual(moduleDependencies(Buffer.from("nothing")), []);
+});
+
+test("a spec is filled in, and refused where it makes no sense", () => {
+  const spec = resolveSpec({ kernel: "6.12", memoryMiB: undefined, pti: true }, "uuid");
+  assert.deepEqual(
+    [spec.memoryMiB, spec.ram, spec.name, spec.uuid, spec.pti],
+    [512, "memfd", "lab-6.12", "uuid", true],
+  );
+  assert.throws(() => resolveSpec({ kernel: "6.1", name: "a b" }, ""), RangeError);
+  assert.throws(() => resolveSpec({ kernel: "6.1", memoryMiB: 100 }, ""), RangeError);
+  assert.throws(() => resolveSpec({ kernel: "6.1", extraTasks: -1 }, ""), RangeError);
+  assert.throws(() => resolveSpec({ kernel: "6.1", ramFile: "/x" }, ""), /ramFile needs ram "file"/);
+});
