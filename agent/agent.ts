@@ -1,7 +1,6 @@
 /** The daemon of one host. */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import pkg from "../package.json" with { type: "json" };
 import { AgentService } from "../proto/gen/cloudvmi/agent/v1/agent_pb.ts";
 import { GuestService } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { createRoutes } from "../wire/index.ts";
@@ -13,6 +12,7 @@ import { openProfileStore } from "./profiles.ts";
 import { inspectorProgram } from "./program.ts";
 import { probeSandbox } from "./sandbox/layers.ts";
 import { serve } from "./server.ts";
+import { version } from "./version.ts";
 
 export interface RunningAgent extends AsyncDisposable {
   /** unix:/path or tls://host:port */
@@ -52,7 +52,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
   const routes = createRoutes<undefined>()
     .add(AgentService, {
       describe: async () => ({
-        version: pkg.version,
+        version,
         host: config.name,
         tables: tableSpecs(),
         actions,

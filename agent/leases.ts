@@ -103,7 +103,7 @@ export function createLeases(control: PauseControl, note: string | undefined, lo
         log("resumed a VM that an earlier run of this agent had paused");
       }),
     async close() {
-      for (const lease of [...held.keys()]) drop(lease);
+      for (const lease of held.keys()) drop(lease);
       await inTurn(run).catch(() => {});
       clearTimeout(retry);
     },

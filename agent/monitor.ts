@@ -67,23 +67,15 @@ export async function openMonitor(
   function look(turn: number): void {
     clearTimeout(timer);
     if (closed) return;
+    // Still silent, or busy with another client: look again, until the process has gone.
     if (!alive(process)) {
       closed = true;
       events.gone();
       return;
     }
-    timer = setTimeout(async () => {
-      if (closed) return;
-      try {
-        if (alive(process) && turn > 0) {
-          await connected();
-          events.reconnected();
-          return;
-        }
-      } catch {
-        // Still silent, or busy with another client: look again.
-      }
-      look(Math.min(turn + 1, lookMs.length - 1));
+    timer = setTimeout(() => {
+      if (turn === 0 || !alive(process)) look(turn + 1);
+      else connected().then(events.reconnected, () => look(Math.min(turn + 1, lookMs.length - 1)));
     }, lookMs[turn]).unref();
   }
 

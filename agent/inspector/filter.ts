@@ -13,6 +13,9 @@ const KILL_PROCESS = 0x80000000;
 const EPERM = 1;
 const ENOSYS = 38;
 
+/** Whether this machine's system calls are those that the filters know. */
+export const seccompKnown = process.arch === "x64" && process.platform === "linux";
+
 /** Needed by V8, libuv and the C library to go on running, whatever the arguments. None names a file, a socket or another process. */
 const plain = {
   read: 0,

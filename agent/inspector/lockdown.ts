@@ -9,9 +9,6 @@ const SYS_SECCOMP = 317;
 const SECCOMP_SET_MODE_FILTER = 1;
 const SECCOMP_FILTER_FLAG_TSYNC = 1;
 
-/** Whether this machine's system calls are those that the filters know. */
-export const seccompKnown = process.arch === "x64" && process.platform === "linux";
-
 /**
  * Becomes a user that owns nothing. Capabilities go with it, on every thread.
  * @throws Error when the identity can't be taken, or could be taken back.

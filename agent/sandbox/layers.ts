@@ -2,8 +2,8 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { promisify } from "node:util";
-import { seccompKnown } from "../inspector/lockdown.ts";
-import { bubblewrapArguments, installed } from "./launch.ts";
+import { seccompKnown } from "../inspector/filter.ts";
+import { bubblewrapArguments, installed } from "./bubblewrap.ts";
 
 /**
  * namespaces: no network, no files, no other processes (bubblewrap);

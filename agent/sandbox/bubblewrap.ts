@@ -1,0 +1,67 @@
+/** The walls around an inspector, as bubblewrap builds them. */
+import { execFileSync } from "node:child_process";
+import { existsSync, realpathSync } from "node:fs";
+import { createRequire } from "node:module";
+import { delimiter, dirname, join } from "node:path";
+
+/** The identity that owns nothing: "nobody" and "nogroup" on every distribution. */
+export const nobody = 65534;
+
+/** Heap of an inspector in MiB; what it reads lies outside the heap. */
+const heapMiB = 128;
+/** How Node runs an inspector. */
+export const nodeFlags = [
+  `--max-old-space-size=${heapMiB}`,
+  "--max-semi-space-size=1",
+  // One helper thread: an inspector serves one guest, and a host runs a hundred of them.
+  "--v8-pool-size=1",
+  "--no-warnings",
+];
+
+/** An empty root with Node, the libraries it is linked to, koffi, and the bundle; namespaces of its own; no capability but to become nobody. */
+export function bubblewrapArguments(
+  program: string,
+  variables: Readonly<Record<string, string>>,
+  filterFd: number | undefined,
+): string[] {
+  const args =
+    process.getuid?.() === 0
+      ? ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+      : ["--unshare-user"];
+  args.push("--unshare-net", "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try");
+  args.push("--die-with-parent", "--new-session", "--hostname", "inspector", "--clearenv");
+  for (const [name, value] of Object.entries(variables)) args.push("--setenv", name, value);
+  for (const [source, target] of programFiles(program)) args.push("--ro-bind", source, target);
+  args.push("--remount-ro", "/", "--chdir", "/");
+  if (filterFd !== undefined) args.push("--add-seccomp-fd", String(filterFd));
+  return [...args, "--", "/node", ...nodeFlags, "/app/inspector.cjs"];
+}
+
+/** Host file and its place in the sandbox. */
+function programFiles(program: string): [string, string][] {
+  const nativeName = `@koromix/koffi-linux-${process.arch}`;
+  const koffi = createRequire(import.meta.url).resolve("koffi");
+  const native = createRequire(koffi).resolve(nativeName);
+  return [
+    [realpathSync(process.execPath), "/node"],
+    ...sharedLibraries().map((path): [string, string] => [path, path]),
+    [dirname(koffi), "/app/node_modules/koffi"],
+    [dirname(native), `/app/node_modules/${nativeName}`],
+    [program, "/app/inspector.cjs"],
+  ];
+}
+
+let libraries: string[] | undefined;
+
+/** The libraries that Node is linked to, under the names by which the loader looks for them. */
+function sharedLibraries(): string[] {
+  libraries ??= [
+    ...execFileSync("ldd", [process.execPath], { encoding: "utf8" }).matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm),
+  ].map((match) => match[1]!);
+  return libraries;
+}
+
+/** True when a program of this name is in PATH. */
+export function installed(name: string): boolean {
+  return (process.env.PATH ?? "").split(delimiter).some((folder) => folder !== "" && existsSync(join(folder, name)));
+}
