@@ -62,7 +62,7 @@ export class Kernel {
     if (known !== undefined) return known as Layout<Key>;
     const stored = this.profile.structs[spec.id] ?? [];
     if (stored.length === 0 && !spec.optional) throw this.#lacks(`struct ${spec.name}`);
-    const layout: Record<string, number> = { sizeof: stored[0] ?? 0 };
+    const layout: Record<string, number> = { sizeof: stored[0] ?? 0, extent: Math.max(0, ...stored.slice(1)) + 8 };
     spec.members.forEach((member, i) => {
       const offset = stored[i + 1] ?? -1;
       if (offset < 0 && !member.optional && !spec.optional)

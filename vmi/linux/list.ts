@@ -4,8 +4,8 @@ import type { Kernel } from "./kernel.ts";
 
 /** Addresses of list elements (of the structures, not of their list_head), as halves side by side. */
 export interface Addresses {
-  readonly hi: Int32Array;
-  readonly lo: Int32Array;
+  readonly hi: readonly number[];
+  readonly lo: readonly number[];
   readonly count: number;
   /** Times that the list changed underneath and was walked anew. */
   readonly retried: number;
@@ -40,9 +40,8 @@ type Walk = Omit<Addresses, "retried">;
 function walkOnce(kernel: Kernel, head: Halves, member: number, maximum: number, budget: Budget): Walk {
   const { space } = kernel;
   const { view } = kernel.memory;
-  let hi = new Int32Array(512);
-  let lo = new Int32Array(512);
-  let count = 0;
+  const hi: number[] = [];
+  const lo: number[] = [];
   let atHi = head.hi;
   let atLo = head.lo;
   let index = space.borrow(atHi, atLo, 16);
@@ -52,25 +51,14 @@ function walkOnce(kernel: Kernel, head: Halves, member: number, maximum: number,
     const next = space.borrow(nextHi, nextLo, 16);
     const linked = next >= 0 && view.getInt32(next + 8, true) === atLo && view.getInt32(next + 12, true) === atHi;
     if (!linked) break;
-    if (nextLo === head.lo && nextHi === head.hi) return { hi, lo, count, complete: true };
-    if (count === maximum) break;
+    if (nextLo === head.lo && nextHi === head.hi) return { hi, lo, count: hi.length, complete: true };
+    if (hi.length === maximum) break;
     budget.spend();
-    if (count === hi.length) {
-      hi = grown(hi);
-      lo = grown(lo);
-    }
-    hi[count] = addHi(nextHi, nextLo, -member);
-    lo[count] = addLo(nextLo, -member);
-    count++;
+    hi.push(addHi(nextHi, nextLo, -member));
+    lo.push(addLo(nextLo, -member));
     atHi = nextHi;
     atLo = nextLo;
     index = next;
   }
-  return { hi, lo, count, complete: false };
-}
-
-function grown(array: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
-  const larger = new Int32Array(array.length * 2);
-  larger.set(array);
-  return larger;
+  return { hi, lo, count: hi.length, complete: false };
 }

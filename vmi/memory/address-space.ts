@@ -48,11 +48,7 @@ export class AddressSpace {
   readonly #largeLo = new Int32Array(LARGE_SLOTS);
   readonly #largeGpa = new Float64Array(LARGE_SLOTS);
   #scratchUsed = 0;
-  // What the last walk found, beside the address it returned.
   #leafShift = 0;
-  #leafHi = 0;
-  #writable = false;
-  #user = false;
 
   /**
    * @param pgd guest physical address of the top table
@@ -102,7 +98,7 @@ export class AddressSpace {
   }
 
   #fill(hi: number, lo: number): number {
-    const gpa = this.#walk(hi, lo, true);
+    const gpa = this.#walk(hi, lo);
     if (gpa < 0) return -1;
     const index = this.memory.locate(gpa);
     if (index < 0) return -1;
@@ -124,59 +120,64 @@ export class AddressSpace {
   }
 
   /**
-   * The tables' own answer, as the processor would give it: no TLB, PROT_NONE pages are not mapped.
-   * Undefined when the address is not mapped. The result need not be RAM.
+   * Guest physical address by the page tables; -1 when there is none. Leaves the size of the page behind in #leafShift.
+   * A PROT_NONE page is followed too: it is there, though the processor may not use it.
    */
-  translate(hi: number, lo: number): Translation | undefined {
-    const gpa = this.#walk(hi, lo, false);
-    if (gpa < 0) return undefined;
-    return {
-      gpa,
-      pageSize: 2 ** this.#leafShift,
-      writable: this.#writable,
-      user: this.#user,
-      executable: (this.#leafHi & PTE_NX_HI) === 0,
-    };
-  }
-
-  /** @param software also follow PROT_NONE entries: the page is there, though the processor may not use it */
-  #walk(hi: number, lo: number, software: boolean): number {
+  #walk(hi: number, lo: number): number {
     const sign = hi >> (this.mmu.virtualBits - 33);
     if (sign !== 0 && sign !== -1) return -1;
-    const { view } = this.memory;
+    const { memory } = this;
+    const { view } = memory;
     const { shifts } = this.mmu;
+    const smeMaskHi = this.#smeMaskHi;
     let table = this.#pgd;
-    let nx = 0;
-    this.#writable = true;
-    this.#user = true;
     for (let level = 0; level < shifts.length; level++) {
       const shift = shifts[level]!;
-      const at = this.memory.locate(table + tableIndex(hi, lo, shift) * 8);
+      const at = memory.locate(table + tableIndex(hi, lo, shift) * 8);
       if (at < 0) return -1;
       const entryLo = view.getInt32(at, true);
-      const entryHi = view.getInt32(at + 4, true) & this.#smeMaskHi;
-      this.#writable &&= (entryLo & PTE_WRITABLE) !== 0;
-      this.#user &&= (entryLo & PTE_USER) !== 0;
-      nx |= entryHi & PTE_NX_HI;
-      const leaf = shift === 12 || (shift <= 30 && (entryLo & PTE_LARGE) !== 0);
+      const entryHi = view.getInt32(at + 4, true) & smeMaskHi;
       if ((entryLo & PTE_PRESENT) === 0) {
-        if (!(software && shift === 12 && (entryLo & PTE_PROTNONE) !== 0)) return -1;
+        if (shift !== 12 || (entryLo & PTE_PROTNONE) === 0) return -1;
         // L1TF: the frame number of an entry that is not present is stored inverted (arch/x86/include/asm/pgtable-invert.h).
-        return this.#leaf(shift, ~entryHi, ~entryLo, nx, lo);
+        this.#leafShift = shift;
+        return frameOf(shift, ~entryHi, ~entryLo, lo);
       }
-      if (leaf) return this.#leaf(shift, entryHi, entryLo, nx, lo);
-      table = (entryHi & PTE_ADDRESS_HI) * U32 + ((entryLo & PTE_ADDRESS_LO) >>> 0);
+      if (isLeaf(shift, entryLo)) {
+        this.#leafShift = shift;
+        return frameOf(shift, entryHi, entryLo, lo);
+      }
+      table = tableOf(entryHi, entryLo);
     }
     return -1;
   }
 
-  #leaf(shift: number, entryHi: number, entryLo: number, nx: number, lo: number): number {
-    this.#leafShift = shift;
-    this.#leafHi = nx;
-    // Below a large leaf's size the entry holds flags (PAT at bit 12), not address bits.
-    const offsetMask = shift === 12 ? 0xfff : shift === 21 ? 0x1f_ffff : 0x3fff_ffff;
-    const frameLo = entryLo & PTE_ADDRESS_LO & ~offsetMask;
-    return (entryHi & PTE_ADDRESS_HI) * U32 + ((frameLo | (lo & offsetMask)) >>> 0);
+  /**
+   * The tables' own answer, as the processor would give it: no TLB, PROT_NONE pages are not mapped.
+   * Undefined when the address is not mapped. The result need not be RAM.
+   */
+  translate(hi: number, lo: number): Translation | undefined {
+    const sign = hi >> (this.mmu.virtualBits - 33);
+    if (sign !== 0 && sign !== -1) return undefined;
+    const { view } = this.memory;
+    let table = this.#pgd;
+    let [writable, user, executable] = [true, true, true];
+    for (const shift of this.mmu.shifts) {
+      const at = this.memory.locate(table + tableIndex(hi, lo, shift) * 8);
+      if (at < 0) return undefined;
+      const entryLo = view.getInt32(at, true);
+      const entryHi = view.getInt32(at + 4, true);
+      if ((entryLo & PTE_PRESENT) === 0) return undefined;
+      writable &&= (entryLo & PTE_WRITABLE) !== 0;
+      user &&= (entryLo & PTE_USER) !== 0;
+      executable &&= (entryHi & PTE_NX_HI) === 0;
+      if (isLeaf(shift, entryLo)) {
+        const gpa = frameOf(shift, entryHi & this.#smeMaskHi, entryLo, lo);
+        return { gpa, pageSize: 2 ** shift, writable, user, executable };
+      }
+      table = tableOf(entryHi & this.#smeMaskHi, entryLo);
+    }
+    return undefined;
   }
 
   /**
@@ -186,11 +187,16 @@ export class AddressSpace {
   borrow(hi: number, lo: number, length: number): number {
     const index = this.resolve(hi, lo);
     if (index < 0 || (lo & (PAGE_SIZE - 1)) + length <= PAGE_SIZE) return index;
-    if (this.#direct && (lo & (LARGE_SIZE - 1)) + length <= LARGE_SIZE) {
+    if (!this.#direct) return this.#gather(hi, lo, length);
+    if ((lo & (LARGE_SIZE - 1)) + length <= LARGE_SIZE) {
       const large = (lo >>> 21) & (LARGE_SLOTS - 1);
       if (this.#largeLo[large] === ((lo & -LARGE_SIZE) | VALID) && this.#largeHi[large] === hi) return index;
     }
-    return this.#gather(hi, lo, length);
+    // Neighbours in virtual memory mostly are neighbours in physical memory too: then nothing needs to be copied.
+    for (let done = PAGE_SIZE - (lo & (PAGE_SIZE - 1)); done < length; done += PAGE_SIZE) {
+      if (this.resolve(addHi(hi, lo, done), addLo(lo, done)) !== index + done) return this.#gather(hi, lo, length);
+    }
+    return index;
   }
 
   #gather(hi: number, lo: number, length: number): number {
@@ -221,4 +227,18 @@ export class AddressSpace {
 function tableIndex(hi: number, lo: number, shift: number): number {
   if (shift >= 32) return (hi >>> (shift - 32)) & 511;
   return shift === 30 ? ((hi << 2) | (lo >>> 30)) & 511 : (lo >>> shift) & 511;
+}
+
+function isLeaf(shift: number, entryLo: number): boolean {
+  return shift === 12 || (shift <= 30 && (entryLo & PTE_LARGE) !== 0);
+}
+
+function tableOf(entryHi: number, entryLo: number): number {
+  return (entryHi & PTE_ADDRESS_HI) * U32 + ((entryLo & PTE_ADDRESS_LO) >>> 0);
+}
+
+function frameOf(shift: number, entryHi: number, entryLo: number, lo: number): number {
+  // Below a large leaf's size the entry holds flags (PAT at bit 12), not address bits.
+  const offsetMask = shift === 12 ? 0xfff : shift === 21 ? 0x1f_ffff : 0x3fff_ffff;
+  return (entryHi & PTE_ADDRESS_HI) * U32 + (((entryLo & PTE_ADDRESS_LO & ~offsetMask) | (lo & offsetMask)) >>> 0);
 }

@@ -11,14 +11,7 @@ import {
   PROT_WRITE,
   viewOf,
 } from "./libc.ts";
-import {
-  containsSpan,
-  type PhysicalMemory,
-  populatedSpans,
-  rangeOf,
-  SCRATCH_SIZE,
-  type ScanPiece,
-} from "./physical-memory.ts";
+import { type PhysicalMemory, populatedSpans, rangeOf, SCRATCH_SIZE, type ScanPiece } from "./physical-memory.ts";
 
 /**
  * RAM whose bytes are in this process's address space, laid out so that the index of a byte is its guest physical
@@ -31,6 +24,9 @@ export class MappedMemory implements PhysicalMemory {
   readonly direct = true;
   readonly scratch: number;
   readonly #release: () => void;
+  // The range of the last hit: most of what a kernel looks at is in one.
+  #rangeStart = 0;
+  #rangeEnd = 0;
 
   /** `buffer` holds RAM at its guest physical addresses and SCRATCH_SIZE writable bytes from `scratch` on. */
   constructor(layout: GuestMemoryLayout, buffer: ArrayBuffer, scratch: number, release: () => void) {
@@ -42,11 +38,16 @@ export class MappedMemory implements PhysicalMemory {
   }
 
   locate(gpa: number): number {
-    return rangeOf(this.layout.ranges, gpa) === undefined ? -1 : gpa;
+    return this.contains(gpa, 1) ? gpa : -1;
   }
 
   contains(gpa: number, length: number): boolean {
-    return containsSpan(this.layout.ranges, gpa, length);
+    if (gpa >= this.#rangeStart && gpa + length <= this.#rangeEnd) return true;
+    const range = rangeOf(this.layout.ranges, gpa);
+    if (range === undefined) return false;
+    this.#rangeStart = range.gpa;
+    this.#rangeEnd = range.gpa + range.length;
+    return gpa + length <= this.#rangeEnd;
   }
 
   scan(chunk: number, visit: (piece: ScanPiece) => boolean | undefined): void {

@@ -34,7 +34,8 @@ export interface ScanPiece {
   readonly index: number;
 }
 
-export const SCRATCH_SIZE = 1 << 18;
+/** Room for a block of task_structs (see tables/task-rows.ts) and for what is borrowed beside it. */
+export const SCRATCH_SIZE = 1 << 21;
 
 export function rangeOf(ranges: readonly RamRange[], gpa: number): RamRange | undefined {
   for (const range of ranges) {

@@ -18,6 +18,8 @@ export interface StructSpec<Key extends string = string> {
 export type Layout<Key extends string = string> = Readonly<Record<Key, number>> & {
   /** Bytes of the whole structure. */
   readonly sizeof: number;
+  /** Bytes from its start to behind the last declared member, taken as 8 bytes long. */
+  readonly extent: number;
 };
 
 export interface SymbolSpec {

@@ -10,19 +10,20 @@ export type CellState = (typeof CELL)[keyof typeof CELL];
 export type AbsentState = Exclude<CellState, typeof CELL.present>;
 
 export type ColumnData =
-  | { readonly kind: "integer"; readonly values: Float64Array; readonly states: Uint8Array | undefined }
+  | { readonly kind: "integer"; readonly values: readonly number[]; readonly states: Uint8Array | undefined }
   | {
       readonly kind: "text";
       readonly bytes: Uint8Array;
       /** Of each row: where its text ends in `bytes`, and the next begins. */
-      readonly ends: Uint32Array;
+      readonly ends: readonly number[];
       readonly states: Uint8Array | undefined;
     };
 
 const FIRST_ROWS = 64;
+const FIRST_BYTES = 2048;
 
 abstract class Column {
-  length = 0;
+  abstract get length(): number;
   #states: Uint8Array | undefined;
 
   protected mark(state: AbsentState): void {
@@ -34,38 +35,43 @@ abstract class Column {
     this.#states[this.length] = state;
   }
 
-  protected states(rows: number): Uint8Array | undefined {
-    if (this.#states === undefined) return undefined;
-    const states = new Uint8Array(rows);
-    states.set(this.#states.subarray(0, rows));
+  protected isPresent(row: number): boolean {
+    return (this.#states?.[row] ?? CELL.present) === CELL.present;
+  }
+
+  /** Forgets the states of rows that are taken back. */
+  protected clearFrom(row: number): void {
+    this.#states?.fill(CELL.present, row);
+  }
+
+  /** The states of the rows to keep; undefined when all of them have a value. */
+  protected states(keep: readonly number[] | undefined): Uint8Array | undefined {
+    const all = this.#states;
+    if (all === undefined) return undefined;
+    const states = new Uint8Array(keep?.length ?? this.length);
+    for (let i = 0; i < states.length; i++) states[i] = all[keep === undefined ? i : keep[i]!] ?? CELL.present;
     return states.some((state) => state !== CELL.present) ? states : undefined;
   }
 
-  /** True when the last cell has a value. */
-  protected get lastPresent(): boolean {
-    return (this.#states?.[this.length - 1] ?? CELL.present) === CELL.present;
-  }
-
-  protected clearLast(): void {
-    if (this.#states !== undefined && this.length - 1 < this.#states.length)
-      this.#states[this.length - 1] = CELL.present;
-  }
-
   abstract absent(state: AbsentState): void;
-  /** Takes back the last cell. */
-  abstract drop(): void;
-  /** True when the last cell has one of the values, as a request writes them. */
-  abstract lastIsOneOf(values: ReadonlySet<string>): boolean;
-  abstract finish(): ColumnData;
+  /** Takes back every row from this one on. */
+  abstract truncate(rows: number): void;
+  /** True when the cell has one of the values, as a request writes them. */
+  abstract isOneOf(row: number, values: ReadonlySet<string>): boolean;
+  /** What has been written: all rows, or those to keep. */
+  abstract finish(keep?: readonly number[]): ColumnData;
 }
 
 /** 64-bit signed integers, exact up to 2^53. */
 export class IntegerColumn extends Column {
-  #values = new Float64Array(FIRST_ROWS);
+  readonly #values: number[] = [];
+
+  get length(): number {
+    return this.#values.length;
+  }
 
   push(value: number): void {
-    if (this.length === this.#values.length) this.#grow();
-    this.#values[this.length++] = value;
+    this.#values.push(value);
   }
 
   /** A value, or a state when there is none. */
@@ -79,31 +85,32 @@ export class IntegerColumn extends Column {
     this.push(0);
   }
 
-  drop(): void {
-    this.clearLast();
-    this.length--;
+  truncate(rows: number): void {
+    this.clearFrom(rows);
+    this.#values.length = rows;
   }
 
-  lastIsOneOf(values: ReadonlySet<string>): boolean {
-    return this.lastPresent && values.has(String(this.#values[this.length - 1]));
+  isOneOf(row: number, values: ReadonlySet<string>): boolean {
+    return this.isPresent(row) && values.has(String(this.#values[row]));
   }
 
-  finish(): ColumnData {
-    return { kind: "integer", values: this.#values.subarray(0, this.length), states: this.states(this.length) };
-  }
-
-  #grow(): void {
-    const values = new Float64Array(this.#values.length * 2);
-    values.set(this.#values);
-    this.#values = values;
+  finish(keep?: readonly number[]): ColumnData {
+    const values = keep === undefined ? this.#values : keep.map((row) => this.#values[row]!);
+    return { kind: "integer", values, states: this.states(keep) };
   }
 }
 
 /** Text as the guest has it: bytes of no guaranteed encoding. */
 export class TextColumn extends Column {
-  #bytes = new Uint8Array(FIRST_ROWS * 16);
-  #ends = new Uint32Array(FIRST_ROWS);
+  // From Node's pool: small typed arrays of their own cost more than what is put in them.
+  #bytes: Uint8Array = Buffer.allocUnsafe(FIRST_BYTES);
+  #view = viewOf(this.#bytes);
+  readonly #ends: number[] = [];
   #used = 0;
+
+  get length(): number {
+    return this.#ends.length;
+  }
 
   /** Text of the engine's own making. */
   push(text: string): void {
@@ -124,18 +131,22 @@ export class TextColumn extends Column {
     this.#end(to - from);
   }
 
-  /** The bytes from `from` on to the first zero, at most `maximum`: short text without an object for it. */
-  pushUntilZero(source: Uint8Array, from: number, maximum: number): void {
-    this.#reserve(maximum);
-    const bytes = this.#bytes;
+  /** Bytes to the first zero, at most `words` times four: short text without an object for it, and four at a time. */
+  pushUntilZero(source: DataView, from: number, words: number): void {
+    this.#reserve(words * 4);
+    const view = this.#view;
     const start = this.#used;
-    let length = 0;
-    for (; length < maximum; length++) {
-      const byte = source[from + length]!;
-      if (byte === 0) break;
-      bytes[start + length] = byte;
+    for (let word = 0; word < words; word++) {
+      const four = source.getInt32(from + word * 4, true);
+      view.setInt32(start + word * 4, four, true);
+      // The lowest byte that is zero has its top bit set here, and none below it has.
+      const zeros = (four - 0x0101_0101) & ~four & 0x8080_8080;
+      if (zeros !== 0) {
+        this.#end(word * 4 + ((31 - Math.clz32(zeros & -zeros)) >>> 3));
+        return;
+      }
     }
-    this.#end(length);
+    this.#end(words * 4);
   }
 
   pushCode(code: number): void {
@@ -156,47 +167,44 @@ export class TextColumn extends Column {
 
   absent(state: AbsentState): void {
     this.mark(state);
-    this.#reserve(0);
     this.#end(0);
   }
 
-  drop(): void {
-    this.clearLast();
-    this.length--;
-    this.#used = this.length === 0 ? 0 : this.#ends[this.length - 1]!;
+  truncate(rows: number): void {
+    this.clearFrom(rows);
+    this.#ends.length = rows;
+    this.#used = this.#startOf(rows);
   }
 
-  lastIsOneOf(values: ReadonlySet<string>): boolean {
-    if (!this.lastPresent) return false;
-    const start = this.length < 2 ? 0 : this.#ends[this.length - 2]!;
-    return values.has(Buffer.from(this.#bytes.subarray(start, this.#used)).toString());
+  isOneOf(row: number, values: ReadonlySet<string>): boolean {
+    if (!this.isPresent(row)) return false;
+    return values.has(Buffer.from(this.#bytes.subarray(this.#startOf(row), this.#ends[row])).toString());
   }
 
-  finish(): ColumnData {
-    return {
-      kind: "text",
-      bytes: this.#bytes.subarray(0, this.#used),
-      ends: this.#ends.subarray(0, this.length),
-      states: this.states(this.length),
-    };
+  finish(keep?: readonly number[]): ColumnData {
+    if (keep === undefined) {
+      return { kind: "text", bytes: this.#bytes.subarray(0, this.#used), ends: this.#ends, states: this.states(keep) };
+    }
+    const kept = new TextColumn();
+    for (const row of keep) kept.pushBytes(this.#bytes, this.#startOf(row), this.#ends[row]);
+    return { kind: "text", bytes: kept.#bytes.subarray(0, kept.#used), ends: kept.#ends, states: this.states(keep) };
+  }
+
+  #startOf(row: number): number {
+    return row === 0 ? 0 : this.#ends[row - 1]!;
   }
 
   #end(length: number): void {
     this.#used += length;
-    this.#ends[this.length++] = this.#used;
+    this.#ends.push(this.#used);
   }
 
   #reserve(length: number): void {
-    if (this.length === this.#ends.length) {
-      const ends = new Uint32Array(this.#ends.length * 2);
-      ends.set(this.#ends);
-      this.#ends = ends;
-    }
-    if (this.#used + length > this.#bytes.length) {
-      const bytes = new Uint8Array(Math.max(this.#bytes.length * 2, this.#used + length));
-      bytes.set(this.#bytes.subarray(0, this.#used));
-      this.#bytes = bytes;
-    }
+    if (this.#used + length <= this.#bytes.length) return;
+    const bytes = Buffer.allocUnsafe(Math.max(this.#bytes.length * 4, this.#used + length));
+    bytes.set(this.#bytes.subarray(0, this.#used));
+    this.#bytes = bytes;
+    this.#view = viewOf(bytes);
   }
 
   /** Bytes held so far. */
@@ -206,3 +214,7 @@ export class TextColumn extends Column {
 }
 
 export type AnyColumn = IntegerColumn | TextColumn;
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

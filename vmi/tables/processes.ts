@@ -1,4 +1,4 @@
-import { addHi, addLo, type Halves, numberOf } from "../bytes/address.ts";
+import { addHi, addLo, type Halves } from "../bytes/address.ts";
 import { cgroupPath } from "../linux/cgroup.ts";
 import { cred } from "../linux/cred.ts";
 import { fsStruct } from "../linux/fs-struct.ts";
@@ -15,11 +15,11 @@ import {
 } from "../linux/nsproxy.ts";
 import { pathOf, pathOfFile } from "../linux/path.ts";
 import { isNull, plus, readNumber, readPointer } from "../linux/read.ts";
-import { DEFAULT_PRIO, PF_KTHREAD, signalStruct, TASK_COMM_LEN, taskStruct } from "../linux/task-struct.ts";
-import { stateLetter, walkProcesses } from "../linux/tasks.ts";
-import { clockOf } from "../linux/timekeeping.ts";
+import { signalStruct, taskStruct } from "../linux/task-struct.ts";
+import { walkProcesses } from "../linux/tasks.ts";
 import { CELL, type IntegerColumn, type TextColumn } from "./columns.ts";
-import { defineTable, integer, type TableContext, text, type Writers } from "./table.ts";
+import { defineTable, integer, text, type Writers } from "./table.ts";
+import { type BlockWriter, commonWriters, int32Writer, writeTasks } from "./task-rows.ts";
 
 const columns = {
   pid: integer("Process (thread group) id in the initial pid namespace", { key: true }),
@@ -67,115 +67,76 @@ export const processes = defineTable({
     const list = walkProcesses(kernel, context.budget);
     context.retried(list.retried);
     if (!list.complete) context.incomplete("the task list could not be followed to its end");
-    const wanted = context.keys("pid");
-    const write = rowWriter(kernel, out);
-    for (let i = 0; i < list.count; i++) {
-      context.budget.spend();
-      const outcome = writeStable(context, write, list.hi[i]!, list.lo[i]!, wanted);
-      if (outcome === STOP) return;
-    }
+    const rest = [memoryWriter, signalWriter, directoryWriter, namespaceWriter, cgroupWriter];
+    writeTasks(context, list, context.keys("pid"), [
+      ...int32Writer(kernel, out.pid, kernel.layout(taskStruct).tgid),
+      ...parentWriter(kernel, out),
+      ...commonWriters(kernel, out),
+      ...credentialWriter(kernel, out),
+      ...rest.flatMap((make) => rowByRow(make(kernel, out))),
+    ]);
   },
 });
 
-const STOP = 1;
-const GO_ON = 0;
-const ATTEMPTS = 3;
-
-type RowWriter = (index: number, hi: number, lo: number) => void;
-
-/** Writes one row, again when the task_struct came to be another task's meanwhile; a task that has gone has no row. */
-function writeStable(
-  context: TableContext,
-  write: RowWriter,
-  hi: number,
-  lo: number,
-  wanted: ReadonlySet<number> | undefined,
-): number {
-  const { kernel } = context;
-  const task = kernel.layout(taskStruct);
+function parentWriter(kernel: Kernel, out: Writers<typeof columns>): BlockWriter[] {
+  const { parent } = out;
+  if (parent === undefined) return [];
+  const { real_parent, tgid } = kernel.layout(taskStruct);
   const { view } = kernel.memory;
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    const index = kernel.space.borrow(hi, lo, task.sizeof);
-    if (index < 0) {
-      context.incomplete("a task on the list could not be read");
-      return GO_ON;
-    }
-    const pid = view.getInt32(index + task.tgid, true);
-    if (wanted !== undefined && !wanted.has(pid)) return GO_ON;
-    const startLo = view.getInt32(index + task.start_boottime, true);
-    write(index, hi, lo);
-    // In place, this looks at the guest again; a copy was taken at one instant and agrees with itself.
-    if (
-      view.getInt32(index + task.tgid, true) === pid &&
-      view.getInt32(index + task.start_boottime, true) === startLo
-    ) {
-      return context.row() ? GO_ON : STOP;
-    }
-    context.discard();
-    context.retried(1);
-  }
-  return GO_ON;
-}
-
-/** The row of the task_struct at `index` of the view, with the offsets bound once. Only what is asked for is read. */
-function rowWriter(kernel: Kernel, out: Writers<typeof columns>): RowWriter {
-  const task = kernel.layout(taskStruct);
-  const ids = kernel.layout(cred);
-  const { view, bytes } = kernel.memory;
   const { space } = kernel;
-  const credEnd = Math.max(ids.uid, ids.gid, ids.suid, ids.sgid, ids.euid, ids.egid) + 4;
-  const { pid, parent, name, state, nice, task: taskColumn, kernel_thread: kernelThread } = out;
-  const credColumns = credentialColumns(out, ids);
-  const rest = restWriter(kernel, out);
-  return (index, hi, lo) => {
-    pid?.push(view.getInt32(index + task.tgid, true));
-    if (parent !== undefined) {
-      const at = index + task.real_parent;
-      const tgid = addLo(view.getInt32(at, true), task.tgid);
-      const real = space.resolve(addHi(view.getInt32(at + 4, true), view.getInt32(at, true), task.tgid), tgid);
-      if (real < 0) parent.absent(CELL.unreadable);
-      else parent.push(view.getInt32(real, true));
-    }
-    name?.pushUntilZero(bytes, index + task.comm, TASK_COMM_LEN);
-    state?.pushCode(stateLetter(view.getInt32(index + task.state, true), view.getInt32(index + task.exit_state, true)));
-    if (credColumns.length > 0) {
-      const at = index + task.real_cred;
-      const base = space.borrow(view.getInt32(at + 4, true), view.getInt32(at, true), credEnd);
-      for (const { column, offset } of credColumns) {
-        if (base < 0) column.absent(CELL.unreadable);
-        else column.push(view.getUint32(base + offset, true));
+  return [
+    ({ base, count }) => {
+      for (let i = 0; i < count; i++) {
+        const at = base[i]!;
+        const lo = view.getInt32(at + real_parent, true);
+        const hi = view.getInt32(at + real_parent + 4, true);
+        const index = space.resolve(addHi(hi, lo, tgid), addLo(lo, tgid));
+        if (index < 0) parent.absent(CELL.unreadable);
+        else parent.push(view.getInt32(index, true));
       }
-    }
-    nice?.push(view.getInt32(index + task.static_prio, true) - DEFAULT_PRIO);
-    kernelThread?.push((view.getInt32(index + task.flags, true) & PF_KTHREAD) === 0 ? 0 : 1);
-    taskColumn?.pushAddress(hi, lo);
-    rest?.({ hi, lo }, index);
-  };
+    },
+  ];
 }
 
-function credentialColumns(
-  out: Writers<typeof columns>,
-  ids: Record<"uid" | "gid" | "euid" | "egid" | "suid" | "sgid", number>,
-) {
+function credentialWriter(kernel: Kernel, out: Writers<typeof columns>): BlockWriter[] {
+  const ids = kernel.layout(cred);
   const wanted: { column: IntegerColumn; offset: number }[] = [];
-  for (const key of ["uid", "gid", "euid", "egid", "suid", "sgid"] as const) {
+  for (const key of ["uid", "gid", "suid", "sgid", "euid", "egid"] as const) {
     const column = out[key];
     if (column !== undefined) wanted.push({ column, offset: ids[key] });
   }
-  return wanted;
+  if (wanted.length === 0) return [];
+  const { real_cred } = kernel.layout(taskStruct);
+  const end = Math.max(...wanted.map(({ offset }) => offset)) + 4;
+  const { view } = kernel.memory;
+  const { space } = kernel;
+  return [
+    ({ base, count }) => {
+      const creds: number[] = [];
+      for (let i = 0; i < count; i++) {
+        const at = base[i]!;
+        creds.push(space.borrow(view.getInt32(at + real_cred + 4, true), view.getInt32(at + real_cred, true), end));
+      }
+      for (const { column, offset } of wanted) {
+        for (const at of creds) {
+          if (at < 0) column.absent(CELL.unreadable);
+          else column.push(view.getUint32(at + offset, true));
+        }
+      }
+    },
+  ];
 }
 
+/** Writes columns that lead far from the task_struct: its address, and its index in the view. */
 type PartWriter = (at: Halves, index: number) => void;
 
-/** The columns that lead away from the task_struct; undefined when none of them is asked for. */
-function restWriter(kernel: Kernel, out: Writers<typeof columns>): PartWriter | undefined {
-  const parts = [memoryWriter, signalWriter, startWriter, directoryWriter, namespaceWriter, cgroupWriter]
-    .map((make) => make(kernel, out))
-    .filter((part) => part !== undefined);
-  if (parts.length === 0) return undefined;
-  return (at, index) => {
-    for (const part of parts) part(at, index);
-  };
+function rowByRow(part: PartWriter | undefined): BlockWriter[] {
+  if (part === undefined) return [];
+  return [
+    ({ base, hi, lo, count }) => {
+      for (let i = 0; i < count; i++) part({ hi: hi[i]!, lo: lo[i]! }, base[i]!);
+    },
+  ];
 }
 
 function memoryWriter(kernel: Kernel, out: Writers<typeof columns>): PartWriter | undefined {
@@ -223,19 +184,6 @@ function signalWriter(kernel: Kernel, out: Writers<typeof columns>): PartWriter 
     const at = { hi: view.getInt32(index + task.signal + 4, true), lo: view.getInt32(index + task.signal, true) };
     const base = kernel.space.borrow(addHi(at.hi, at.lo, nr_threads), addLo(at.lo, nr_threads), 4);
     threads.pushOr(base < 0 ? undefined : view.getInt32(base, true), CELL.unreadable);
-  };
-}
-
-function startWriter(kernel: Kernel, out: Writers<typeof columns>): PartWriter | undefined {
-  const { start_time } = out;
-  if (start_time === undefined) return undefined;
-  const task = kernel.layout(taskStruct);
-  const { view } = kernel.memory;
-  const boot = clockOf(kernel)?.bootNanoseconds;
-  return (_, index) => {
-    const at = index + task.start_boottime;
-    const since = numberOf(view.getInt32(at + 4, true), view.getInt32(at, true));
-    start_time.pushOr(boot && Math.floor((boot + since) / 1e9), CELL.unreadable);
   };
 }
 

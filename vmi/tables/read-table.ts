@@ -40,7 +40,9 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
   const filters = where.map(({ column, values }) => ({ column: writers[column] as AnyColumn, values }));
   const limit = query.limit || Number.POSITIVE_INFINITY;
   const texts = all.filter((column) => column instanceof TextColumn);
-  let rows = 0;
+  let written = 0;
+  /** Of the rows written, those that meet the constraints. */
+  const kept: number[] | undefined = filters.length > 0 ? [] : undefined;
   let retried = 0;
   const notes: string[] = [];
   const context: TableContext = {
@@ -50,19 +52,17 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
       const values = where.find((item) => item.column === column)?.values;
       return values && new Set([...values].map(Number));
     },
-    row: () => {
-      for (const filter of filters) {
-        if (!filter.column.lastIsOneOf(filter.values)) {
-          for (const column of all) column.drop();
-          return true;
-        }
+    row: () => context.rows(1),
+    rows: (count) => {
+      for (let row = written; kept !== undefined && row < written + count; row++) {
+        if (filters.every((filter) => filter.column.isOneOf(row, filter.values))) kept.push(row);
       }
-      rows++;
-      if (rows % STRIDE === 0) checkSize(rows, texts);
-      return rows < limit;
+      if (Math.trunc((written + count) / STRIDE) > Math.trunc(written / STRIDE)) checkSize(written, texts);
+      written += count;
+      return (kept?.length ?? written) < limit;
     },
     discard: () => {
-      for (const column of all) if (column.length > rows) column.drop();
+      for (const column of all) column.truncate(written);
     },
     retried: (times) => {
       retried += times;
@@ -72,15 +72,20 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
     },
   };
   table.generate(context, writers);
-  checkSize(rows, texts);
+  checkSize(written, texts);
+  const keep = written > limit || kept !== undefined ? (kept ?? firstRows(limit)).slice(0, limit) : undefined;
   return {
     columns: names.map((name) => ({ name, ...specOf(table, name) })),
-    rows,
-    data: names.map((name) => (writers[name] as AnyColumn).finish()),
+    rows: keep?.length ?? written,
+    data: names.map((name) => (writers[name] as AnyColumn).finish(keep)),
     retried,
     incomplete: notes.length > 0,
     notes,
   };
+}
+
+function firstRows(count: number): number[] {
+  return Array.from({ length: count }, (_, row) => row);
 }
 
 function specOf(table: Table, name: string): ColumnSpec {

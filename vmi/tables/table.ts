@@ -34,7 +34,9 @@ export interface TableContext {
   keys(column: string): ReadonlySet<number> | undefined;
   /** Ends a row. Returns false when no more rows are wanted. */
   row(): boolean;
-  /** Takes the cells of an unfinished row back. */
+  /** Ends as many rows, which have been written column by column. Returns false when no more are wanted. */
+  rows(count: number): boolean;
+  /** Takes the cells of unfinished rows back. */
   discard(): void;
   /** Notes walks that had to begin anew. */
   retried(times: number): void;

@@ -1,0 +1,182 @@
+import { numberOf } from "../bytes/address.ts";
+import type { Kernel } from "../linux/kernel.ts";
+import { DEFAULT_PRIO, PF_KTHREAD, TASK_COMM_LEN, taskStruct } from "../linux/task-struct.ts";
+import { stateLetter } from "../linux/tasks.ts";
+import { clockOf } from "../linux/timekeeping.ts";
+import type { Layout } from "../symbols/specs.ts";
+import { CELL, type IntegerColumn, type TextColumn } from "./columns.ts";
+import type { TableContext } from "./table.ts";
+
+/**
+ * Rows of tasks are written a block at a time, column by column: each column is one small loop over the block, and
+ * nothing is spent on columns that were not asked for.
+ */
+export interface TaskBlock {
+  /** The arrays are used again for the next block, and may be longer than this. */
+  count: number;
+  /** Index of each task_struct in the memory's view. */
+  readonly base: number[];
+  /** Its address. */
+  readonly hi: number[];
+  readonly lo: number[];
+  /** See identityOf: as it was when the block was begun. */
+  readonly identity: number[];
+}
+
+export type BlockWriter = (block: TaskBlock) => void;
+
+interface TaskList {
+  readonly hi: readonly number[];
+  readonly lo: readonly number[];
+}
+
+/** A block of task_structs must fit the scratch area, where memory is copied rather than mapped. */
+const BLOCK = 128;
+const ATTEMPTS = 3;
+
+/**
+ * Writes the rows of tasks, a block again when a task_struct in it came to be another task's meanwhile; a task that
+ * has gone has no row.
+ *
+ * @param wanted thread group ids to keep; undefined for all
+ */
+export function writeTasks(
+  context: TableContext,
+  tasks: TaskList,
+  wanted: ReadonlySet<number> | undefined,
+  writers: readonly BlockWriter[],
+): void {
+  const block: TaskBlock = { count: 0, base: [], hi: [], lo: [], identity: [] };
+  for (let from = 0; from < tasks.hi.length; from += BLOCK) {
+    for (let attempt = 1; ; attempt++) {
+      fillBlock(context, tasks, from, wanted, block);
+      for (const write of writers) write(block);
+      // In place, this looks at the guest again; a copy was taken at one instant and agrees with itself.
+      if (sameTasks(context.kernel, block) || attempt === ATTEMPTS) break;
+      context.discard();
+      context.retried(1);
+    }
+    if (!context.rows(block.count)) return;
+  }
+}
+
+function fillBlock(
+  context: TableContext,
+  tasks: TaskList,
+  from: number,
+  wanted: ReadonlySet<number> | undefined,
+  block: TaskBlock,
+): void {
+  const { kernel, budget } = context;
+  const { space } = kernel;
+  const { view } = kernel.memory;
+  const layout = kernel.layout(taskStruct);
+  const { extent, tgid } = layout;
+  const to = Math.min(from + BLOCK, tasks.hi.length);
+  budget.spend(to - from);
+  let count = 0;
+  for (let i = from; i < to; i++) {
+    const hi = tasks.hi[i]!;
+    const lo = tasks.lo[i]!;
+    const base = space.borrow(hi, lo, extent);
+    if (base < 0) {
+      context.incomplete("a task on the list could not be read");
+      continue;
+    }
+    if (wanted !== undefined && !wanted.has(view.getInt32(base + tgid, true))) continue;
+    block.base[count] = base;
+    block.hi[count] = hi;
+    block.lo[count] = lo;
+    block.identity[count] = identityOf(view, layout, base);
+    count++;
+  }
+  block.count = count;
+}
+
+/**
+ * A number made of thread group and thread id. The kernel gives ids out in turn, so memory that has come to be another
+ * task's within one read has other ids; looking at no more than them spares a cache miss a task.
+ */
+function identityOf(view: DataView, layout: Layout<"tgid" | "pid">, base: number): number {
+  return (Math.imul(view.getInt32(base + layout.tgid, true), 31) + view.getInt32(base + layout.pid, true)) | 0;
+}
+
+function sameTasks(kernel: Kernel, block: TaskBlock): boolean {
+  const { view } = kernel.memory;
+  const layout = kernel.layout(taskStruct);
+  for (let i = 0; i < block.count; i++) {
+    if (identityOf(view, layout, block.base[i]!) !== block.identity[i]) return false;
+  }
+  return true;
+}
+
+/** Columns that every table of tasks has. */
+export interface CommonTaskColumns {
+  readonly name: TextColumn | undefined;
+  readonly state: TextColumn | undefined;
+  readonly nice: IntegerColumn | undefined;
+  readonly start_time: IntegerColumn | undefined;
+  readonly kernel_thread: IntegerColumn | undefined;
+  readonly task: TextColumn | undefined;
+}
+
+export function commonWriters(kernel: Kernel, out: CommonTaskColumns): BlockWriter[] {
+  const layout = kernel.layout(taskStruct);
+  const { view } = kernel.memory;
+  const { name, state, nice, start_time, kernel_thread, task } = out;
+  const writers: BlockWriter[] = [];
+  if (name !== undefined) {
+    writers.push(({ base, count }) => {
+      for (let i = 0; i < count; i++) name.pushUntilZero(view, base[i]! + layout.comm, TASK_COMM_LEN / 4);
+    });
+  }
+  if (state !== undefined) {
+    writers.push(({ base, count }) => {
+      for (let i = 0; i < count; i++) {
+        const at = base[i]!;
+        state.pushCode(
+          stateLetter(view.getInt32(at + layout.state, true), view.getInt32(at + layout.exit_state, true)),
+        );
+      }
+    });
+  }
+  if (nice !== undefined) {
+    writers.push(({ base, count }) => {
+      for (let i = 0; i < count; i++) nice.push(view.getInt32(base[i]! + layout.static_prio, true) - DEFAULT_PRIO);
+    });
+  }
+  if (start_time !== undefined) {
+    const boot = clockOf(kernel)?.bootNanoseconds;
+    writers.push(({ base, count }) => {
+      for (let i = 0; i < count; i++) {
+        const at = base[i]!;
+        const started = at + layout.start_boottime;
+        const since = numberOf(view.getInt32(started + 4, true), view.getInt32(started, true));
+        start_time.pushOr(boot && Math.floor((boot + since) / 1e9), CELL.unreadable);
+      }
+    });
+  }
+  if (kernel_thread !== undefined) {
+    writers.push(({ base, count }) => {
+      for (let i = 0; i < count; i++)
+        kernel_thread.push((view.getInt32(base[i]! + layout.flags, true) & PF_KTHREAD) === 0 ? 0 : 1);
+    });
+  }
+  if (task !== undefined) {
+    writers.push(({ hi, lo, count }) => {
+      for (let i = 0; i < count; i++) task.pushAddress(hi[i]!, lo[i]!);
+    });
+  }
+  return writers;
+}
+
+/** A column of 32-bit signed members of task_struct. */
+export function int32Writer(kernel: Kernel, column: IntegerColumn | undefined, offset: number): BlockWriter[] {
+  if (column === undefined) return [];
+  const { view } = kernel.memory;
+  return [
+    ({ base, count }) => {
+      for (let i = 0; i < count; i++) column.push(view.getInt32(base[i]! + offset, true));
+    },
+  ];
+}
