@@ -24,6 +24,9 @@ export interface ServerOptions {
   readonly log: Log;
 }
 
+/** Of one HTTP request: the largest batch of addresses takes a fraction of it. */
+const maxRequestBytes = 8 * 1024 * 1024;
+
 /**
  * The one public port. What a client speaks is settled in the TLS handshake (ALPN): our session protocol, or HTTP/2
  * or HTTP/1.1 for Connect, gRPC and gRPC-Web.
@@ -44,6 +47,7 @@ export async function startServer({ listen, keyPair, routes, gate, log }: Server
       ),
     // Memory hardly compresses, and a table is small.
     acceptCompression: [],
+    readMaxBytes: maxRequestBytes,
   });
   // Both are given sockets whose TLS is done; neither listens.
   const http1 = http.createServer(handler);
