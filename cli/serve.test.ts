@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
+import { readableLog } from "./commands/up.ts";
 import { capture } from "./testing/capture.ts";
 
 let folder = "";
@@ -56,4 +57,13 @@ test("certificates: one authority, a pair for control and one for each host", as
   assert.equal((await read("control.pem")).fingerprint256, control.fingerprint256);
   assert.ok((await read("host3.example.pem")).verify(ca.publicKey));
   await refused(["admin", "certificates", "create", folder, "--agent", "../up"], 2, /write the host's name/);
+});
+
+test("up shows people what control logs for machines, routine only when asked", () => {
+  const info = '{"time":"2026-11-23T09:45:30.290Z","level":"info","event":"agent connected","agent":"host1","vms":3}';
+  assert.equal(readableLog(info, false), undefined);
+  assert.equal(readableLog(info, true), "control: agent connected agent=host1 vms=3");
+  assert.equal(readableLog(info.replace("info", "warn"), false), "control: agent connected agent=host1 vms=3");
+  assert.equal(readableLog("agent host1: a line", false), "agent host1: a line");
+  assert.equal(readableLog("{ cut", false), "{ cut");
 });

@@ -23,7 +23,8 @@ async function start(name: string, source: string, words: string[] = []) {
     if (line.endsWith("is back")) back.resolve();
   };
   const signal = new AbortController().signal;
-  const supervised = await supervise<string>({ name, words: [file, ...words], env: process.env, report, signal });
+  const log = (line: string) => lines.push(`log: ${line}`);
+  const supervised = await supervise<string>({ name, words: [file, ...words], env: process.env, report, log, signal });
   return { supervised, lines, back: back.promise };
 }
 
@@ -32,6 +33,7 @@ test("a process that ends is started again, and stops when told", async () => {
   const source = `
     import { existsSync, writeFileSync } from "node:fs";
     process.on("disconnect", () => process.exit(0));
+    console.error("a line");
     process.on("SIGTERM", () => { writeFileSync(process.argv[2] + ".stopped", ""); process.exit(0); });
     if (!existsSync(process.argv[2])) { writeFileSync(process.argv[2], ""); setTimeout(() => process.exit(7), 50); }
     process.send("ready " + process.pid);
@@ -39,10 +41,16 @@ test("a process that ends is started again, and stops when told", async () => {
   const { supervised, lines, back } = await start("again", source, [once]);
   assert.match(supervised.ready, /^ready \d+$/);
   await back;
-  assert.deepEqual(lines, ["again ended (exit code 7): starting it again in 1 s", "again is back"]);
+  assert.deepEqual(
+    lines.filter((line) => !line.startsWith("log: ")),
+    ["again ended (exit code 7): starting it again in 1 s", "again is back"],
+  );
   await supervised.stop();
   assert.ok(existsSync(`${once}.stopped`));
-  assert.equal(lines.length, 2);
+  assert.deepEqual(
+    lines.filter((line) => line.startsWith("log: ")),
+    ["log: a line", "log: a line"],
+  );
 });
 
 test("one that never gets ready is a failure, with its own idea of whose", async () => {

@@ -1,4 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { exitCode } from "./exit-code.ts";
 import { CliError } from "./failure.ts";
@@ -14,10 +16,12 @@ export interface SupervisedProcess {
   /** For messages. */
   name: string;
   /** Command line after Node. */
-  words: readonly string[];
+  words: string[];
   env: NodeJS.ProcessEnv;
   /** Told what happens, a line each. */
   report(line: string): void;
+  /** Told what the process writes to its stderr, a line each. */
+  log(line: string): void;
   signal: AbortSignal;
 }
 
@@ -71,19 +75,20 @@ interface Launched<M> {
   ended: Promise<string>;
 }
 
-function launch<M>({ name, words, env }: SupervisedProcess): Launched<M> {
+function launch<M>({ name, words, env, log }: SupervisedProcess): Launched<M> {
   // The channel also tells the child when we are gone, even if we were killed.
-  const child = spawn(process.execPath, [...process.execArgv, ...words], {
-    env,
-    stdio: ["ignore", "inherit", "inherit", "ipc"],
-  });
+  const child = spawn(process.execPath, words, { env, stdio: ["ignore", "inherit", "pipe", "ipc"] });
+  const lines = createInterface({ input: child.stderr! });
+  lines.on("line", log);
   const ended = new Promise<string>((resolve) => {
     child.once("exit", (code, by) => resolve(by ?? `exit code ${code}`));
     child.once("error", (error) => resolve(error.message));
   });
   const ready = new Promise<M>((resolve, reject) => {
     child.once("message", (message) => resolve(message as M));
-    void ended.then((how) => {
+    void ended.then(async (how) => {
+      // What it said comes first. A process of its own that it left behind may keep the pipe open: not for ever.
+      await once(lines, "close", { signal: AbortSignal.timeout(1000) }).catch(() => {});
       const code = child.exitCode === exitCode.usage ? exitCode.usage : exitCode.failed;
       reject(new CliError(code, `${name} did not start (${how}): correct what it says above`));
     });

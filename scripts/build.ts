@@ -1,6 +1,6 @@
 // Builds what is started often, so that it starts fast: node scripts/build.ts
-import { rmSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { basename, join, resolve } from "node:path";
 import { build } from "esbuild";
 
 const root = resolve(import.meta.dirname, "..");
@@ -25,11 +25,11 @@ export async function bundle(entry: string, outfile: string): Promise<void> {
  * threads of its own, the agent and control, is loaded from its sources when a command needs it.
  */
 export async function bundleCli(): Promise<void> {
-  // Chunks are named by their contents: those of earlier builds would pile up.
-  rmSync(resolve(root, "dist/cli"), { recursive: true, force: true });
-  await build({
+  const folder = resolve(root, "dist/cli");
+  const { outputFiles } = await build({
     entryPoints: [resolve(root, "cli/main.ts")],
-    outdir: resolve(root, "dist/cli"),
+    outdir: folder,
+    write: false,
     bundle: true,
     splitting: true,
     minify: true,
@@ -48,6 +48,11 @@ export async function bundleCli(): Promise<void> {
       },
     ],
   });
+  mkdirSync(folder, { recursive: true });
+  for (const { path, contents } of outputFiles) writeFileSync(path, contents);
+  // Chunks are named by their contents, so those of earlier builds would pile up.
+  const current = new Set(outputFiles.map(({ path }) => basename(path)));
+  for (const name of readdirSync(folder)) if (!current.has(name)) rmSync(join(folder, name));
 }
 
 if (import.meta.main) {

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Layer } from "../../agent/index.ts";
 import type { Vm } from "../../sdk/index.ts";
 import { usageError } from "../failure.ts";
+import { sanitise } from "../format/sanitise.ts";
 import { count } from "../format/units.ts";
 import type { CommonOptions, Session } from "../session.ts";
 import { supervise } from "../supervise.ts";
@@ -32,11 +33,15 @@ export async function up(session: Session, options: UpOptions): Promise<void> {
     if (!printer.json) await printer.lines([line]);
   };
   const report = (line: string) => void printer.note(line);
+  const log = (line: string) => {
+    const readable = readableLog(line, session.common.verbose === true);
+    if (readable !== undefined) void io.err.write(`${sanitise(readable)}\n`);
+  };
   const stack = new AsyncDisposableStack();
   try {
     const start = async (name: "agent" | "control", config: string) => {
       const words = [io.entry, name, "--config", config];
-      const process = await supervise<ReadyMessage>({ name, words, env: io.env, report, signal: io.signal });
+      const process = await supervise<ReadyMessage>({ name, words, env: io.env, report, log, signal: io.signal });
       stack.defer(() => process.stop());
       return process.ready;
     };
@@ -53,6 +58,21 @@ export async function up(session: Session, options: UpOptions): Promise<void> {
   } finally {
     await stack.disposeAsync();
   }
+}
+
+/** Lines of control's log are JSON, for machines: here a person reads them, and routine is shown with --verbose only. */
+export function readableLog(line: string, verbose: boolean): string | undefined {
+  if (!line.startsWith("{")) return line;
+  let entry: Record<string, unknown>;
+  try {
+    entry = JSON.parse(line);
+  } catch {
+    return line;
+  }
+  const { time: _time, level, event, ...rest } = entry;
+  if (level === "info" && !verbose) return undefined;
+  const details = Object.entries(rest).map(([name, value]) => `${name}=${String(value)}`);
+  return `control: ${[String(event), ...details].join(" ")}`;
 }
 
 function defaultState(env: NodeJS.ProcessEnv): string {

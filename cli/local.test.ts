@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, test } from "node:test";
+import { capture } from "./testing/capture.ts";
+
+// Reading real guests without a service is tested with the whole system; here is what goes wrong before that.
+let folder = "";
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "cloudvmi-local-"));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+async function refused(words: string[], code: number, pattern: RegExp): Promise<void> {
+  const anywhere = ["--allow-missing", "namespaces,uid,seccomp"];
+  const answer = await capture(["local", "ps", ...words, ...anywhere], { env: { XDG_CACHE_HOME: folder } });
+  assert.match(answer.err, pattern);
+  assert.match(answer.err, /^cloudvmi: [^\n]+\n$/);
+  assert.equal(answer.code, code);
+}
+
+test("a socket that does not speak QMP is wrong usage", async () => {
+  const path = join(folder, "socket");
+  const server = createServer((socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n")).listen(path);
+  await refused(["--qmp", path], 2, /socket: not a QMP socket/);
+  await new Promise((resolve) => server.close(resolve));
+});
+
+test("what isn't there is not found", async () => {
+  await refused(["--qmp", join(folder, "missing")], 3, /there is no such file/);
+  await refused(["--memory", join(folder, "missing")], 3, /there is no such file/);
+  const file = join(folder, "file");
+  await writeFile(file, "");
+  await refused(["--qmp", file], 3, /nobody listens there/);
+});
+
+test("a file that can't be a memory image, and a process that is no VM, can't be read", async () => {
+  const file = join(folder, "image");
+  await writeFile(file, "");
+  await refused(["--memory", file], 4, /image: empty/);
+  await refused(["--memory", folder], 4, /not a file/);
+  await refused(["--pid", "2147483647"], 4, /there is no process/);
+});
