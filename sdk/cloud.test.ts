@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { describe, test } from "node:test";
 import { createServer as createTlsServer } from "node:tls";
-import { Code } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { failure, testCertificate, until } from "../wire/testing.ts";
 import { type Absent, connect, type GuestHandle, type MemoryPiece, type Row } from "./index.ts";
 import { type FakeService, startFakeService } from "./testing.ts";
@@ -213,6 +213,23 @@ for (const protocol of ["session", "connect"] as const) {
         }
         assert.deepEqual(log, ["pause 10", "resume L"]);
       });
+    });
+
+    test("a pause that has ended by itself ends its block in peace; another failure is told", async () => {
+      for (const code of [Code.NotFound, Code.Unavailable]) {
+        const resume = async (): Promise<never> => {
+          throw new ConnectError("resume", code);
+        };
+        await withGuest(
+          async (guest) => {
+            const lease = await guest.pause(10);
+            const disposed = Promise.resolve(lease[Symbol.asyncDispose]());
+            if (code === Code.NotFound) await disposed;
+            else assert.deepEqual(await failure(disposed), [code, "resume"]);
+          },
+          { resume },
+        );
+      }
     });
 
     test("bad questions are refused without a round trip", async () => {

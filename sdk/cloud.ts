@@ -11,7 +11,7 @@ import {
   type WhoAmIResponse,
 } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createWireTransport } from "../wire/index.ts";
-import { type Address, addressOf, codeOf, dialError, dialSession } from "./dial.ts";
+import { type Address, addressOf, codeOf, dialError, dialSession, nameOf } from "./dial.ts";
 import { type GuestHandle, guestOver } from "./guest.ts";
 
 export interface ConnectOptions {
@@ -84,7 +84,7 @@ function sessionTransport(options: ConnectOptions, address: Address): Reach {
   return { transport, close: () => transport.close() };
 }
 
-function connectTransport(options: ConnectOptions, { host, port }: Address): Reach {
+function connectTransport(options: ConnectOptions, address: Address): Reach {
   const baseUrl = new URL(options.url).origin;
   const sessionManager = new Http2SessionManager(
     baseUrl,
@@ -97,7 +97,7 @@ function connectTransport(options: ConnectOptions, { host, port }: Address): Rea
       return await next(request);
     } catch (error) {
       // The service's own answers have no code of the system or of TLS among their causes.
-      throw codeOf(error) === "" ? error : dialError(error, `${host}:${port}`);
+      throw codeOf(error) === "" ? error : dialError(error, nameOf(address));
     }
   };
   const transport = createConnectTransport({

@@ -24,6 +24,11 @@ export function addressOf(url: string): Address {
   };
 }
 
+/** An address as people write it. */
+export function nameOf({ host, port }: Address): string {
+  return isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
 /** A socket that has proved whom it reaches and agreed on the session protocol. `ca`: the only authority trusted, PEM. */
 export function dialSession({ host, port }: Address, ca: string | undefined): Promise<TLSSocket> {
   return new Promise((resolve, reject) => {
@@ -38,7 +43,7 @@ export function dialSession({ host, port }: Address, ca: string | undefined): Pr
     });
     const fail = (error: unknown): void => {
       socket.destroy();
-      reject(dialError(error, `${host}:${port}`));
+      reject(dialError(error, nameOf({ host, port })));
     };
     const timer = setTimeout(() => fail(Object.assign(new Error("timeout"), { code: "ETIMEDOUT" })), DIAL_TIMEOUT_MS);
     socket.once("close", () => clearTimeout(timer));
@@ -46,7 +51,7 @@ export function dialSession({ host, port }: Address, ca: string | undefined): Pr
     socket.once("secureConnect", () => {
       clearTimeout(timer);
       if (socket.alpnProtocol === SESSION_PROTOCOL) {
-        socket.removeListener("error", fail);
+        // `fail` stays: an error before the session listens must not go unheard, and after this it does nothing.
         resolve(socket);
       } else {
         fail(Object.assign(new Error("no ALPN"), { code: NO_ALPN }));

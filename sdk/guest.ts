@@ -196,7 +196,10 @@ export function guestOver(transport: Transport, vm: VmId): GuestHandle {
         expires: new Date(Number(expiresMs)),
         resume: once,
         async [Symbol.asyncDispose]() {
-          await once();
+          await once().catch((error: unknown) => {
+            // A lease that has ended by itself has nothing to give back.
+            if (ConnectError.from(error).code !== Code.NotFound) throw error;
+          });
         },
       };
     },

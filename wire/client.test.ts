@@ -190,6 +190,16 @@ describe("a server that misbehaves fails the call, with a reason", () => {
     });
   }
 
+  test("goodbye, which is what later calls hear too when there is no reconnecting", async () => {
+    const { transport } = fakeServer((_id, kind, send) => {
+      if (kind === Kind.Open) send(0, Kind.End, encodeEnd(new ConnectError("token expired", Code.Unauthenticated)));
+    });
+    for (let call = 0; call < 2; call++) {
+      const refused = await failure(transport.unaryEncoded(listTables, {}));
+      assert.deepEqual(refused, [Code.Unauthenticated, "token expired"]);
+    }
+  });
+
   test("more of a stream than was asked for", async () => {
     const { transport } = fakeServer((id, kind, send) => {
       if (kind === Kind.Open) for (let n = 0; n < 200_000; n++) send(id, Kind.Message);

@@ -82,7 +82,7 @@ export function createWireTransport(options: WireOptions): WireTransport {
       session = started;
       void started.closed.then(() => {
         if (options.reconnect) return;
-        finished ??= new ConnectError("the connection was lost", Code.Unavailable);
+        finished ??= started.ended;
         resolveClosed();
       });
       return started;
@@ -95,10 +95,8 @@ export function createWireTransport(options: WireOptions): WireTransport {
 
   function connected(): Session | Promise<Session> {
     if (finished !== undefined) return Promise.reject(finished);
-    if (session !== undefined && !session.over) return session;
-    if (session !== undefined && !options.reconnect) {
-      return Promise.reject(new ConnectError("the connection was lost", Code.Unavailable));
-    }
+    if (session !== undefined && session.ended === undefined) return session;
+    if (session?.ended !== undefined && !options.reconnect) return Promise.reject(session.ended);
     if (dialing === undefined) {
       const attempt = dial();
       dialing = attempt;

@@ -14,10 +14,11 @@ export interface Listener {
 
 /** One live connection. Its methods do nothing once it is over. */
 export interface Session {
-  readonly over: boolean;
+  /** Why it is over; undefined while it lives. */
+  readonly ended: ConnectError | undefined;
   /** Settles, never rejects, when the stream is gone. */
   readonly closed: Promise<void>;
-  /** Starts a call and returns its id. Call only while not `over`. */
+  /** Starts a call and returns its id. Call only while it lives. */
   open(path: string, timeoutMs: number | undefined, request: Uint8Array, listener: Listener): number;
   /** Forgets a call: the server stops it and its listener hears nothing more. */
   cancel(id: number): void;
@@ -39,7 +40,7 @@ export function startSession(stream: Duplex, options: SessionOptions): Session {
   const writer = createFrameWriter(stream);
   const { promise: closed, resolve: resolveClosed } = Promise.withResolvers<void>();
   let nextId = 1;
-  let over = false;
+  let ended: ConnectError | undefined;
   /** Nothing has come since the last look; then, a ping has been sent too. */
   let silent = false;
   let pinged = false;
@@ -61,7 +62,7 @@ export function startSession(stream: Duplex, options: SessionOptions): Session {
   }
 
   function onData(chunk: Uint8Array): void {
-    if (over) return;
+    if (ended !== undefined) return;
     silent = false;
     try {
       reader.push(chunk);
@@ -96,7 +97,7 @@ export function startSession(stream: Duplex, options: SessionOptions): Session {
       default:
         throw protocolError(`a server sends no frames of kind ${kind}`);
     }
-    return !over;
+    return ended === undefined;
   }
 
   function listen(): void {
@@ -110,8 +111,8 @@ export function startSession(stream: Duplex, options: SessionOptions): Session {
   }
 
   function close(reason: ConnectError): void {
-    if (over) return;
-    over = true;
+    if (ended !== undefined) return;
+    ended = reason;
     clearInterval(keepalive);
     const listeners = [...calls.values()];
     calls.clear();
@@ -123,8 +124,8 @@ export function startSession(stream: Duplex, options: SessionOptions): Session {
   }
 
   return {
-    get over() {
-      return over;
+    get ended() {
+      return ended;
     },
     closed,
     open(path, timeoutMs, request, listener) {
