@@ -6,6 +6,9 @@
  */
 import { readFileSync } from "node:fs";
 import { Socket } from "node:net";
+// Node loads these when an error first passes through, which needs a system call that is refused by then: load them now.
+import "node:os";
+import "node:tty";
 import { type GuestMemoryLayout, openMemory, type PhysicalMemory } from "../../vmi/index.ts";
 import { dropIdentity, lockDown, restartFiltered } from "./lockdown.ts";
 
