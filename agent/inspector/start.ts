@@ -6,11 +6,13 @@
  */
 import { readFileSync } from "node:fs";
 import { Socket } from "node:net";
-// Node loads these when an error first passes through, which needs a system call that is refused by then: load them now.
-import "node:os";
-import "node:tty";
 import { type GuestMemoryLayout, openMemory, type PhysicalMemory } from "../../vmi/index.ts";
 import { dropIdentity, lockDown, restartFiltered } from "./lockdown.ts";
+
+// Node loads these when an error first passes through, which needs a system call that is refused by then: load them now.
+// Not by import, which the bundler drops where nothing is used of it.
+process.getBuiltinModule("node:os");
+process.getBuiltinModule("node:tty");
 
 export interface Started {
   readonly memory: PhysicalMemory;
