@@ -46,7 +46,7 @@ export function adminService({
     return async (request: Input<K>, context: CallContext<Session>) => {
       using call = await gate.enter(context);
       await gate.system(call, rpc.action, rpc.detail(request));
-      return perform(request);
+      return await perform(request);
     };
   }
 

@@ -1,7 +1,10 @@
 // A VM that isn't the caller's answers exactly like one that does not exist.
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import type { IncomingMessage } from "node:http";
 import https from "node:https";
 import { after, before, test } from "node:test";
+import { inspect } from "node:util";
 import { Code } from "@connectrpc/connect";
 import { GuestService } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import {
@@ -32,13 +35,16 @@ async function seen(clients: Clients, method: keyof typeof GuestService.method, 
 }
 
 function shown(error: Awaited<ReturnType<typeof failure>>, vm: string) {
-  const headers = [...error.metadata].filter(([name]) => name !== "date").sort();
+  const headers = [...error.metadata]
+    .filter(([name]) => name !== "date")
+    .map((each) => each.join(": "))
+    .sort();
   return JSON.stringify({
     code: error.code,
     message: error.message,
     rawMessage: error.rawMessage,
     details: error.details,
-    cause: error.cause === undefined ? undefined : String(error.cause),
+    cause: inspect(error.cause),
     headers,
   }).replaceAll(vm, "VM");
 }
@@ -62,25 +68,16 @@ for (const protocol of protocols) {
 
 test("the HTTP answers are equal byte for byte, but for their date", async () => {
   const token = await harness.token("owner");
-  const ask = (vm: string) =>
-    new Promise<string>((resolve, reject) => {
-      const url = `${harness.control.url}/cloudvmi.v1.GuestService/GetRegisters`;
-      const headers = { "content-type": "application/json", authorization: `Bearer ${token}` };
-      const request = https.request(
-        url,
-        { method: "POST", ca: harness.ca, headers, agent: false },
-        async (response) => {
-          response.setEncoding("utf8");
-          const body = (await response.toArray()).join("");
-          const { date: _, ...rest } = response.headers;
-          resolve(
-            JSON.stringify([response.statusCode, rest, response.rawHeaders.filter((__, at) => at % 2 === 0), body]),
-          );
-        },
-      );
-      request.on("error", reject);
-      request.end(JSON.stringify({ vm: { uuid: vm } }));
-    });
+  const ask = async (vm: string) => {
+    const url = `${harness.control.url}/cloudvmi.v1.GuestService/GetRegisters`;
+    const headers = { "content-type": "application/json", authorization: `Bearer ${token}` };
+    const request = https.request(url, { method: "POST", ca: harness.ca, headers, agent: false });
+    request.end(JSON.stringify({ vm: { uuid: vm } }));
+    const [response] = (await once(request, "response")) as [IncomingMessage];
+    const body = Buffer.concat((await response.toArray()) as Buffer[]).toString();
+    const { date: _, ...rest } = response.headers;
+    return JSON.stringify([response.statusCode, rest, response.rawHeaders.filter((__, at) => at % 2 === 0), body]);
+  };
   const [other, none] = [await ask(bank1), await ask(absent)];
   assert.match(none, /^\[404/);
   assert.equal(other.replaceAll(bank1, "VM"), none.replaceAll(absent, "VM"));

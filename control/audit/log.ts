@@ -2,15 +2,9 @@ import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { openAuditStore } from "../state/database.ts";
 import type { AuditRow } from "../state/schema.ts";
-import type { AuditEntry } from "./record.ts";
+import type { AuditEntry, AuditHead } from "./record.ts";
 import { type Verification, verify } from "./verify.ts";
 import type { FromWriter, ToWriter } from "./writer.ts";
-
-/** The newest record. Kept elsewhere it is an anchor, with which a cut-off tail shows. */
-export interface AuditHead {
-  readonly sequence: number;
-  readonly hash: string;
-}
 
 export interface AuditLog {
   /** Resolves when the record is on the disk. Rejects when it can't be written: then nothing may be answered. */

@@ -4,6 +4,12 @@ import type { AuditRow } from "../state/schema.ts";
 /** What is recorded of a decision; the writer adds sequence and hash. */
 export type AuditEntry = Omit<AuditRow, "sequence" | "hash">;
 
+/** The newest record. Kept elsewhere it is an anchor, with which a cut-off tail shows. */
+export interface AuditHead {
+  readonly sequence: number;
+  readonly hash: string;
+}
+
 /** The hash before the first record. */
 export const genesis = "00".repeat(32);
 

@@ -1,6 +1,5 @@
 import type { AuditStore } from "../state/schema.ts";
-import type { AuditHead } from "./log.ts";
-import { chainHash, genesis } from "./record.ts";
+import { type AuditHead, chainHash, genesis } from "./record.ts";
 
 export interface Verification {
   readonly intact: boolean;

@@ -111,7 +111,7 @@ export function createRegistry(onChange: () => void): Registry {
       rebuild();
     },
     keepOnly(agent, uuids) {
-      for (const uuid of [...claims.keys()]) if (!uuids.has(uuid)) drop(uuid, (claim) => claim.agent === agent);
+      for (const uuid of claims.keys()) if (!uuids.has(uuid)) drop(uuid, (claim) => claim.agent === agent);
       rebuild();
     },
     setReachable(agent, up) {
@@ -122,7 +122,7 @@ export function createRegistry(onChange: () => void): Registry {
     removeAgent(agent) {
       reachable.delete(agent);
       unusable.delete(agent);
-      for (const uuid of [...claims.keys()]) drop(uuid, (claim) => claim.agent === agent);
+      for (const uuid of claims.keys()) drop(uuid, (claim) => claim.agent === agent);
       rebuild();
     },
     setOwnership(next) {
