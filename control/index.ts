@@ -7,7 +7,7 @@ export {
   type KeyPair,
   writeKeyPair,
 } from "./certificates.ts";
-export { ConfigError, type ControlConfig, loadControlConfig, parseControlConfig } from "./config.ts";
+export { ConfigError, type ControlConfig, loadControlConfig } from "./config.ts";
 export { type RunningControl, startControl } from "./control.ts";
-export { createLog, type Log } from "./log.ts";
+export type { Log } from "./log.ts";
 export { PolicyError } from "./policy/engine.ts";

@@ -16,7 +16,7 @@ export interface Rpc<I extends DescMessage = DescMessage> {
 }
 
 /** Answered to anyone, and nothing is decided. */
-export const open = { open: true } as const;
+const open = { open: true } as const;
 
 type InputOf<M extends DescMethod> = M["input"];
 type RpcTable<S extends DescService> = {

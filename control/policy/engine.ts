@@ -38,7 +38,7 @@ export type PolicyEngine = (question: PolicyQuestion) => Decision;
 
 const shipped = path.join(import.meta.dirname, "policies");
 /** The schema that policies are validated against. */
-export const policySchema: string = readFileSync(path.join(import.meta.dirname, "cloudvmi.cedarschema"), "utf8");
+const policySchema: string = readFileSync(path.join(import.meta.dirname, "cloudvmi.cedarschema"), "utf8");
 
 /** Every action of the schema that can be asked for, with the groups it is in. */
 export const actionEntities: ReadonlyMap<string, EntityJson> = readActions();
