@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { readableLog } from "./commands/up.ts";
 import { capture } from "./testing/capture.ts";
+import { prepare } from "./up-config.ts";
 
 let folder = "";
 beforeEach(async () => {
@@ -35,9 +36,31 @@ test("up refuses what can't work before it starts anything", async () => {
   await refused(["up", "--state", folder, "--listen", "nonsense"], 2, /--listen nonsense: write host:port/);
   await refused(["up", "--state", folder, "--allow-missing", "walls"], 2, /some of namespaces,uid,seccomp/);
   await refused(["up", "--state", join(folder, "x".repeat(120))], 2, /too long a path for a socket/);
-  await writeFile(join(folder, "agent.toml"), "# the operator's\n");
-  await refused(["up", "--state", folder, "--name", "other"], 2, /agent\.toml exists and says otherwise/);
-  assert.equal(await readFile(join(folder, "agent.toml"), "utf8"), "# the operator's\n");
+});
+
+test("up writes its configurations once, and later changes only what it is told", async () => {
+  const { loadAgentConfig } = await import("../agent/index.ts");
+  const { loadControlConfig } = await import("../control/index.ts");
+  const files = await prepare(folder, { name: "host1" });
+  assert.deepEqual(loadAgentConfig(files.agent).listen, { kind: "unix", path: join(folder, "agent.sock") });
+  assert.deepEqual(loadControlConfig(files.control).listen, { host: "127.0.0.1", port: 7443 });
+  await writeFile(files.agent, `${await readFile(files.agent, "utf8")}# the operator's\n`);
+
+  await prepare(folder, { listen: "127.0.0.1:7555", allowMissing: ["uid"] });
+  assert.equal(loadControlConfig(files.control).listen.port, 7555);
+  assert.deepEqual(
+    loadControlConfig(files.control).agents.map(({ name }) => name),
+    ["host1"],
+  );
+  assert.deepEqual(loadAgentConfig(files.agent).sandbox.allowMissing, ["uid"]);
+  assert.match(await readFile(files.agent, "utf8"), /# the operator's/);
+
+  await writeFile(files.control, `${await readFile(files.control, "utf8")}[[agent]]\nname = "host2"\n`);
+  await refused(
+    ["up", "--state", folder, "--name", "other"],
+    2,
+    /control\.toml is not as `up` wrote it: change name there/,
+  );
 });
 
 test("certificates: one authority, a pair for control and one for each host", async () => {

@@ -80,6 +80,7 @@ function launch<M>({ name, words, env, log }: SupervisedProcess): Launched<M> {
   const child = spawn(process.execPath, words, { env, stdio: ["ignore", "inherit", "pipe", "ipc"] });
   const lines = createInterface({ input: child.stderr! });
   lines.on("line", log);
+  const silent = once(lines, "close");
   const ended = new Promise<string>((resolve) => {
     child.once("exit", (code, by) => resolve(by ?? `exit code ${code}`));
     child.once("error", (error) => resolve(error.message));
@@ -88,7 +89,7 @@ function launch<M>({ name, words, env, log }: SupervisedProcess): Launched<M> {
     child.once("message", (message) => resolve(message as M));
     void ended.then(async (how) => {
       // What it said comes first. A process of its own that it left behind may keep the pipe open: not for ever.
-      await once(lines, "close", { signal: AbortSignal.timeout(1000) }).catch(() => {});
+      await Promise.race([silent, sleep(1000)]);
       const code = child.exitCode === exitCode.usage ? exitCode.usage : exitCode.failed;
       reject(new CliError(code, `${name} did not start (${how}): correct what it says above`));
     });

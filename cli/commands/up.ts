@@ -1,28 +1,19 @@
-import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { homedir, hostname } from "node:os";
+import { readFile } from "node:fs/promises";
+import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Layer } from "../../agent/index.ts";
 import type { Vm } from "../../sdk/index.ts";
-import { usageError } from "../failure.ts";
 import { sanitise } from "../format/sanitise.ts";
 import { count } from "../format/units.ts";
 import type { CommonOptions, Session } from "../session.ts";
 import { supervise } from "../supervise.ts";
+import { prepare, type UpFiles, type UpSettings } from "../up-config.ts";
 import { vmColumns, vmRow } from "./fleet.ts";
 
 /** What `agent` and `control` tell the process that has started them, once they serve. */
 export type ReadyMessage = { ready: "agent"; address: string } | { ready: "control"; url: string };
 
-interface UpOptions extends CommonOptions {
-  listen?: string;
-  name?: string;
-  state?: string;
-  allowMissing?: Layer[];
-}
-
-/** Linux keeps the path of a unix socket in 108 bytes. */
-const longestSocketPath = 107;
+type UpOptions = CommonOptions & UpSettings & { state?: string };
 
 /** Agent and control on this host, until interrupted. */
 export async function up(session: Session, options: UpOptions): Promise<void> {
@@ -80,83 +71,8 @@ function defaultState(env: NodeJS.ProcessEnv): string {
   return join(env.XDG_STATE_HOME || join(env.HOME || homedir(), ".local", "state"), "cloudvmi");
 }
 
-interface Files {
-  agent: string;
-  control: string;
-  token: string;
-  ca: string;
-}
-
-/** Folders and configurations: written once, then the operator's. */
-async function prepare(state: string, options: UpOptions): Promise<Files> {
-  const files = {
-    agent: join(state, "agent.toml"),
-    control: join(state, "control.toml"),
-    token: join(state, "control", "admin.token"),
-    ca: join(state, "control", "ca.pem"),
-  };
-  const socket = join(state, "agent.sock");
-  if (Buffer.byteLength(socket) > longestSocketPath) {
-    throw usageError(`${state} is too long a path for a socket: choose a shorter one with --state`);
-  }
-  const listen = options.listen ?? "127.0.0.1:7443";
-  if (!/^(?:\[[\da-fA-F:]+\]|[\w.-]+):\d{1,5}$/.test(listen)) {
-    throw usageError(`--listen ${listen}: write host:port, such as 127.0.0.1:7443`);
-  }
-  await mkdir(state, { recursive: true, mode: 0o700 });
-  const name = options.name ?? hostname().split(".")[0]!;
-  const agentGiven = options.name ?? options.allowMissing?.join();
-  await writeOnce(files.agent, agentConfig(name, socket, state, options.allowMissing ?? []), agentGiven);
-  await writeOnce(files.control, controlConfig(listen, name, socket, state), options.listen ?? options.name);
-  return files;
-}
-
-/** Keeps a configuration that is there; says so when an option would need another one. */
-async function writeOnce(path: string, text: string, given: string | undefined): Promise<void> {
-  try {
-    await writeFile(path, text, { flag: "wx", mode: 0o600 });
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    if (given === undefined || (await readFile(path, "utf8")) === text) return;
-    throw usageError(`${path} exists and says otherwise: change it there, or remove it`, error);
-  }
-}
-
-const quote = (text: string) => JSON.stringify(text);
-
-function agentConfig(name: string, socket: string, state: string, missing: readonly Layer[]): string {
-  return `# Written by \`cloudvmi up\`; yours to change (docs/operator-guide.md).
-name = ${quote(name)}
-listen = ${quote(`unix:${socket}`)}
-state = ${quote(join(state, "agent"))}
-
-[sandbox]
-# Layers of the inspectors' sandbox that this host may lack: "namespaces", "uid", "seccomp".
-allow_missing = [${missing.map(quote).join(", ")}]
-
-[discovery]
-processes = true
-
-# Who owns which VM can be said here, or with \`cloudvmi admin owner set\`:
-# [[vm]]
-# name = "web1"
-# project = "shop"
-`;
-}
-
-function controlConfig(listen: string, name: string, socket: string, state: string): string {
-  return `# Written by \`cloudvmi up\`; yours to change (docs/operator-guide.md).
-listen = ${quote(`tls://${listen}`)}
-state = ${quote(join(state, "control"))}
-
-[[agent]]
-name = ${quote(name)}
-address = ${quote(`unix:${socket}`)}
-`;
-}
-
 /** The VMs that the agent finds within a few seconds. */
-async function findVms(url: string, files: Files, signal: AbortSignal): Promise<Vm[]> {
+async function findVms(url: string, files: UpFiles, signal: AbortSignal): Promise<Vm[]> {
   const { connect } = await import("../../sdk/index.ts");
   const [token, ca] = await Promise.all([readFile(files.token, "utf8"), readFile(files.ca, "utf8")]);
   await using service = connect({ url, token: token.trim(), ca });
@@ -171,7 +87,7 @@ async function findVms(url: string, files: Files, signal: AbortSignal): Promise<
   }
 }
 
-async function introduce({ printer }: Session, url: string, files: Files, vms: Vm[]): Promise<void> {
+async function introduce({ printer }: Session, url: string, files: UpFiles, vms: Vm[]): Promise<void> {
   if (printer.json) {
     return printer.object({
       url,
@@ -183,6 +99,12 @@ async function introduce({ printer }: Session, url: string, files: Files, vms: V
   }
   await printer.lines(["", `CloudVMI is up at ${url}, with ${count(vms.length, "virtual machine")}.`]);
   if (vms.length > 0) await printer.list(vms.map(vmRow), vmColumns);
+  else {
+    await printer.lines([
+      "It finds QEMU processes that this user may read and that have a QMP socket: start them with",
+      "-qmp unix:/run/NAME.qmp,server=on,wait=off; they are found while this runs. As root it finds those of all users.",
+    ]);
+  }
   const vm = vms[0]?.name || vms[0]?.id?.uuid || "VM";
   await printer.lines([
     "",
