@@ -4,7 +4,8 @@ import { join } from "node:path";
 
 // Parsing the code takes most of the time of a short command, so its result is kept, before anything else is loaded.
 // Not in Node's own default below /tmp, where others could prepare code for us to run.
-enableCompileCache(join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "cloudvmi", "compiled"));
+const cache = process.env.CLOUDVMI_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "cloudvmi");
+enableCompileCache(join(cache, "compiled"));
 
 const { start } = await import("./start.ts");
 await start();

@@ -11,7 +11,8 @@ export function addAuditCommands(admin: Command, io: Io): void {
   const audit = addGroup(admin, "audit", "Every decision the service has made, chained by hash.");
   addCommand(audit, "list", {
     summary: "List decisions, newest first.",
-    examples: ["admin audit list --limit 20", "admin audit list --after 1200 --json"],
+    isDefault: true,
+    examples: ["admin audit", "admin audit list --limit 20", "admin audit list --after 1200 --json"],
   })
     .option("--after <sequence>", "only records after this one, oldest first", parseLimit)
     .option("--limit <rows>", "at most so many", parseLimit, 100)

@@ -155,6 +155,18 @@ export async function startFakeService(): Promise<FakeService> {
     revokeToken: async () => ({}),
   });
   routes.add(AdminService, {
+    listAudit: async ({ newest, limit }) => ({
+      records: [
+        { sequence: 7n, user: "alice", action: "table", decision: "allow", detail: JSON.stringify({ newest, limit }) },
+      ],
+    }),
+    verifyAudit: async ({ anchorSequence }) => ({
+      intact: anchorSequence === 0n,
+      records: 7n,
+      brokenAt: 3n,
+      headSequence: 7n,
+      headHash: "0".repeat(64),
+    }),
     listAllVms: async () => {
       throw new ConnectError("only operators may do this", Code.PermissionDenied);
     },
