@@ -74,6 +74,8 @@ async function ensurePrograms(progress: (line: string) => void): Promise<void> {
     await run("apt-get", ["update"], { env });
     await install();
   }
+  const still = missing.filter((program) => !present(program));
+  if (still.length > 0) throw new Error(`installed ${packages.join(" ")}, but ${still.join(", ")} is not in PATH`);
 }
 
 function present(program: string): boolean {

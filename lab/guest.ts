@@ -127,6 +127,12 @@ export class LabGuest implements AsyncDisposable {
     await this.awaitReboot();
   }
 
+  /** Has the guest reboot itself and waits until it is up again. */
+  async reboot(): Promise<void> {
+    await this.run(later("reboot"));
+    await this.awaitReboot();
+  }
+
   /** Waits until the guest is up after a reboot, however that was caused. */
   async awaitReboot(): Promise<void> {
     const before = this.#bootId;
@@ -139,8 +145,7 @@ export class LabGuest implements AsyncDisposable {
 
   /** Has the guest power itself off and waits for QEMU's end. */
   async shutdown(): Promise<void> {
-    // Later than the answer, which would be lost otherwise.
-    await this.run("(sleep 0.2; poweroff) &");
+    await this.run(later("poweroff"));
     await this.exited;
   }
 
@@ -167,8 +172,18 @@ export class LabGuest implements AsyncDisposable {
   }
 
   async #hello(signal: AbortSignal): Promise<string> {
-    const { data } = await (await this.#connected(signal)).request("hello", "", signal);
-    return data.toString();
+    while (true) {
+      // A guest that is reset after it read the question never answers: ask again, on a connection without its remains.
+      const attempt = AbortSignal.any([signal, AbortSignal.timeout(10_000)]);
+      try {
+        const { data } = await (await this.#connected(attempt)).request("hello", "", attempt);
+        return data.toString();
+      } catch (error) {
+        if (signal.aborted) throw error;
+        await this.#disconnect();
+        await sleep(20);
+      }
+    }
   }
 
   async #request(kind: "run" | "files" | "truth", payload: string, timeoutMs: number) {
@@ -177,7 +192,10 @@ export class LabGuest implements AsyncDisposable {
   }
 
   #connected(signal: AbortSignal): Promise<Channel> {
-    this.#channel ??= openChannel(this.#files.control, signal);
+    this.#channel ??= openChannel(this.#files.control, signal).catch((error: unknown) => {
+      this.#channel = undefined;
+      throw error;
+    });
     return this.#channel;
   }
 
@@ -186,6 +204,11 @@ export class LabGuest implements AsyncDisposable {
     this.#channel = undefined;
     (await channel?.catch(() => undefined))?.close();
   }
+}
+
+/** A command that takes effect after its answer, which it would take away otherwise. */
+function later(command: string): string {
+  return `(sleep 0.2; ${command}) &`;
 }
 
 interface Started {

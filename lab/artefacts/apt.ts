@@ -51,16 +51,26 @@ export async function fetchPackages(progress: (line: string) => void, refresh: b
     const packages = JSON.parse(readFileSync(record, "utf8")) as Packages;
     if ([...Object.values(packages.kernels), ...packages.userland].every((file) => existsSync(file))) return packages;
   }
-  const state = (await offered([])) ? [] : await privateState(progress);
-  const kernels = await offered(state);
-  if (!kernels) throw new Error(missingText());
-  const files = [];
-  for (const name of [...Object.values(kernels), ...userland]) files.push(await download(state, name, progress));
-  const [first, second, ...rest] = files as [string, string, ...string[]];
+  // The host's own lists first. They may lack a series, or be so old that the files they name are gone.
+  const files = await fetchWith([], progress).catch(() => undefined);
+  const [first, second, ...rest] = files ?? (await fetchWith(await privateState(progress), progress));
   const packages: Packages = { kernels: { "6.1": first, "6.12": second }, userland: rest };
   writeFileSync(`${record}.tmp`, JSON.stringify(packages, null, 2));
   renameSync(`${record}.tmp`, record);
   return packages;
+}
+
+/** The kernels of both series, then the userland. */
+async function fetchWith(state: AptState, progress: (line: string) => void): Promise<[string, string, ...string[]]> {
+  const kernels = await offered(state);
+  if (!kernels) throw new Error(missingText());
+  const fetched: string[] = [];
+  for (const name of userland) fetched.push(await download(state, name, progress));
+  return [
+    await download(state, kernels["6.1"], progress),
+    await download(state, kernels["6.12"], progress),
+    ...fetched,
+  ];
 }
 
 /** The newest kernel package of each series, or nothing when these lists lack something the lab needs. */
@@ -106,6 +116,7 @@ async function privateState(progress: (line: string) => void): Promise<AptState>
   writeFileSync(sources, privateSources(await mirrors()));
   const state = [
     ["Dir::State", join(root, "state")],
+    ["Dir::State::lists", join(root, "state/lists")],
     ["Dir::Cache", join(root, "cache")],
     ["Dir::Etc::sourcelist", sources],
     ["Dir::Etc::sourceparts", "-"],
@@ -123,7 +134,9 @@ async function privateState(progress: (line: string) => void): Promise<AptState>
 async function mirrors(): Promise<{ main: string; security: string | undefined }> {
   const told = process.env.CLOUDVMI_LAB_DEBIAN_MIRROR;
   if (told) return { main: told, security: undefined };
-  const listed = (await run("apt-get", ["indextargets", "--format", "$(SITE) $(RELEASE)"])).toString().split("\n");
+  const listed = (await run("apt-get", ["indextargets", "--no-release-info", "--format", "$(SITE) $(RELEASE)"]))
+    .toString()
+    .split("\n");
   const pairs = listed.map((line) => line.split(" ")).filter((pair) => pair.length === 2) as [string, string][];
   const security = pairs.find(([, release]) => release.endsWith("-security"))?.[0];
   const main = pairs.find(([site, release]) => site !== security && /^[a-z]+$/.test(release))?.[0] ?? pairs[0]?.[0];

@@ -52,7 +52,19 @@ export async function buildInitramfs(
   };
   const link = (path: string, target: string) => add({ kind: "link", path, target });
 
-  for (const path of ["proc", "sys", "run", "tmp", "root", "dev", "bin", "etc", "var/log"]) folder(path);
+  for (const path of [
+    "proc",
+    "sys",
+    "run",
+    "tmp",
+    "root",
+    "dev",
+    "bin",
+    "etc",
+    "var/log",
+    "usr/lib/python3.11/lib-dynload",
+  ])
+    folder(path);
   add({ kind: "character", path: "dev/console", major: 5, minor: 1 });
   for (const path of readdirSync(userland, { recursive: true, encoding: "utf8" }).sort()) {
     if (!wanted.some((pattern) => pattern.test(path))) continue;
