@@ -31,14 +31,15 @@ const mistakes: [what: string, args: string[], code: number, about: RegExp][] = 
   ["an unknown column", ["ps", "web1", "--columns", "pid,nam"], 2, /nam/],
   ["an unknown column in a condition", ["ps", "web1", "--where", "nam=x"], 2, /nam/],
   ["a condition that is none", ["ps", "web1", "--where", "name"], 2, /column=value/],
+  ["a column twice", ["ps", "web1", "--columns", "pid,pid"], 2, /pid/],
   ["text where a number belongs", ["ps", "web1", "--where", "pid=init"], 2, /pid/],
   ["a malformed address", ["read", "web1", "0xzz"], 2, /0xzz/],
   ["an address beyond 64 bits", ["read", "web1", "0x1ffffffffffffffff"], 2, /0x1ffffffffffffffff/],
-  ["an unknown symbol", ["read", "web1", "no_such_symbol"], 3, /no_such_symbol/],
-  ["an address where nothing is", ["translate", "web1", "0xdead000000000000"], 4, /0xdead000000000000/],
+  ["an unknown symbol", ["read", "web1", "no_such_symbol"], 2, /no_such_symbol/],
+  ["an address where nothing is", ["read", "web1", "0xdead000000000000"], 4, /0xdead000000000000/],
   ["a range over the limit", ["read", "web1", "linux_banner", "1G"], 2, /limit/],
   ["a lease over the limit", ["pause", "web1", "--seconds", "301"], 2, /300/],
-  ["a lease that isn't one", ["resume", "web1", "--lease", "0123456789abcdef"], 3, /lease/],
+  ["a lease that isn't one", ["resume", "web1", "--lease", "0123456789abcdef"], 3, /pause/],
   ["an unknown command", ["psx"], 2, /psx/],
   ["an unknown option", ["ps", "--jsn"], 2, /--jsn/],
   ["a context that isn't there", ["ps", "--context", "nobody"], 2, /nobody/],
@@ -122,14 +123,14 @@ describe("local mode", () => {
     const server = createServer((socket) => socket.on("error", () => {}).end("220 mail.example.com ESMTP\r\n"));
     await new Promise<void>((done) => server.listen(path, done));
     try {
-      assertOneLine(await cluster.cli("alice", ["local", "ps", "--qmp", path]), 1, /QMP/, "local ps");
+      assertOneLine(await cluster.cli("alice", ["local", "ps", "--qmp", path]), 2, /QMP/, "local ps");
     } finally {
       server.close();
     }
   });
 
   test("a socket that isn't there, a process that isn't QEMU", async () => {
-    assertOneLine(await cluster.cli("alice", ["local", "ps", "--qmp", "/nowhere/qmp"]), 1, /nowhere\/qmp/, "local ps");
+    assertOneLine(await cluster.cli("alice", ["local", "ps", "--qmp", "/nowhere/qmp"]), 3, /nowhere\/qmp/, "local ps");
     assertOneLine(await cluster.cli("alice", ["local", "ps", "--pid", String(process.pid)]), 1, /QEMU/i, "local ps");
   });
 

@@ -193,7 +193,7 @@ describe("roles", () => {
     for (const args of [
       ["admin", "vms"],
       ["admin", "audit"],
-      ["admin", "user", "list"],
+      ["admin", "user", "create", "mallory", "--operator"],
     ])
       assert.equal((await cluster.cli("alice", args)).code, 3);
   });

@@ -1,0 +1,185 @@
+// Compares the tables of tasks with what the guest's own /proc said before and after they were read.
+import assert from "node:assert/strict";
+import type { Stat, Truth, TruthProcess } from "../../lab/index.ts";
+import type { Cell, Row } from "./support.ts";
+
+type Tell = (line: string) => void;
+
+/** Clock ticks of /proc a second: USER_HZ. */
+const HZ = 100;
+const PAGE = 4096;
+
+/**
+ * Pairs each process that lived through both truths with its row. What started or ended in between can't be held to
+ * either and is told; in a guest that starts nothing itself, only the kernel's own workers may come and go.
+ */
+export function pairProcesses(rows: readonly Row[], before: Truth, after: Truth, tell: Tell): Paired[] {
+  const byPid = new Map(rows.map((row) => [row.pid as number, row]));
+  assert.equal(byPid.size, rows.length, "a pid has two rows");
+  const paired: Paired[] = [];
+  for (const [pid, was] of before.processes) {
+    const is = after.processes.get(pid);
+    const row = byPid.get(pid);
+    if (is === undefined || is.stat.starttime !== was.stat.starttime) {
+      passing(tell, was, "ended");
+      continue;
+    }
+    assert.ok(row, `process ${pid} (${was.comm}) is missing`);
+    paired.push({ row, was, is });
+    byPid.delete(pid);
+  }
+  for (const [pid, row] of byPid) {
+    const is = after.processes.get(pid);
+    if (is !== undefined) passing(tell, is, "started");
+    else if (!before.processes.has(pid)) {
+      tell(`process ${pid} (${row.name}) started and ended meanwhile`);
+      assert.match(String(row.name), /^kworker\//, `process ${pid} is none of the guest's`);
+    }
+  }
+  return paired;
+}
+
+export interface Paired {
+  readonly row: Row;
+  readonly was: TruthProcess;
+  readonly is: TruthProcess;
+}
+
+function passing(tell: Tell, process: TruthProcess, what: string): void {
+  tell(`process ${process.pid} (${process.comm}) ${what} meanwhile`);
+  assert.match(process.comm, /^kworker\//, "only the kernel's workers come and go in this guest");
+}
+
+export function compareProcesses(paired: readonly Paired[], directories: ReadonlyMap<number, Directories>): void {
+  for (const { row, was, is } of paired) {
+    const expected = expectedProcess(was, directories.get(was.pid));
+    const actual = Object.fromEntries(Object.keys(expected).map((key) => [key, row[key]!]));
+    // A worker of the kernel is named after what it did last.
+    if (was.comm !== is.comm) expected.name = row.name === is.comm ? is.comm : was.comm;
+    assert.deepEqual(actual, expected, `process ${was.pid} (${was.comm})`);
+    assertState(row, was, is);
+    if (!was.kernelThread) assertBetween(row.resident_size, was.stat.rss * PAGE, is.stat.rss * PAGE, row);
+    else assert.equal(row.resident_size, null);
+    assert.match(String(row.task), /^0xffff[0-9a-f]{12}$/);
+  }
+}
+
+export interface Directories {
+  readonly cwd: string | null;
+  readonly root: string | null;
+}
+
+/** Every column that must be exactly so. */
+function expectedProcess(process: TruthProcess, directories: Directories | undefined): Row {
+  const { stat, uids, gids, namespaces } = process;
+  // A zombie has given up its memory, directories and namespaces.
+  const gone = stat.state === "Z";
+  const user = !process.kernelThread && !gone;
+  const deleted = " (deleted)";
+  const exe = process.exe ?? "";
+  const inode = (name: string) => (gone ? null : Number(/\[(\d+)\]$/.exec(namespaces.get(name) ?? "")?.[1]));
+  return {
+    pid: process.pid,
+    parent: stat.ppid,
+    name: process.comm,
+    path: user ? exe.replace(/ \(deleted\)$/, "") : null,
+    on_disk: user ? (exe.endsWith(deleted) ? 0 : 1) : null,
+    cmdline: user ? process.cmdline.toString("latin1").replace(/\0+$/, "").replaceAll("\0", " ") : null,
+    uid: uids[0]!,
+    euid: uids[1]!,
+    suid: uids[2]!,
+    gid: gids[0]!,
+    egid: gids[1]!,
+    sgid: gids[2]!,
+    total_size: user ? stat.vsize : null,
+    threads: stat.numThreads,
+    nice: stat.nice,
+    kernel_thread: process.kernelThread ? 1 : 0,
+    cwd: gone ? null : (directories?.cwd ?? null),
+    root: gone ? null : (directories?.root ?? null),
+    cgroup_path: process.cgroup,
+    cgroup_namespace: inode("cgroup"),
+    ipc_namespace: inode("ipc"),
+    mnt_namespace: inode("mnt"),
+    net_namespace: inode("net"),
+    uts_namespace: inode("uts"),
+  };
+}
+
+/** A task that did not run between the truths has one state; one that ran may have been caught in another. */
+function assertState(row: Row, was: TruthProcess, is: TruthProcess): void {
+  const possible = new Set([was.stat.state, is.stat.state]);
+  if (switches(was) !== switches(is)) for (const state of "RSD") possible.add(state);
+  assert.ok(possible.has(String(row.state)), `state ${row.state} of ${was.pid} (${was.comm}), not ${[...possible]}`);
+}
+
+function switches(process: TruthProcess): string {
+  return `${process.status.get("voluntary_ctxt_switches")} ${process.status.get("nonvoluntary_ctxt_switches")}`;
+}
+
+function assertBetween(value: Cell | undefined, one: number, other: number, row: Row): void {
+  const [low, high] = one < other ? [one, other] : [other, one];
+  assert.ok(
+    typeof value === "number" && value >= low && value <= high,
+    `process ${row.pid}: ${value}, not between ${low} and ${high}`,
+  );
+}
+
+/**
+ * Start times, which /proc gives in ticks after a boot whose time it gives in whole seconds: there must be one
+ * fraction of a second, the same for all, with which every start time is exactly right.
+ */
+export function compareStartTimes(rows: readonly { row: Row; stat: Stat }[], truth: Truth): void {
+  let low = 0;
+  let high = 1;
+  for (const { row, stat } of rows) {
+    const whole = (row.start_time as number) - truth.bootTime;
+    low = Math.max(low, whole - (stat.starttime + 1) / HZ);
+    high = Math.min(high, whole + 1 - stat.starttime / HZ);
+  }
+  assert.ok(low < high, `start times fit no time of boot within its second: ${low} to ${high}`);
+}
+
+/** Every thread of the processes that lived through both truths, by process and thread id. */
+export function compareThreads(rows: readonly Row[], paired: readonly Paired[]): { row: Row; stat: Stat }[] {
+  const byPid = Map.groupBy(rows, (row) => row.pid as number);
+  const matched: { row: Row; stat: Stat }[] = [];
+  for (const { was, is } of paired) {
+    const found = byPid.get(was.pid) ?? [];
+    assert.deepEqual(
+      found.map((row) => row.tid).sort((a, b) => (a as number) - (b as number)),
+      was.threads.map(({ tid }) => tid),
+      `threads of ${was.pid} (${was.comm})`,
+    );
+    was.threads.forEach(({ tid, stat }, i) => {
+      const row = found.find((candidate) => candidate.tid === tid)!;
+      const later = is.threads[i]!.stat;
+      const expected = { name: stat.comm, nice: stat.nice, kernel_thread: was.kernelThread ? 1 : 0 };
+      if (was.kernelThread && later.comm !== stat.comm) expected.name = String(row.name);
+      const { name, nice, kernel_thread } = row;
+      assert.deepEqual({ name, nice, kernel_thread }, expected, `thread ${tid} of ${was.pid}`);
+      if (tid === was.pid) assertState(row, was, is);
+      else assert.ok([stat.state, later.state].includes(String(row.state)), `thread ${tid} is ${row.state}`);
+      matched.push({ row, stat });
+    });
+  }
+  return matched;
+}
+
+/** Environments, in their order. */
+export function compareEnvironments(rows: readonly Row[], paired: readonly Paired[]): number {
+  const byPid = Map.groupBy(rows, (row) => row.pid as number);
+  let variables = 0;
+  for (const { was } of paired) {
+    const expected = was.env
+      .filter((entry) => entry !== "")
+      .map((entry) => {
+        const at = entry.indexOf("=");
+        return at < 0 ? { key: entry, value: "" } : { key: entry.slice(0, at), value: entry.slice(at + 1) };
+      });
+    const actual = (byPid.get(was.pid) ?? []).map(({ key, value }) => ({ key, value }));
+    assert.deepEqual(actual, expected, `environment of ${was.pid} (${was.comm})`);
+    variables += expected.length;
+  }
+  return variables;
+}

@@ -1,0 +1,105 @@
+// What the tests of the engine share: a guest of the lab with the engine attached to it, and rows to compare.
+import { Qmp } from "../../vmi/driver/qemu/index.ts";
+import { findRam, type OpenedRam, readRegisters } from "../../vmi/driver/qemu/index.ts";
+import {
+  attach,
+  type Guest,
+  openMemory,
+  type PhysicalMemory,
+  type TableAnswer,
+  type TableQuery,
+  type VcpuRegisters,
+} from "../../vmi/index.ts";
+import { bootGuest, type GuestSpec, type LabGuest, textOf } from "../../lab/index.ts";
+
+/** A cell that has no value says why; `null` where none can exist. */
+export type Cell = number | string | null | { readonly absent: "unreadable" | "torn" | "unsupported" };
+export type Row = Record<string, Cell>;
+
+const states = ["", "", "unreadable", "torn", "unsupported"] as const;
+
+/** An answer as rows; text without loss, as the lab's truth has it. */
+export function rowsOf(answer: TableAnswer): Row[] {
+  const rows: Row[] = Array.from({ length: answer.rows }, () => ({}));
+  answer.columns.forEach(({ name }, column) => {
+    const data = answer.data[column]!;
+    rows.forEach((row, i) => {
+      const state = data.states?.[i] ?? 0;
+      if (state > 1) row[name] = { absent: states[state] as "unreadable" };
+      else if (state === 1) row[name] = null;
+      else if (data.kind === "integer") row[name] = data.values[i]!;
+      else row[name] = textOf(data.bytes.subarray(i === 0 ? 0 : data.ends[i - 1], data.ends[i]));
+    });
+  });
+  return rows;
+}
+
+export function read(guest: Guest, table: string, query: TableQuery = {}): Row[] {
+  return rowsOf(guest.table(table, query));
+}
+
+/** A guest of the lab, its RAM, and a monitor for the truth. */
+export class Subject implements AsyncDisposable {
+  readonly lab: LabGuest;
+  readonly memory: PhysicalMemory;
+  /** QEMU's monitor. */
+  readonly qmp: Qmp;
+  readonly #ram: OpenedRam;
+
+  private constructor(lab: LabGuest, qmp: Qmp, ram: OpenedRam) {
+    this.lab = lab;
+    this.qmp = qmp;
+    this.#ram = ram;
+    this.memory = openMemory(ram.layout);
+  }
+
+  static async boot(spec: GuestSpec): Promise<Subject> {
+    return Subject.of(await bootGuest(spec));
+  }
+
+  /** Takes the guest over: it ends with this. */
+  static async of(lab: LabGuest): Promise<Subject> {
+    try {
+      const qmp = await Qmp.connect(lab.groundQmp);
+      return new Subject(lab, qmp, await findRam(qmp, lab.pid));
+    } catch (error) {
+      await lab.close();
+      throw error;
+    }
+  }
+
+  registers(): Promise<VcpuRegisters[]> {
+    return readRegisters(this.qmp);
+  }
+
+  async attach(): Promise<Guest> {
+    return attach(this.memory, { registers: await this.registers() });
+  }
+
+  async pause(): Promise<void> {
+    await this.qmp.execute("stop");
+  }
+
+  async resume(): Promise<void> {
+    await this.qmp.execute("cont");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.memory[Symbol.dispose]();
+    this.#ram[Symbol.dispose]();
+    this.qmp.close();
+    await this.lab.close();
+  }
+}
+
+/** Numbers from 0 to 1 that are the same in every run: what failed once fails again. */
+export function randomOf(seed: number): () => number {
+  let state = seed;
+  // mulberry32
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
