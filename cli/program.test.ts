@@ -251,6 +251,9 @@ test("stream writes a sparse file and does not overwrite one", async () => {
   assert.equal((await stat(file)).mode & 0o777, 0o600);
   await refused(["stream", "web1", "--output", file], 2, /exists: choose another file, or --force/);
   assert.equal((await cloudvmi("stream", "web1", "--output", file, "--force")).code, 0);
+  const failed = join(folder, "failed");
+  await refused(["stream", "boot1", "--output", failed], 4, /no Linux kernel runs there/);
+  await assert.rejects(stat(failed));
 });
 
 test("tokens: the secret alone on stdout", async () => {

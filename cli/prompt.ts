@@ -1,4 +1,4 @@
-import type { Readable } from "node:stream";
+import { addAbortSignal } from "node:stream";
 import type { ReadStream } from "node:tty";
 import { exitCode } from "./exit-code.ts";
 import { CliError, usageError } from "./failure.ts";
@@ -8,9 +8,9 @@ import type { Io } from "./io.ts";
 const longest = 65_536;
 
 /** Everything from the standard input. */
-export async function readAll(stdin: Readable): Promise<string> {
+export async function readAll({ stdin, signal }: Io): Promise<string> {
   let text = "";
-  for await (const chunk of stdin) {
+  for await (const chunk of addAbortSignal(signal, stdin)) {
     text += String(chunk);
     if (text.length > longest) throw usageError("that is too long for a token");
   }
@@ -25,6 +25,7 @@ export async function askHidden(io: Io, question: string): Promise<string> {
   try {
     return await new Promise<string>((resolve, reject) => {
       let typed = "";
+      io.signal.addEventListener("abort", () => reject(new CliError(exitCode.failed, "interrupted")), { once: true });
       terminal.setEncoding("utf8");
       terminal.on("data", (chunk: string) => {
         for (const character of chunk) {

@@ -89,7 +89,7 @@ async function tokenFor(io: Io, options: LoginOptions): Promise<string> {
 
 async function tokenText(io: Io, options: LoginOptions): Promise<string> {
   if (options.tokenFile !== undefined) return (await readFile(options.tokenFile, "utf8")).trim();
-  if (options.tokenStdin) return (await readAll(io.stdin)).trim();
+  if (options.tokenStdin) return (await readAll(io)).trim();
   if (io.env.CLOUDVMI_TOKEN) return io.env.CLOUDVMI_TOKEN.trim();
   if (!io.stdin.isTTY) throw usageError("no token: give --token-file FILE, --token-stdin or CLOUDVMI_TOKEN");
   return (await askHidden(io, "Token: ")).trim();

@@ -1,4 +1,4 @@
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, rm } from "node:fs/promises";
 import { Option } from "commander";
 import { exitCode } from "../exit-code.ts";
 import { CliError, usageError } from "../failure.ts";
@@ -73,6 +73,10 @@ export const streamCommand: OneGuestCommand<[], StreamOptions> = {
           `${formatBytes(total.zeros)} zeros, ${formatBytes(total.absent)} not RAM.`,
         row,
       );
+    } catch (error) {
+      // A part of an image is easily taken for the whole.
+      if ((await file.stat()).isFile()) await rm(options.output, { force: true });
+      throw error;
     } finally {
       await file.close();
     }
