@@ -17,6 +17,7 @@ const programs: Record<string, string> = {
 /** What guests of one kernel series boot from. */
 export interface LabKernel extends BootFiles, Kernel {}
 
+/** Of both series. */
 export type LabKernels = Record<KernelSeries, LabKernel>;
 
 let prepared: Promise<LabKernels> | undefined;
