@@ -12,7 +12,14 @@ import { Btf } from "./symbols/btf.ts";
 import { Kallsyms, type SymbolPosition } from "./symbols/kallsyms.ts";
 import { buildProfile, decodeProfile, digestOf, type Profile, symbolPosition } from "./symbols/profile.ts";
 import { type SymbolSpec, symbol } from "./symbols/specs.ts";
-import { findVmcoreinfo, numberField, offsetField, symbolField, type Vmcoreinfo } from "./symbols/vmcoreinfo.ts";
+import {
+  findVmcoreinfo,
+  numberField,
+  offsetField,
+  parseNote,
+  symbolField,
+  type Vmcoreinfo,
+} from "./symbols/vmcoreinfo.ts";
 
 export interface AttachOptions {
   /** Registers of the running vCPUs: they prove which kernel runs, where memory alone may hold several. */
@@ -23,7 +30,8 @@ export interface AttachOptions {
 
 export interface Attached {
   readonly kernel: Kernel;
-  readonly note: Vmcoreinfo;
+  /** False when what proved the kernel is no longer in memory: the guest was reset, or another kernel took over. */
+  readonly stillThere: () => boolean;
   readonly profileWasCached: boolean;
 }
 
@@ -172,7 +180,14 @@ function openKernel(candidate: Candidate, profiles: readonly Uint8Array[]): Atta
   profile ??= profileOf(candidate, kallsyms, tables, buildId);
   const offset = /^[0-9a-f]{1,16}$/.exec(note.fields.get("KERNELOFFSET") ?? "")?.[0] ?? "0";
   const kernel = new Kernel({ space, kallsyms, profile, release, kaslrOffset: Number.parseInt(offset, 16), physBase });
-  return { kernel, note, profileWasCached };
+  return { kernel, profileWasCached, stillThere: () => stillThere(candidate) };
+}
+
+function stillThere({ note, space, release }: Candidate): boolean {
+  const page = space.memory.copy(note.gpa, PAGE_SIZE);
+  if (page === undefined || parseNote(page, note.gpa)?.text !== note.text) return false;
+  const proof = proveNote(space.memory, note);
+  return typeof proof !== "string" && proof.space.pgd === space.pgd && proof.release === release;
 }
 
 function profileOf(candidate: Candidate, kallsyms: Kallsyms, tables: readonly Uint8Array[], buildId: string): Profile {

@@ -7,12 +7,10 @@ import { halvesOf, userSpace } from "./linux/mm.ts";
 import { isNull, readPointer } from "./linux/read.ts";
 import { taskStruct } from "./linux/task-struct.ts";
 import { findProcess } from "./linux/tasks.ts";
-import { clockOf } from "./linux/timekeeping.ts";
 import type { AddressSpace } from "./memory/address-space.ts";
 import type { PhysicalMemory } from "./memory/physical-memory.ts";
 import type { KernelSymbol } from "./symbols/kallsyms.ts";
 import { encodeProfile } from "./symbols/profile.ts";
-import { parseNote, type Vmcoreinfo } from "./symbols/vmcoreinfo.ts";
 import { tables } from "./tables/index.ts";
 import { readTable, type TableAnswer, type TableQuery } from "./tables/read-table.ts";
 
@@ -61,12 +59,12 @@ export class Guest {
   /** To be kept for later attachments to the same kernel build; see AttachOptions.profiles. */
   readonly profile: Uint8Array;
   readonly profileWasCached: boolean;
-  readonly #note: Vmcoreinfo;
+  readonly #stillThere: () => boolean;
 
   constructor(memory: PhysicalMemory, options: AttachOptions) {
     const attached = attachKernel(memory, options);
     this.kernel = attached.kernel;
-    this.#note = attached.note;
+    this.#stillThere = attached.stillThere;
     this.profileWasCached = attached.profileWasCached;
     this.profile = encodeProfile(attached.kernel.profile);
   }
@@ -74,15 +72,7 @@ export class Guest {
   /** False when the kernel that was found is no longer in memory: the guest was reset, and must be attached to again. */
   isCurrent(): boolean {
     this.kernel.dropCaches();
-    const page = this.kernel.memory.copy(this.#note.gpa, 4096);
-    return (
-      page !== undefined && parseNote(page, this.#note.gpa)?.text === this.#note.text && this.clock() !== undefined
-    );
-  }
-
-  /** A value that grows while the guest runs, nanoseconds: a kernel whose clock stands still may have been replaced. */
-  clock(): number | undefined {
-    return clockOf(this.kernel)?.uptimeNanoseconds;
+    return this.#stillThere();
   }
 
   table(name: string, query: TableQuery = {}, budget = new Budget()): TableAnswer {

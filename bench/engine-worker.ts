@@ -1,0 +1,92 @@
+/**
+ * One measurement of the engine in a process of its own, as an inspector is one: what is compiled and cached is this
+ * process's doing alone. Gets a guest by descriptor 3 and its layout as JSON on stdin, prints the result as JSON.
+ */
+import { readFileSync } from "node:fs";
+import { gvaOf } from "../vmi/bytes/address.ts";
+import { attach, type GuestMemoryLayout, openMemory, type VcpuRegisters } from "../vmi/index.ts";
+import { cred } from "../vmi/linux/cred.ts";
+import { initTask, taskStruct } from "../vmi/linux/task-struct.ts";
+
+export interface EngineOrder {
+  readonly layout: Pick<GuestMemoryLayout, "ranges" | "populated">;
+  readonly registers: { readonly index: number; readonly registers: Record<string, string> }[];
+  /** Base64. */
+  readonly profile?: string;
+  readonly measure: "attach" | "list" | "read";
+}
+
+export interface EngineResult {
+  readonly profile: string;
+  readonly cached: boolean;
+  /** Milliseconds from opening the memory to the first row. */
+  readonly firstRowMs: number;
+  /** Microseconds of each list of five columns, and how many rows it had. */
+  readonly listUs?: number[];
+  readonly rows?: number;
+  /** Microseconds of each read of 4 KiB. */
+  readonly readUs?: number[];
+  /** For the walker in C: pgd, levels, init_task and the offsets it takes, as decimal numbers. */
+  readonly walker?: string[];
+}
+
+/** The columns of the list that is compared with the walker in C. */
+const COLUMNS = ["pid", "parent", "name", "state", "uid"];
+const WARM_UP = 3000;
+const RUNS = 2000;
+
+const order = JSON.parse(readFileSync(0, "utf8")) as EngineOrder;
+const registers: VcpuRegisters[] = order.registers.map((vcpu) => ({
+  index: vcpu.index,
+  registers: Object.fromEntries(Object.entries(vcpu.registers).map(([name, value]) => [name, BigInt(value)])),
+}));
+const profiles = order.profile === undefined ? [] : [Buffer.from(order.profile, "base64")];
+
+const begin = performance.now();
+using memory = openMemory({ ...order.layout, backings: [{ kind: "shared", fd: 3 }] });
+const guest = attach(memory, { registers, profiles });
+guest.table("processes", { columns: COLUMNS, limit: 1 });
+const result: { -readonly [Key in keyof EngineResult]: EngineResult[Key] } = {
+  firstRowMs: performance.now() - begin,
+  profile: Buffer.from(guest.profile).toString("base64"),
+  cached: guest.profileWasCached,
+};
+if (order.measure === "list") {
+  const { kernel } = guest;
+  // Every call begins with translation caches and copies dropped: see Guest.table.
+  const list = () => guest.table("processes", { columns: COLUMNS }).rows;
+  result.listUs = timed(list);
+  result.rows = list();
+  const task = kernel.layout(taskStruct);
+  const init = kernel.place(initTask);
+  const levels = kernel.space.mmu.shifts.length;
+  const offsets = [
+    task.tasks,
+    task.tgid,
+    task.real_parent,
+    task.comm,
+    task.state,
+    task.real_cred,
+    kernel.layout(cred).uid,
+  ];
+  result.walker = [kernel.space.pgd, levels, gvaOf(init.hi, init.lo), ...offsets].map(String);
+}
+if (order.measure === "read") {
+  const { hi, lo } = guest.kernel.place(initTask);
+  const page = { space: "kernel" as const, address: gvaOf(hi, lo) & ~0xfffn, length: 4096 };
+  result.readUs = timed(() => guest.read([page]).length);
+}
+process.stdout.write(JSON.stringify(result));
+
+function timed(work: () => number): number[] {
+  let sum = 0;
+  for (let i = 0; i < WARM_UP; i++) sum += work();
+  const times: number[] = [];
+  for (let i = 0; i < RUNS; i++) {
+    const start = performance.now();
+    sum += work();
+    times.push((performance.now() - start) * 1000);
+  }
+  if (sum === 0) throw new Error("nothing was read");
+  return times;
+}

@@ -1,0 +1,116 @@
+/** The engine alone, on the shared RAM of a running guest, each measurement in a process of its own. */
+import { execFileSync, spawn } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { cacheFolder, type LabGuest } from "../lab/index.ts";
+import { findRam, Qmp, readRegisters } from "../vmi/driver/qemu/index.ts";
+import type { EngineOrder, EngineResult } from "./engine-worker.ts";
+import { atMost, type Figure, figure, median, ratioOf } from "./figures.ts";
+
+const ATTACHMENTS = 7;
+const ROUNDS = 3;
+const FLOOR_RUNS = 2000;
+
+/** @param targets what the issue wants of a guest of this size: microseconds for the list */
+export async function measureEngine(
+  guest: LabGuest,
+  label: string,
+  targets: { listUs: number; attach: boolean },
+  progress: (line: string) => void,
+): Promise<Figure[]> {
+  const qmp = await Qmp.connect(guest.groundQmp);
+  using ram = await findRam(qmp, guest.pid);
+  const registers = (await readRegisters(qmp)).map((vcpu) => ({
+    index: vcpu.index,
+    registers: Object.fromEntries(Object.entries(vcpu.registers).map(([name, value]) => [name, String(value)])),
+  }));
+  qmp.close();
+  const { ranges, populated, backings } = ram.layout;
+  const descriptor = backings[0]?.fd as number;
+  const run = (order: Pick<EngineOrder, "measure" | "profile">) =>
+    runWorker({ ...order, registers, layout: { ranges, populated } }, descriptor);
+  const figures: Figure[] = [];
+
+  const first = await run({ measure: "attach" });
+  if (targets.attach) {
+    progress(`engine, ${label}: attaching to an unknown and to a known kernel …`);
+    const unknown: number[] = [];
+    const known: number[] = [];
+    for (let i = 0; i < ATTACHMENTS; i++) {
+      unknown.push((await run({ measure: "attach" })).firstRowMs);
+      const again = await run({ measure: "attach", profile: first.profile });
+      if (!again.cached) throw new Error("the profile did not serve");
+      known.push(again.firstRowMs);
+    }
+    figures.push(
+      atMost("engine: unknown kernel, open to first row", median(unknown), "ms", 250),
+      atMost("engine: known kernel, open to first row", median(known), "ms", 15),
+    );
+    const reads = await run({ measure: "read", profile: first.profile });
+    figures.push(figure("engine: read of 4 KiB, p50", median(reads.readUs ?? []), "µs"));
+  }
+
+  progress(`engine, ${label}: process list against the walker in C …`);
+  const walker = compileWalker(progress);
+  const lists: number[] = [];
+  const floors: number[] = [];
+  let rows = 0;
+  for (let round = 0; round < ROUNDS; round++) {
+    const result = await run({ measure: "list", profile: first.profile });
+    lists.push(median(result.listUs ?? []));
+    rows = result.rows ?? 0;
+    if (walker !== undefined) floors.push(runWalker(walker, result.walker ?? [], guest.pid, descriptor));
+  }
+  const name = `engine: list of ${rows} tasks (pid, parent, name, state, uid), caches dropped`;
+  const value = Math.min(...lists);
+  figures.push(atMost(name, value, "µs", targets.listUs));
+  if (floors.length > 0) {
+    figures.push(
+      ratioOf(
+        "  the same against a bare walk in C",
+        value,
+        "µs",
+        { name: "C", value: Math.min(...floors) },
+        { atMost: 8 },
+      ),
+    );
+  }
+  return figures;
+}
+
+async function runWorker(order: EngineOrder, descriptor: number): Promise<EngineResult> {
+  const child = spawn(process.execPath, [join(import.meta.dirname, "engine-worker.ts")], {
+    stdio: ["pipe", "pipe", "inherit", descriptor],
+  });
+  child.stdin?.end(JSON.stringify(order));
+  return JSON.parse(await text(child.stdout as NodeJS.ReadableStream)) as EngineResult;
+}
+
+/** Undefined where there is no C compiler. */
+function compileWalker(progress: (line: string) => void): string | undefined {
+  const folder = join(cacheFolder(), "bench");
+  const program = join(folder, "walker");
+  mkdirSync(folder, { recursive: true });
+  try {
+    execFileSync("cc", ["-O2", "-o", program, join(import.meta.dirname, "floor", "walker.c")], { stdio: "pipe" });
+    return program;
+  } catch (error) {
+    progress(`no C floor: ${(error as Error).message.split("\n", 1)[0]}`);
+    return undefined;
+  }
+}
+
+/** Microseconds of the median walk. */
+function runWalker(program: string, walker: readonly string[], pid: number, descriptor: number): number {
+  const [pgd, levels, init, ...offsets] = walker as [string, string, string, ...string[]];
+  const ramFile = `/proc/${process.pid}/fd/${descriptor}`;
+  const size = String(1 << 30);
+  const output = execFileSync(program, [ramFile, size, pgd, levels, init, ...offsets, String(FLOOR_RUNS)], {
+    encoding: "utf8",
+    maxBuffer: 1 << 24,
+  });
+  const lines = output.trim().split("\n");
+  if (lines.length !== FLOOR_RUNS) throw new Error(`the walker in C failed on process ${pid}'s RAM`);
+  return median(lines.map((line) => Number(line.split(" ")[1]) / 1000));
+}

@@ -1,0 +1,63 @@
+/** `npm run bench`: what CloudVMI costs, against what it is measured by, in one run on one machine. */
+import { cpus } from "node:os";
+import { parseArgs } from "node:util";
+import { startCluster } from "../demo/cluster.ts";
+import { ensureLab } from "../lab/index.ts";
+import { measureEngine } from "./engine.ts";
+import { type Figure, printFigures } from "./figures.ts";
+import { measureFirstAnswer, measureInspectors, measureService, measureStream } from "./service.ts";
+
+const HELP = `Usage: npm run bench [-- --json]
+
+Boots two guests (1 GiB; about 270 and about 2,060 tasks) under two agents and control, and measures
+  the engine alone, in processes of its own: attaching, process lists against a bare walk in C, 4 KiB reads
+  the service over TLS on loopback: first answer, process list, 4 KiB reads, rows, a memory stream against a
+  bare TLS socket, and the private memory of the inspectors.
+Trust the ratios: both sides of each were measured in this run. Takes about two minutes.
+
+  --json   one JSON object: the machine, and the figures as an array
+`;
+
+const { values } = parseArgs({ options: { json: { type: "boolean" }, help: { type: "boolean", short: "h" } } });
+if (values.help) {
+  process.stdout.write(HELP);
+  process.exit(0);
+}
+const begin = performance.now();
+const progress = (line: string) =>
+  process.stderr.write(`[${((performance.now() - begin) / 1000).toFixed(1).padStart(5)} s] ${line}\n`);
+
+await ensureLab(progress);
+await using cluster = await startCluster(
+  {
+    hosts: {
+      host1: {
+        few: { project: "bench", guest: { kernel: "6.12", memoryMiB: 1024, workload: "quiet", extraTasks: 210 } },
+      },
+      host2: {
+        many: { project: "bench", guest: { kernel: "6.1", memoryMiB: 1024, workload: "quiet", extraTasks: 2000 } },
+      },
+    },
+    users: { bench: { project: "bench", role: "analyst" } },
+  },
+  progress,
+);
+const few = cluster.guests.get("few")!;
+// Memory that is not zero, so that a stream has something to carry.
+await few.exec("head -c 402653184 /dev/zero | tr '\\0' 'x' > /tmp/ballast");
+await using service = cluster.connect("bench");
+const handles = { few: await service.vm("few"), many: await service.vm("many") };
+const figures: Figure[] = [
+  await measureFirstAnswer(handles.few),
+  ...(await measureEngine(few, "few tasks", { listUs: 60, attach: true }, progress)),
+  ...(await measureEngine(cluster.guests.get("many")!, "many tasks", { listUs: 600, attach: false }, progress)),
+  ...(await measureService(handles.few, handles.many, progress)),
+  ...(await measureStream(handles.few, progress)),
+  ...measureInspectors(cluster),
+];
+if (values.json) {
+  const machine = { cpu: cpus()[0]?.model, cpus: cpus().length, node: process.version, acceleration: few.acceleration };
+  process.stdout.write(`${JSON.stringify({ machine, figures }, null, 2)}\n`);
+} else {
+  printFigures(figures);
+}
