@@ -211,6 +211,8 @@ function permitRanges(program: Assembler, ranges: readonly { readonly start: num
   const carry = program.fresh();
   const summed = program.fresh();
   program.load(data.high(2)).ifEqual(0, undefined, tooLong);
+  // An end past 2^64 would come around as a small number.
+  program.load(data.high(3)).ifAtLeast(0x80000000, tooLong);
   program.load(data.low(2)).ifGreater(largestRead, tooLong, short);
   program.label(tooLong).answer(ERRNO | EPERM);
   // end = offset + count in 64 bits: the low words carry when their sum is less than a summand.

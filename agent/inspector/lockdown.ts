@@ -3,6 +3,7 @@ import koffi from "koffi";
 import type { GuestMemoryLayout } from "../../vmi/index.ts";
 import { buildEarlyFilter, buildFilter, type ReadableMemory } from "./filter.ts";
 
+const F_SETFD = 2;
 const PR_SET_DUMPABLE = 4;
 const PR_SET_NO_NEW_PRIVS = 38;
 const SYS_SECCOMP = 317;
@@ -36,11 +37,16 @@ export function lockDown(layout: GuestMemoryLayout): void {
   applyFilter(buildFilter(readableMemory(layout), process.pid));
 }
 
-/** Applies the filter that whoever starts an inspector sets where it can, and begins this program anew under it. */
-export function restartFiltered(environment: Readonly<Record<string, string>>): never {
+/**
+ * Applies the filter that whoever starts an inspector sets where it can, and begins this program anew under it.
+ * @param descriptors how many it has inherited, from 0 on: Node has marked them to be closed.
+ */
+export function restartFiltered(descriptors: number, environment: Readonly<NodeJS.ProcessEnv>): never {
   applyFilter(buildEarlyFilter());
   const libc = koffi.load("libc.so.6");
+  const fcntl = libc.func("fcntl", "int", ["int", "int", "int"]);
   const execve = libc.func("int execve(const char *path, const char **argv, const char **envp)");
+  for (let fd = 0; fd < descriptors; fd++) fcntl(fd, F_SETFD, 0);
   const argv = [process.execPath, ...process.execArgv, ...process.argv.slice(1), null];
   execve(process.execPath, argv, [...Object.entries(environment).map(([name, value]) => `${name}=${value}`), null]);
   throw new Error(`the inspector can't be started anew (errno ${koffi.errno()})`);

@@ -22,8 +22,8 @@ export interface Started {
 }
 
 export function start(): Started {
-  const { CLOUDVMI_SECCOMP: seccomp, CLOUDVMI_UID: uid } = process.env;
-  if (seccomp === "late") restartFiltered({ CLOUDVMI_SECCOMP: "on", ...(uid ? { CLOUDVMI_UID: uid } : {}) });
+  const { CLOUDVMI_SECCOMP: seccomp, CLOUDVMI_UID: uid, CLOUDVMI_DESCRIPTORS: descriptors } = process.env;
+  if (seccomp === "late") restartFiltered(Number(descriptors), { ...process.env, CLOUDVMI_SECCOMP: "on" });
   const layout: GuestMemoryLayout = JSON.parse(readFileSync(0, "utf8"));
   const memory = openMemory(layout);
   const agent = new Socket({ fd: 3, readable: true, writable: true });

@@ -25,7 +25,7 @@ export interface LaunchOptions {
 
 export function launch({ sandbox, program, input, descriptors, environment }: LaunchOptions): Launched {
   const filterFd = 4 + descriptors.length;
-  const variables: Record<string, string> = { ...environment };
+  const variables: Record<string, string> = { ...environment, CLOUDVMI_DESCRIPTORS: String(4 + descriptors.length) };
   if (sandbox.seccomp) variables.CLOUDVMI_SECCOMP = sandbox.namespaces ? "on" : "late";
   if (sandbox.uid && process.getuid?.() === 0) variables.CLOUDVMI_UID = String(nobody);
   const [command, args, env] = sandbox.namespaces
