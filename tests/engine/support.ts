@@ -1,6 +1,7 @@
 // What the tests of the engine share: a guest of the lab with the engine attached to it, and rows to compare.
-import { Qmp } from "../../vmi/driver/qemu/index.ts";
-import { findRam, type OpenedRam, readRegisters } from "../../vmi/driver/qemu/index.ts";
+
+import { bootGuest, type GuestSpec, type LabGuest, textOf } from "../../lab/index.ts";
+import { findRam, type OpenedRam, Qmp, readRegisters } from "../../vmi/driver/qemu/index.ts";
 import {
   attach,
   type Guest,
@@ -10,7 +11,6 @@ import {
   type TableQuery,
   type VcpuRegisters,
 } from "../../vmi/index.ts";
-import { bootGuest, type GuestSpec, type LabGuest, textOf } from "../../lab/index.ts";
 
 /** A cell that has no value says why; `null` where none can exist. */
 export type Cell = number | string | null | { readonly absent: "unreadable" | "torn" | "unsupported" };
