@@ -1,0 +1,213 @@
+import { type BtfMember, BtfWriter, type TypeRef } from "./btf-writer.ts";
+
+/** Structures of a made-up kernel, in the shapes of 6.1 and of 6.13 and later, with gaps that no real kernel has. */
+export type Flavour = "6.1" | "6.13";
+
+/** A structure or union: where its members are, by dotted path as in the engine. */
+export interface Aggregate extends TypeRef {
+  readonly members: ReadonlyMap<string, { readonly offset: number; readonly type: TypeRef }>;
+}
+
+type Member = readonly [name: string, type: TypeRef];
+
+export interface KernelTypes {
+  readonly btf: BtfWriter;
+  readonly of: Readonly<Record<string, Aggregate>>;
+}
+
+class Builder {
+  readonly btf = new BtfWriter();
+  readonly of: Record<string, Aggregate> = {};
+
+  struct(name: string, ...members: readonly Member[]): Aggregate {
+    return this.#aggregate(name, members, false);
+  }
+
+  union(name: string, ...members: readonly Member[]): Aggregate {
+    return this.#aggregate(name, members, true);
+  }
+
+  #aggregate(name: string, members: readonly Member[], isUnion: boolean): Aggregate {
+    const known = new Map<string, { offset: number; type: TypeRef }>();
+    const written: BtfMember[] = [];
+    let size = 0;
+    let align = 1;
+    for (const [member, type] of members) {
+      const alignment = type.align ?? Math.max(1, Math.min(8, type.size));
+      align = Math.max(align, alignment);
+      const offset = isUnion ? 0 : Math.ceil(size / alignment) * alignment;
+      size = Math.max(size, offset + type.size);
+      written.push({ name: member, type: type.id, bits: offset * 8 });
+      if (member !== "") known.set(member, { offset, type });
+      const inner = "members" in type ? (type as Aggregate).members : [];
+      for (const [path, found] of inner) {
+        known.set(member === "" ? path : `${member}.${path}`, { offset: offset + found.offset, type: found.type });
+      }
+    }
+    size = Math.ceil(size / align) * align;
+    const ref = isUnion ? this.btf.union(name, size, written) : this.btf.struct(name, size, written);
+    const aggregate = { ...ref, align, members: known };
+    if (name !== "") this.of[name] = aggregate;
+    return aggregate;
+  }
+}
+
+export function kernelTypes(flavour: Flavour): KernelTypes {
+  const old = flavour === "6.1";
+  const b = new Builder();
+  const u8 = b.btf.int("unsigned char", 1);
+  const char = b.btf.int("char", 1);
+  const s32 = b.btf.int("int", 4);
+  const u32 = b.btf.int("unsigned int", 4);
+  const u64 = b.btf.int("long unsigned int", 8);
+  const ptr = b.btf.pointer();
+  const gap = (bytes: number): Member => [`gap${bytes}`, b.btf.array(u8, bytes)];
+  const chars = (count: number) => b.btf.array(char, count);
+  const list = b.struct("list_head", ["next", ptr], ["prev", ptr]);
+  const atomicLong = b.btf.typedef("atomic_long_t", b.struct("", ["counter", u64]));
+  const atomic = b.btf.typedef("atomic_t", b.struct("", ["counter", s32]));
+  const kuid = b.btf.typedef("kuid_t", b.struct("", ["val", u32]));
+  const path = b.struct("path", ["mnt", ptr], ["dentry", ptr]);
+
+  b.struct(
+    "task_struct",
+    gap(24),
+    ["__state", u32],
+    ["flags", u32],
+    gap(120),
+    ["static_prio", s32],
+    ["tasks", list],
+    ["mm", ptr],
+    ["exit_state", s32],
+    gap(36),
+    ["pid", s32],
+    ["tgid", s32],
+    ["real_parent", b.btf.qualified(18, ptr)],
+    ["group_leader", ptr],
+    ["thread_node", list],
+    ["utime", u64],
+    ["stime", u64],
+    ["start_boottime", u64],
+    ["real_cred", b.btf.qualified(10, ptr)],
+    ["comm", chars(16)],
+    gap(72),
+    ["fs", ptr],
+    ["nsproxy", ptr],
+    ["signal", ptr],
+    ["cgroups", ptr],
+    gap(500),
+  );
+  b.struct(
+    "signal_struct",
+    gap(16),
+    ["nr_threads", s32],
+    ["thread_head", list],
+    ["pids", b.btf.array(ptr, 4)],
+    ["utime", u64],
+    ["stime", u64],
+  );
+  b.struct(
+    "cred",
+    gap(8),
+    ...["uid", "gid", "suid", "sgid", "euid", "egid", "fsuid", "fsgid"].map((name): Member => [name, kuid]),
+  );
+  b.struct("fs_struct", gap(24), ["root", path], ["pwd", path]);
+  if (old) b.struct("mm_rss_stat", ["count", b.btf.array(atomicLong, 4)]);
+  else b.struct("percpu_counter", ["lock", u32], ["count", u64], ["list", list], ["counters", ptr]);
+  const rss = old ? b.of.mm_rss_stat! : b.btf.array(b.of.percpu_counter!, 4);
+  const mm = b.struct(
+    "",
+    gap(64),
+    ["pgd", b.btf.pointer(u64.id)],
+    ...["total_vm", "arg_start", "arg_end", "env_start", "env_end"].map((name): Member => [name, u64]),
+    ["rss_stat", rss],
+    ["exe_file", ptr],
+  );
+  b.struct("mm_struct", ["", mm], ["cpu_bitmap", b.btf.array(u64, 0)]);
+
+  b.struct(
+    "nsproxy",
+    gap(8),
+    ...["uts_ns", "ipc_ns", "mnt_ns", "pid_ns_for_children", "net_ns", "time_ns", "cgroup_ns"].map(
+      (name): Member => [name, ptr],
+    ),
+  );
+  const common = b.struct("ns_common", ["stashed", ptr], ["ops", ptr], ["inum", u32]);
+  const uts = b.struct(
+    "new_utsname",
+    ...["sysname", "nodename", "release", "version", "machine", "domainname"].map((name): Member => [name, chars(65)]),
+  );
+  b.struct("uts_namespace", ["name", uts], ["user_ns", ptr], ["ns", common]);
+  b.struct("ipc_namespace", gap(40), ["ns", common]);
+  b.struct("mnt_namespace", ["ns", common], ["root", ptr]);
+  b.struct("net", gap(88), ["ns", common]);
+  b.struct("cgroup_namespace", ["ns", common], ["root_cset", ptr]);
+
+  // From 6.14 (1a7c7ef4bdb1) f_path is in a union.
+  const filePath = b.union("", ["f_path", b.btf.qualified(10, path)], ["__f_path", path]);
+  b.struct("file", gap(64), old ? ["f_path", path] : ["", filePath]);
+  const hashAndLength = b.union("", ["", b.struct("", ["hash", u32], ["len", u32])], ["hash_len", u64]);
+  const qstr = b.struct("qstr", ["", hashAndLength], ["name", ptr]);
+  const bucket = b.struct("hlist_bl_node", ["next", ptr], ["pprev", ptr]);
+  b.struct("dentry", ["d_flags", u32], ["d_hash", bucket], ["d_parent", ptr], ["d_name", qstr], gap(64));
+  const vfsmount = b.struct("vfsmount", ["mnt_root", ptr], ["mnt_sb", ptr], ["mnt_flags", s32]);
+  b.struct("mount", gap(16), ["mnt_parent", ptr], ["mnt_mountpoint", ptr], ["mnt", vfsmount]);
+
+  b.struct("css_set", gap(136), ["dfl_cgrp", ptr]);
+  b.struct("cgroup", gap(216), ["kn", ptr]);
+  b.struct("kernfs_node", gap(8), [old ? "parent" : "__parent", ptr], ["name", ptr]);
+
+  const memory = old
+    ? b.struct("module_layout", ["base", ptr], ["size", u32], ["text_size", u32], gap(64))
+    : b.struct("module_memory", ["base", ptr], ["is_rox", u8], ["size", u32], gap(56));
+  b.struct(
+    "module",
+    ["state", u32],
+    ["list", list],
+    ["name", chars(56)],
+    gap(80),
+    ["version", ptr],
+    ["srcversion", ptr],
+    ["init", ptr],
+    ...(old
+      ? ([
+          ["core_layout", memory],
+          ["init_layout", memory],
+        ] as const)
+      : ([["mem", b.btf.array(memory, 7)]] as const)),
+    ["taints", u64],
+    ["source_list", list],
+    ["target_list", list],
+    ["exit", ptr],
+    ["refcnt", atomic],
+  );
+  b.struct("module_use", ["source_list", list], ["target_list", list], ["source", ptr], ["target", ptr]);
+  b.struct(
+    "resource",
+    ["start", u64],
+    ["end", u64],
+    ["name", ptr],
+    ["flags", u64],
+    ["desc", u64],
+    ...["parent", "sibling", "child"].map((name): Member => [name, ptr]),
+  );
+  const base = b.struct(
+    "tk_read_base",
+    ["clock", ptr],
+    ["mask", u64],
+    ["mult", u32],
+    ["shift", u32],
+    ["xtime_nsec", u64],
+    ["base", u64],
+  );
+  const keeper = b.struct(
+    "timekeeper",
+    ["tkr_mono", base],
+    ["xtime_sec", u64],
+    ["offs_real", u64],
+    ["offs_boot", u64],
+    ["offs_tai", u64],
+  );
+  b.struct(old ? "" : "tk_data", ["seq", u32], ["timekeeper", keeper]);
+  return { btf: b.btf, of: b.of };
+}

@@ -1,0 +1,82 @@
+import { MiniKernel, type MiniKernelOptions, type Thing } from "./mini-kernel.ts";
+import { addModule, addProcess, addResource, addThread, type Process } from "./mini-objects.ts";
+import { type Mount, makeFile, makeMount, makePath } from "./mini-vfs.ts";
+import type { Ram } from "./ram.ts";
+
+export interface MiniGuest {
+  readonly kernel: MiniKernel;
+  readonly root: Mount;
+  readonly init: Process;
+  readonly shell: Process;
+  readonly kthread: Process;
+}
+
+/** A made-up guest in use: every table has something to say of it. */
+export function miniGuest(options: MiniKernelOptions = {}, ram?: Ram): MiniGuest {
+  const kernel = new MiniKernel(options, ram);
+  const root = makeMount(kernel);
+  const namespaces = makeNamespaces(kernel);
+  const directory = (path: string) => ({ mnt: root.mnt, dentry: makePath(kernel, root, path).va });
+  const enter = (process: Process, cwd: string) => {
+    const fs = kernel.make("fs_struct");
+    const pwd = directory(cwd);
+    fs.setAll({ "root.mnt": root.mnt, "root.dentry": root.root.va, "pwd.mnt": pwd.mnt, "pwd.dentry": pwd.dentry });
+    process.task.setAll({ fs: fs.va, nsproxy: namespaces.va, cgroups: makeCgroup(kernel, ["init.scope"]).va });
+  };
+  const exe = (path: string) => makeFile(kernel, root, makePath(kernel, root, path));
+  const init = addProcess(kernel, {
+    pid: 1,
+    comm: "init",
+    memory: {
+      exe: exe("/sbin/init"),
+      args: "/sbin/init\0--quiet\0",
+      env: "HOME=/\0TERM=linux\0",
+      resident: [100, 20, 9, 3],
+      total: 500,
+    },
+  });
+  enter(init, "/");
+  const kthread = addProcess(kernel, { pid: 2, comm: "kthreadd", state: 0x402, started: 1, nice: -20 });
+  kthread.task.set("cgroups", makeCgroup(kernel, []).va);
+  const shell = addProcess(kernel, {
+    pid: 300,
+    comm: "a-shell",
+    parent: init.task,
+    state: 0,
+    ids: [1000, 1001, 1002, 1003, 1004, 4294967294],
+    started: 70,
+    nice: 5,
+    memory: { exe: exe("/usr/bin/a-shell"), args: "-a-shell\0", env: "PATH=/bin:/usr/bin\0NOVALUE\0EMPTY=\0" },
+  });
+  enter(shell, "/home/user");
+  addThread(kernel, shell, { pid: 301, comm: "worker", state: 2, started: 71 });
+  const first = addModule(kernel, { name: "alpha", text: 0xffff_ffff_c100_0000n, sizes: [4096, 8192], references: 1 });
+  addModule(kernel, { name: "beta", sizes: [100], taints: 0x3000, version: "1.2", users: [first], permanent: true });
+  const ramAt = addResource(kernel, kernel.iomem, "System RAM", 0x10_0000n, 0xdf_ffffn);
+  addResource(kernel, ramAt, "Kernel code", 0x20_0000n, 0x2f_ffffn);
+  addResource(kernel, kernel.iomem, "PCI Bus 0000:00", 0xe0_0000n, 0xff_ffffn);
+  kernel.finish();
+  return { kernel, root, init, shell, kthread };
+}
+
+function makeNamespaces(kernel: MiniKernel): Thing {
+  const of = (type: string, inum: number) => kernel.make(type).set("ns.inum", inum).va;
+  return kernel.make("nsproxy").setAll({
+    uts_ns: kernel.uts.va,
+    ipc_ns: of("ipc_namespace", 4026531839),
+    mnt_ns: of("mnt_namespace", 4026531841),
+    net_ns: of("net", 4026531840),
+    cgroup_ns: of("cgroup_namespace", 4026531835),
+  });
+}
+
+/** A css_set whose cgroup has this path below the root. */
+export function makeCgroup(kernel: MiniKernel, path: readonly string[]): Thing {
+  const parentName = kernel.options.flavour === "6.1" ? "parent" : "__parent";
+  let node = kernel.make("kernfs_node").set("name", kernel.string(""));
+  for (const name of path) {
+    node = kernel.make("kernfs_node").setAll({ [parentName]: node.va, name: kernel.string(name) });
+  }
+  const cgroup = kernel.make("cgroup").set("kn", node.va);
+  return kernel.make("css_set").set("dfl_cgrp", cgroup.va);
+}
