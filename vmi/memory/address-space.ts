@@ -83,15 +83,21 @@ export class AddressSpace {
     this.#largeLo.fill(0);
   }
 
-  /** Index into `memory.view` of the byte at a virtual address, good to the end of its page; -1 when it is not mapped to RAM. */
+  /**
+   * Index into `memory.view` of the byte at a virtual address, good to the end of its page; -1 when it is not mapped to
+   * RAM. Like borrow(), short enough to be compiled into its callers: what is rare is a call away.
+   */
   resolve(hi: number, lo: number): number {
-    const large = (lo >>> 21) & (LARGE_SLOTS - 1);
-    if (this.#largeLo[large] === ((lo & -LARGE_SIZE) | VALID) && this.#largeHi[large] === hi) {
-      return this.#largeGpa[large]! + (lo & (LARGE_SIZE - 1));
-    }
-    const small = (lo >>> 12) & (SMALL_SLOTS - 1);
-    if (this.#smallLo[small] === ((lo & -PAGE_SIZE) | VALID) && this.#smallHi[small] === hi) {
-      const gpa = this.#smallGpa[small]! + (lo & (PAGE_SIZE - 1));
+    const slot = (lo >>> 21) & (LARGE_SLOTS - 1);
+    return this.#largeLo[slot] === ((lo & -LARGE_SIZE) | VALID) && this.#largeHi[slot] === hi
+      ? this.#largeGpa[slot]! + (lo & (LARGE_SIZE - 1))
+      : this.#resolveSmall(hi, lo);
+  }
+
+  #resolveSmall(hi: number, lo: number): number {
+    const slot = (lo >>> 12) & (SMALL_SLOTS - 1);
+    if (this.#smallLo[slot] === ((lo & -PAGE_SIZE) | VALID) && this.#smallHi[slot] === hi) {
+      const gpa = this.#smallGpa[slot]! + (lo & (PAGE_SIZE - 1));
       return this.#direct ? gpa : this.memory.locate(gpa);
     }
     return this.#fill(hi, lo);
@@ -186,11 +192,15 @@ export class AddressSpace {
    */
   borrow(hi: number, lo: number, length: number): number {
     const index = this.resolve(hi, lo);
-    if (index < 0 || (lo & (PAGE_SIZE - 1)) + length <= PAGE_SIZE) return index;
+    return index < 0 || (lo & (PAGE_SIZE - 1)) + length <= PAGE_SIZE ? index : this.#span(hi, lo, length, index);
+  }
+
+  /** `index` is where the first byte is; the last is on another page. */
+  #span(hi: number, lo: number, length: number, index: number): number {
     if (!this.#direct) return this.#gather(hi, lo, length);
     if ((lo & (LARGE_SIZE - 1)) + length <= LARGE_SIZE) {
-      const large = (lo >>> 21) & (LARGE_SLOTS - 1);
-      if (this.#largeLo[large] === ((lo & -LARGE_SIZE) | VALID) && this.#largeHi[large] === hi) return index;
+      const slot = (lo >>> 21) & (LARGE_SLOTS - 1);
+      if (this.#largeLo[slot] === ((lo & -LARGE_SIZE) | VALID) && this.#largeHi[slot] === hi) return index;
     }
     // Neighbours in virtual memory mostly are neighbours in physical memory too: then nothing needs to be copied.
     for (let done = PAGE_SIZE - (lo & (PAGE_SIZE - 1)); done < length; done += PAGE_SIZE) {

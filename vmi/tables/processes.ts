@@ -86,13 +86,19 @@ function parentWriter(kernel: Kernel, out: Writers<typeof columns>): BlockWriter
   const { space } = kernel;
   return [
     ({ base, count }) => {
+      // Few tasks are the parents of many, and siblings are neighbours on the list.
+      let [lastHi, lastLo, last] = [0, 0, -1];
       for (let i = 0; i < count; i++) {
-        const at = base[i]!;
-        const lo = view.getInt32(at + real_parent, true);
-        const hi = view.getInt32(at + real_parent + 4, true);
-        const index = space.resolve(addHi(hi, lo, tgid), addLo(lo, tgid));
-        if (index < 0) parent.absent(CELL.unreadable);
-        else parent.push(view.getInt32(index, true));
+        const at = base[i]! + real_parent;
+        const lo = view.getInt32(at, true);
+        const hi = view.getInt32(at + 4, true);
+        if (lo !== lastLo || hi !== lastHi || last < 0) {
+          [lastHi, lastLo] = [hi, lo];
+          const index = space.resolve(addHi(hi, lo, tgid), addLo(lo, tgid));
+          last = index < 0 ? -1 : view.getInt32(index, true);
+        }
+        if (last < 0) parent.absent(CELL.unreadable);
+        else parent.push(last);
       }
     },
   ];
