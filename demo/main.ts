@@ -66,12 +66,16 @@ async function show(cluster: Cluster): Promise<void> {
 /** Runs a command as the user and shows both; returns what it printed. */
 async function shown(cluster: Cluster, user: string, args: readonly string[], expected = 0): Promise<string> {
   console.log(styleText("dim", `${user}$ cloudvmi ${args.join(" ")}`));
-  const { code, stdout, stderr } = await cluster.cli(user, args, { COLUMNS: String(process.stdout.columns ?? 110) });
+  const { code, stdout, stderr } = await cluster.cli(user, args);
   const output = `${stdout}${stderr}`;
-  process.stdout.write(output);
+  process.stdout.write(fitted(output, process.stdout.columns ?? 120));
   if (code !== expected) throw new Error(`cloudvmi ${args.join(" ")} as ${user} ended with ${code}, not ${expected}`);
   return output;
 }
+
+/** Lines cut at the width: the lab's guests have processes with very long arguments. */
+const fitted = (text: string, width: number) =>
+  text.replaceAll(/^.+$/gm, (line) => (line.length > width ? `${line.slice(0, width - 1)}…` : line));
 
 function invite(cluster: Cluster): void {
   const environment = Object.entries(cluster.environment("alice")).map(([name, value]) => `${name}=${value}`);
