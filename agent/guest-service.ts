@@ -46,7 +46,7 @@ export function guestService<P>(find: (id: VmId | undefined) => HostVm): Impleme
       ),
     async *streamMemory({ vm, start, length }) {
       using memory = await find(vm).openMemory();
-      for await (const bytes of streamMemory(memory, start, length)) yield new Encoded(bytes);
+      yield* streamMemory(memory, start, length);
     },
     async getRegisters(request) {
       const vm = find(request.vm);

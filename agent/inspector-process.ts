@@ -79,6 +79,12 @@ export function startInspector(
   const memory = watchMemory(child.pid, limits.memoryMiB, () =>
     end(Code.DataLoss, `the inspector of this VM used more than ${limits.memoryMiB} MiB and was ended; ask for less`),
   );
+  // A process that ends closes its stream a moment before; one that goes on without has broken the protocol.
+  void transport.closed.then(() => {
+    const giveUp = () =>
+      end(Code.DataLoss, "the inspector of this VM broke off its connection and was ended; ask again");
+    setTimeout(giveUp, limits.graceMs).unref();
+  });
   const ended = new Promise<Ending>((resolve) => {
     const settle = (how: string) => {
       watch.close();
@@ -109,13 +115,18 @@ export function startInspector(
   }
 
   /** The error of a call: of a call that broke off, the end of the process is the reason. */
-  async function explain(error: unknown): Promise<unknown> {
-    if (!(error instanceof ConnectError)) return error;
-    if (error.code !== Code.Unavailable && error.code !== Code.Canceled) return error;
-    const ending = await Promise.race([
-      ended,
-      new Promise<undefined>((resolve) => setTimeout(resolve, 1000, undefined).unref()),
-    ]);
+  async function explain(error: unknown, signal: AbortSignal): Promise<unknown> {
+    if (!(error instanceof ConnectError) || signal.aborted) return error;
+    const cut = error.code === Code.Unavailable || error.code === Code.Canceled;
+    // A bug, or an answer that could not be understood: then the stream is closed about now.
+    const strange =
+      error.code === Code.Internal &&
+      (await within(
+        50,
+        transport.closed.then(() => true),
+      ));
+    if (!cut && !strange) return error;
+    const ending = await within(limits.graceMs + 1000, ended);
     return ending ? new ConnectError(ending.text, ending.code) : error;
   }
 
@@ -127,10 +138,10 @@ export function startInspector(
       try {
         const bytes = await transport.unaryEncoded(method, request, { signal, timeoutMs: budgetMs });
         finish(true);
-        return new Encoded(bytes);
+        return Encoded.received(bytes);
       } catch (error) {
         finish(!gaveUp(error, signal));
-        throw await explain(error);
+        throw await explain(error, signal);
       }
     },
     async *stream(method, request, { signal, budgetMs }) {
@@ -139,12 +150,12 @@ export function startInspector(
         for await (const bytes of transport.streamEncoded(method, request, { signal, timeoutMs: budgetMs })) {
           // From here on it is the reader who decides how long it takes.
           finish(true);
-          yield new Encoded(bytes);
+          yield Encoded.received(bytes);
         }
         finish(true);
       } catch (error) {
         finish(!gaveUp(error, signal));
-        throw await explain(error);
+        throw await explain(error, signal);
       } finally {
         finish(false);
       }
@@ -153,6 +164,11 @@ export function startInspector(
       child.kill("SIGKILL");
     },
   };
+}
+
+/** What the promise brings, or undefined after so many milliseconds. */
+function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
+  return Promise.race([promise, new Promise<undefined>((resolve) => setTimeout(resolve, ms, undefined).unref())]);
 }
 
 /** True when the error is of the caller's end, and says nothing of the inspector's. */

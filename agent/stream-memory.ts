@@ -5,6 +5,7 @@
 import { read } from "node:fs";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { RamRange } from "../vmi/index.ts";
+import { Encoded } from "../wire/index.ts";
 import type { OpenedMemory } from "./inspection.ts";
 
 /** Bytes read at once. */
@@ -12,8 +13,8 @@ const chunkBytes = 512 * 1024;
 /** Zero runs shorter than this cost more to tell than to send. */
 const shortestZeros = 16 * 1024;
 const pageBytes = 4096;
-/** Room for the head of a message before its data: tag and address, tag and length. */
-const headBytes = 16;
+/** Room for the head of a message before its data, tag and address, tag and length; and for the frame's header before that. */
+const headBytes = 32;
 
 const ADDRESS = (1 << 3) | 1;
 const DATA = (2 << 3) | 2;
@@ -23,7 +24,7 @@ const ABSENT = 4 << 3;
 const zeroPage = Buffer.alloc(pageBytes);
 
 /** @param length 0: to the end of RAM. @throws ConnectError InvalidArgument for a start behind the end of RAM. */
-export async function* streamMemory(memory: OpenedMemory, start: bigint, length: bigint): AsyncGenerator<Uint8Array> {
+export async function* streamMemory(memory: OpenedMemory, start: bigint, length: bigint): AsyncGenerator<Encoded> {
   const { ranges, backings } = memory.layout;
   const last = ranges.at(-1);
   const endOfRam = last ? last.gpa + last.length : 0;
@@ -42,10 +43,10 @@ export async function* streamMemory(memory: OpenedMemory, start: bigint, length:
     ahead = i + 1 < pieces.length ? readPiece(pieces[i + 1]!, backings) : undefined;
     // Left early: the read ahead ends on its own.
     ahead?.catch(() => {});
-    if (!buffer) yield encodeRun(ABSENT, piece.gpa, BigInt(piece.length));
+    if (!buffer) yield new Encoded(encodeRun(ABSENT, piece.gpa, BigInt(piece.length)));
     else yield* encodeChunk(buffer, piece.gpa, piece.length);
   }
-  if (end > BigInt(endOfRam)) yield encodeRun(ABSENT, endOfRam, end - BigInt(endOfRam));
+  if (end > BigInt(endOfRam)) yield new Encoded(encodeRun(ABSENT, endOfRam, end - BigInt(endOfRam)));
 }
 
 interface Piece {
@@ -91,7 +92,7 @@ function readPiece(piece: Piece, backings: OpenedMemory["layout"]["backings"]): 
 }
 
 /** Overwrites what lies before each stretch of data: the room at the beginning, or zeros that have been told. */
-function* encodeChunk(buffer: Buffer, gpa: number, length: number): Generator<Uint8Array> {
+function* encodeChunk(buffer: Buffer, gpa: number, length: number): Generator<Encoded> {
   let from = 0;
   for (let at = 0; at < length; ) {
     const zeros = zeroRun(buffer, at, length);
@@ -101,7 +102,7 @@ function* encodeChunk(buffer: Buffer, gpa: number, length: number): Generator<Ui
     }
     if (zeros >= shortestZeros || zeros === length) {
       if (at > from) yield encodeData(buffer, gpa, from, at);
-      yield encodeRun(ZEROS, gpa + at, BigInt(zeros));
+      yield new Encoded(encodeRun(ZEROS, gpa + at, BigInt(zeros)));
       from = at + zeros;
     }
     at += zeros;
@@ -121,7 +122,7 @@ function zeroRun(buffer: Buffer, at: number, length: number): number {
   return end - at;
 }
 
-function encodeData(buffer: Buffer, gpa: number, from: number, to: number): Uint8Array {
+function encodeData(buffer: Buffer, gpa: number, from: number, to: number): Encoded {
   let size = to - from;
   const lengthBytes = size < 1 << 7 ? 1 : size < 1 << 14 ? 2 : size < 1 << 21 ? 3 : 4;
   const start = headBytes + from - (9 + 1 + lengthBytes);
@@ -131,7 +132,7 @@ function encodeData(buffer: Buffer, gpa: number, from: number, to: number): Uint
   let at = start + 10;
   for (; size > 0x7f; size >>>= 7) buffer[at++] = (size & 0x7f) | 0x80;
   buffer[at] = size;
-  return buffer.subarray(start, headBytes + to);
+  return new Encoded(buffer.subarray(start, headBytes + to), start - from);
 }
 
 function encodeRun(tag: number, gpa: number, length: bigint): Uint8Array {

@@ -36,6 +36,7 @@ const plain = {
   getpid: 39,
   shutdown: 48,
   exit: 60,
+  fsync: 74,
   gettimeofday: 96,
   getrusage: 98,
   getuid: 102,
