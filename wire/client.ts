@@ -109,7 +109,7 @@ export function createWireTransport(options: WireOptions): WireTransport {
   }
 
   function encode(schema: DescMessage, request: MessageInitShape<DescMessage> | Encoded): Uint8Array {
-    const bytes = encodeMessage(schema, request);
+    const { bytes } = encodeMessage(schema, request);
     if (bytes.length <= maxMessage) return bytes;
     throw new ConnectError(
       `the request of ${bytes.length} bytes is over the limit of ${maxMessage}`,

@@ -3,6 +3,7 @@ import { duplexPair } from "node:stream";
 import { test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import fc from "fast-check";
+import { Encoded } from "./encoded.ts";
 import { createFrameReader, createFrameWriter, HEADER_BYTES } from "./frame.ts";
 import { decodeEnd, decodeHello, decodeOpen, encodeEnd, encodeHello, encodeOpen } from "./payload.ts";
 
@@ -55,6 +56,32 @@ test("frames arrive whole and in order however the stream is cut", async () => {
         received,
         sent.map((frame) => ({ ...frame, payload: new Uint8Array(frame.payload) })),
       );
+    }),
+    { numRuns: 100 },
+  );
+});
+
+test("frames that are passed on in the room of their headers harm no neighbour, however the stream is cut", async () => {
+  await fc.assert(
+    fc.asyncProperty(frames, fc.array(fc.integer({ min: 1, max: 9000 }), { minLength: 1 }), async (sent, cuts) => {
+      const bytes = await encode(sent);
+      const [near, far] = duplexPair();
+      const onward = createFrameWriter(near);
+      const reader = createFrameReader(1 << 20, (id, kind, payload) => {
+        const { bytes: body, room } = Encoded.received(payload);
+        onward.send(id, kind, undefined, body, room);
+        return true;
+      });
+      for (let at = 0, cut = 0; at < bytes.length; cut++) {
+        const size = cuts[cut % cuts.length]!;
+        // A copy each: a chunk is the reader's own.
+        reader.push(Buffer.from(bytes.subarray(at, at + size)));
+        at += size;
+      }
+      process.nextTick(() => near.end());
+      const chunks: Buffer[] = [];
+      for await (const chunk of far) chunks.push(chunk as Buffer);
+      assert.deepEqual(Buffer.concat(chunks), bytes);
     }),
     { numRuns: 100 },
   );

@@ -56,7 +56,8 @@ export interface FrameReader {
 
 /**
  * Cuts a byte stream into frames. A payload within one chunk is a view of it; one that spans chunks is gathered in a buffer
- * of its size, so memory held for an incomplete frame never exceeds the limit, however small the chunks.
+ * of its size, so memory held for an incomplete frame never exceeds the limit, however small the chunks. The HEADER_BYTES
+ * before a payload in its buffer are the payload's own: see Encoded.received.
  */
 export function createFrameReader(maxMessage: number, onFrame: FrameHandler): FrameReader {
   const header = new Uint8Array(HEADER_BYTES);
@@ -97,14 +98,14 @@ export function createFrameReader(maxMessage: number, onFrame: FrameHandler): Fr
           headerFilled = 0;
           size = parseHeader(header, 0);
         }
-        if (bytes.length - at >= size) {
+        if (bytes.length - at >= size && at >= HEADER_BYTES) {
           const view = bytes.subarray(at, at + size);
           at += size;
           if (!onFrame(id, kind, view)) return at;
           continue;
         }
-        const gathered = Buffer.allocUnsafeSlow(size);
-        payload = new Uint8Array(gathered.buffer, gathered.byteOffset, size);
+        const gathered = Buffer.allocUnsafeSlow(HEADER_BYTES + size);
+        payload = new Uint8Array(gathered.buffer, HEADER_BYTES, size);
         payloadFilled = 0;
       }
       const part = Math.min(payload.length - payloadFilled, bytes.length - at);
@@ -128,8 +129,11 @@ export function createFrameReader(maxMessage: number, onFrame: FrameHandler): Fr
 }
 
 export interface FrameWriter {
-  /** Queues a frame with payload `head` + `body`. Frames of one turn of the event loop leave in one write. Large bodies are not copied. */
-  send(id: number, kind: number, head?: Uint8Array, body?: Uint8Array): void;
+  /**
+   * Queues a frame with payload `head` + `body`. Frames of one turn of the event loop leave in one write. Large bodies are
+   * not copied; with `room` for the header before it (see Encoded), a large body without a head is one buffer with it.
+   */
+  send(id: number, kind: number, head?: Uint8Array, body?: Uint8Array, room?: number): void;
 }
 
 /** Writes frames to a stream; does nothing once the stream is over. */
@@ -140,7 +144,7 @@ export function createFrameWriter(stream: Duplex): FrameWriter {
     stream.uncork();
   }
   return {
-    send(id, kind, head = NOTHING, body = NOTHING) {
+    send(id, kind, head = NOTHING, body = NOTHING, room = 0) {
       if (stream.destroyed || stream.writableEnded) return;
       if (!corked) {
         corked = true;
@@ -149,10 +153,14 @@ export function createFrameWriter(stream: Duplex): FrameWriter {
       }
       const size = head.length + body.length;
       const inline = body.length <= COPY_BELOW;
+      if (!inline && head.length === 0 && room >= HEADER_BYTES) {
+        const frame = Buffer.from(body.buffer, body.byteOffset - HEADER_BYTES, HEADER_BYTES + size);
+        writeHeader(frame, size, id, kind);
+        stream.write(frame);
+        return;
+      }
       const frame = Buffer.allocUnsafe(HEADER_BYTES + head.length + (inline ? body.length : 0));
-      frame.writeUInt32LE(size + HEADER_BYTES - 4, 0);
-      frame.writeUInt32LE(id, 4);
-      frame[8] = kind;
+      writeHeader(frame, size, id, kind);
       if (head.length > 0) frame.set(head, HEADER_BYTES);
       if (inline) {
         if (body.length > 0) frame.set(body, HEADER_BYTES + head.length);
@@ -163,6 +171,12 @@ export function createFrameWriter(stream: Duplex): FrameWriter {
       }
     },
   };
+}
+
+function writeHeader(frame: Buffer, size: number, id: number, kind: number): void {
+  frame.writeUInt32LE(size + HEADER_BYTES - 4, 0);
+  frame.writeUInt32LE(id, 4);
+  frame[8] = kind;
 }
 
 const NOTHING = new Uint8Array(0);

@@ -112,9 +112,8 @@ function isStreaming(method: DescMethod): method is DescMethodServerStreaming {
 }
 
 /** Encodes a message, or takes it as it is. Messages may be given by their fields alone. */
-export function encodeMessage(schema: DescMessage, message: MessageInitShape<DescMessage> | Encoded): Uint8Array {
-  if (message instanceof Encoded) return message.bytes;
-  return toBinary(schema, create(schema, message) as Message);
+export function encodeMessage(schema: DescMessage, message: MessageInitShape<DescMessage> | Encoded): Encoded {
+  return message instanceof Encoded ? message : new Encoded(toBinary(schema, create(schema, message) as Message));
 }
 
 /**

@@ -4,6 +4,7 @@ import { setImmediate } from "node:timers/promises";
 import { fromBinary, type Message } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type Call, createContext, endOfTurn, ignore, wake } from "./call.ts";
+import type { Encoded } from "./encoded.ts";
 import {
   createFrameReader,
   createFrameWriter,
@@ -234,8 +235,8 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
       release(call);
       if (call.over) return;
       try {
-        const bytes = checked(encodeMessage(route.method.output, value));
-        writer.send(call.id, Kind.Last, undefined, bytes);
+        const { bytes, room } = checked(encodeMessage(route.method.output, value));
+        writer.send(call.id, Kind.Last, undefined, bytes, room);
         finish(call);
         holdBack();
       } catch (error) {
@@ -267,24 +268,24 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
       let step = await iterator.next();
       let ahead: Promise<typeof step> | undefined;
       if (!step.done && !call.over) {
-        const bytes = checked(encodeMessage(route.method.output, step.value));
+        const answer = checked(encodeMessage(route.method.output, step.value));
         // An answer of one message leaves as one frame, if its end is known before the write would happen anyway.
         ahead = iterator.next();
         const next = await endOfTurn(ahead);
         if (call.over) return;
         if (next?.done) {
-          writer.send(call.id, Kind.Last, undefined, bytes);
+          writer.send(call.id, Kind.Last, undefined, answer.bytes, answer.room);
           finish(call);
           return;
         }
-        sendMessage(call, bytes);
+        sendMessage(call, answer);
         step = await ahead;
       }
       for (let sent = 1; !step.done && !call.over; sent++) {
-        const bytes = checked(encodeMessage(route.method.output, step.value));
+        const answer = checked(encodeMessage(route.method.output, step.value));
         await room(call);
         if (call.over) return;
-        sendMessage(call, bytes);
+        sendMessage(call, answer);
         // A handler that always has more at once must not keep the event loop to itself.
         if (sent % BURST === 0) await setImmediate();
         await room(call);
@@ -297,9 +298,9 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
     }
   }
 
-  function sendMessage(call: Call, bytes: Uint8Array): void {
+  function sendMessage(call: Call, { bytes, room }: Encoded): void {
     call.credit -= creditCost(bytes.length);
-    writer.send(call.id, Kind.Message, undefined, bytes);
+    writer.send(call.id, Kind.Message, undefined, bytes, room);
   }
 
   /** Waits until the call may send; also ends when the call is over. */
@@ -335,9 +336,9 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
     stalled = setTimeout(() => stream.destroy(), stallTimeoutMs);
   }
 
-  function checked(bytes: Uint8Array): Uint8Array {
-    if (bytes.length <= maxMessage) return bytes;
-    const text = `the answer of ${bytes.length} bytes is over the limit of ${maxMessage}; ask for less at once`;
+  function checked(answer: Encoded): Encoded {
+    if (answer.bytes.length <= maxMessage) return answer;
+    const text = `the answer of ${answer.bytes.length} bytes is over the limit of ${maxMessage}; ask for less at once`;
     throw new ConnectError(text, Code.ResourceExhausted);
   }
 

@@ -66,7 +66,7 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
     ]);
     await recorded;
     if (read.status === "rejected") throw fromAgent(read.reason, call, vm);
-    return new Encoded(read.value);
+    return Encoded.received(read.value);
   }
 
   async function* stream<I extends DescMessage, O extends DescMessage>(
@@ -87,7 +87,7 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
       for await (const bytes of answer) {
         if (first) await recorded;
         first = false;
-        yield new Encoded(bytes);
+        yield Encoded.received(bytes);
       }
     } catch (error) {
       await recorded;
