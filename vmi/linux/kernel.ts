@@ -40,7 +40,8 @@ export class Kernel {
   }) {
     this.memory = parts.space.memory;
     this.space = parts.space;
-    this.user = new AddressSpace(parts.space.memory, parts.space.mmu, parts.space.pgd);
+    const { memory, mmu, pgd, smeMask } = parts.space;
+    this.user = new AddressSpace(memory, mmu, pgd, smeMask);
     this.kallsyms = parts.kallsyms;
     this.profile = parts.profile;
     this.buildId = parts.profile.buildId;
@@ -95,6 +96,13 @@ export class Kernel {
       `kernel ${this.release} has no ${what} (BTF and CONFIG_KALLSYMS_ALL are needed)`,
     );
   }
+}
+
+export function kernelGone(kernel: Kernel): GuestError {
+  return new GuestError(
+    "kernel-changed",
+    `Linux ${kernel.release} is no longer in the guest's memory: it was reset or switched off; attach again`,
+  );
 }
 
 /** Guest physical address of something within the kernel image: `pa = va - __START_KERNEL_map + phys_base`. */

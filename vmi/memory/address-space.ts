@@ -38,7 +38,9 @@ export interface Translation {
 export class AddressSpace {
   readonly memory: PhysicalMemory;
   readonly mmu: Mmu;
+  readonly smeMask: bigint;
   #pgd: number;
+  readonly #smeMask: bigint;
   readonly #smeMaskHi: number;
   readonly #direct: boolean;
   readonly #smallHi = new Int32Array(SMALL_SLOTS);
@@ -59,12 +61,19 @@ export class AddressSpace {
     this.mmu = mmu;
     this.#pgd = pgd;
     this.#direct = memory.direct;
+    this.smeMask = smeMask;
+    this.#smeMask = smeMask;
     this.#smeMaskHi = ~Number((smeMask >> 32n) & 0xffff_ffffn);
   }
 
   /** The address space that a CR3 value selects, kernel half included. */
-  static ofCr3(memory: PhysicalMemory, mmu: Mmu, cr3: bigint): AddressSpace {
-    return new AddressSpace(memory, mmu, Number(cr3 & CR3_KERNEL_PGD_MASK));
+  static ofCr3(memory: PhysicalMemory, mmu: Mmu, cr3: bigint, smeMask = 0n): AddressSpace {
+    return new AddressSpace(memory, mmu, Number(cr3 & CR3_KERNEL_PGD_MASK & ~smeMask), smeMask);
+  }
+
+  /** Another address space of the same memory and processor, with a TLB of its own. */
+  sibling(): AddressSpace {
+    return new AddressSpace(this.memory, this.mmu, this.#pgd, this.#smeMask);
   }
 
   get pgd(): number {
@@ -144,10 +153,11 @@ export class AddressSpace {
       const entryLo = view.getInt32(at, true);
       const entryHi = view.getInt32(at + 4, true) & smeMaskHi;
       if ((entryLo & PTE_PRESENT) === 0) {
-        if (shift !== 12 || (entryLo & PTE_PROTNONE) === 0) return -1;
+        // NUMA balancing and mprotect leave large pages so too (pmd_protnone).
+        if (!isLeaf(shift, entryLo) || (entryLo & PTE_PROTNONE) === 0) return -1;
         // L1TF: the frame number of an entry that is not present is stored inverted (arch/x86/include/asm/pgtable-invert.h).
         this.#leafShift = shift;
-        return frameOf(shift, ~entryHi, ~entryLo, lo);
+        return frameOf(shift, ~entryHi & smeMaskHi, ~entryLo, lo);
       }
       if (isLeaf(shift, entryLo)) {
         this.#leafShift = shift;
