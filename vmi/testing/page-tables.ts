@@ -7,6 +7,7 @@ import {
   PTE_USER,
   PTE_WRITABLE,
 } from "../arch/x86-64.ts";
+import { PAGE_SIZE } from "../bytes/address.ts";
 import type { Ram } from "./ram.ts";
 
 const NX = 1n << 63n;
@@ -31,7 +32,7 @@ export class PageTables {
   constructor(ram: Ram, mmu: Mmu, options: { pgd?: number; smeMask?: bigint } = {}) {
     this.ram = ram;
     this.mmu = mmu;
-    this.pgd = options.pgd ?? ram.take();
+    this.pgd = options.pgd ?? this.#table();
     this.smeMask = options.smeMask ?? 0n;
   }
 
@@ -51,6 +52,12 @@ export class PageTables {
     this.setEntry(va, (~BigInt(gpa) & ADDRESS) | flags, shift);
   }
 
+  #table(): number {
+    const gpa = this.ram.take();
+    this.ram.bytes.fill(0, gpa, gpa + PAGE_SIZE);
+    return gpa;
+  }
+
   /** Writes the entry of the level with this shift; tables above come into being as needed. */
   setEntry(va: bigint, entry: bigint, shift: number): void {
     this.ram.setU64(this.entryAt(va, shift), entry);
@@ -62,7 +69,7 @@ export class PageTables {
     for (const level of this.mmu.shifts) {
       const at = table + Number((va >> BigInt(level)) & 511n) * 8;
       if (level === shift) return at;
-      if (this.ram.u64(at) === 0n) this.ram.setU64(at, BigInt(this.ram.take()) | TABLE | this.smeMask);
+      if (this.ram.u64(at) === 0n) this.ram.setU64(at, BigInt(this.#table()) | TABLE | this.smeMask);
       table = Number(this.ram.u64(at) & ADDRESS & ~this.smeMask);
     }
     throw new Error(`no level has the shift ${shift}`);
