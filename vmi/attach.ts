@@ -3,6 +3,7 @@ import { addHi, addLo, hiOf, loOf, PAGE_SIZE } from "./bytes/address.ts";
 import type { VcpuRegisters } from "./driver/driver.ts";
 import { GuestError } from "./errors.ts";
 import { imageGpa, Kernel } from "./linux/kernel.ts";
+import { plus, readPointer, sameAddress } from "./linux/read.ts";
 import { initTask, taskStruct } from "./linux/task-struct.ts";
 import { clockOf } from "./linux/timekeeping.ts";
 import { AddressSpace } from "./memory/address-space.ts";
@@ -31,7 +32,7 @@ export interface AttachOptions {
 export interface Attached {
   readonly kernel: Kernel;
   /** False when what proved the kernel is no longer in memory: the guest was reset, or another kernel took over. */
-  readonly stillThere: () => boolean;
+  readonly stillThere: (registers: readonly VcpuRegisters[]) => boolean;
   readonly profileWasCached: boolean;
 }
 
@@ -113,15 +114,15 @@ function proveNote(memory: PhysicalMemory, note: Vmcoreinfo): Candidate | string
 }
 
 /** True when a vCPU's page tables map the kernel where this candidate says it is. */
-function runsOn(candidate: Candidate, registers: readonly VcpuRegisters[]): boolean {
-  const stext = symbolField(candidate.note, "_stext") as bigint;
-  const expected = imageGpa(stext, candidate.physBase);
+function runsOn({ note, space, physBase }: Candidate, registers: readonly VcpuRegisters[]): boolean {
+  const stext = symbolField(note, "_stext") as bigint;
+  const expected = imageGpa(stext, physBase);
   return registers.some(({ registers: vcpu }) => {
     const { cr0 = 0n, cr3 = 0n, cr4 = 0n } = vcpu;
     if ((cr0 & CR0_PG) === 0n) return false;
     const mmu = (cr4 & CR4_LA57) !== 0n ? fiveLevel : fourLevel;
-    const found = AddressSpace.ofCr3(candidate.space.memory, mmu, cr3).translate(hiOf(stext), loOf(stext));
-    return mmu === candidate.space.mmu && found?.gpa === expected;
+    const tables = AddressSpace.ofCr3(space.memory, mmu, cr3, numberField(note, "sme_mask"));
+    return mmu === space.mmu && tables.translate(hiOf(stext), loOf(stext))?.gpa === expected;
   });
 }
 
@@ -180,14 +181,16 @@ function openKernel(candidate: Candidate, profiles: readonly Uint8Array[]): Atta
   profile ??= profileOf(candidate, kallsyms, tables, buildId);
   const offset = /^[0-9a-f]{1,16}$/.exec(note.fields.get("KERNELOFFSET") ?? "")?.[0] ?? "0";
   const kernel = new Kernel({ space, kallsyms, profile, release, kaslrOffset: Number.parseInt(offset, 16), physBase });
-  return { kernel, profileWasCached, stillThere: () => stillThere(candidate) };
+  return { kernel, profileWasCached, stillThere: (registers) => stillThere(candidate, registers) };
 }
 
-function stillThere({ note, space, release }: Candidate): boolean {
+function stillThere(candidate: Candidate, registers: readonly VcpuRegisters[]): boolean {
+  const { note, space, release } = candidate;
   const page = space.memory.copy(note.gpa, PAGE_SIZE);
   if (page === undefined || parseNote(page, note.gpa)?.text !== note.text) return false;
   const proof = proveNote(space.memory, note);
-  return typeof proof !== "string" && proof.space.pgd === space.pgd && proof.release === release;
+  if (typeof proof === "string" || proof.space.pgd !== space.pgd || proof.release !== release) return false;
+  return registers.length === 0 || runsOn(candidate, registers);
 }
 
 function profileOf(candidate: Candidate, kallsyms: Kallsyms, tables: readonly Uint8Array[], buildId: string): Profile {
@@ -262,13 +265,12 @@ function imageBytes(candidate: Candidate, address: bigint, length: number): Uint
   return copy;
 }
 
-/** A kernel that has not yet started its first process has nothing to tell. */
+/** A kernel that has not yet started its first process has nothing to tell, nor have overwritten remains of one. */
 function requireTasks(kernel: Kernel): void {
-  const task = kernel.layout(taskStruct);
-  const { hi, lo } = kernel.place(initTask);
-  const at = kernel.space.borrow(addHi(hi, lo, task.tasks), addLo(lo, task.tasks), 16);
-  const next = at < 0 ? 0 : kernel.memory.view.getInt32(at, true);
-  if (next === 0 || next === addLo(lo, task.tasks)) {
+  const head = plus(kernel.place(initTask), kernel.layout(taskStruct).tasks);
+  const first = readPointer(kernel.space, head);
+  const back = first && readPointer(kernel.space, first, 8);
+  if (first === undefined || back === undefined || sameAddress(first, head) || !sameAddress(back, head)) {
     throw new GuestError(
       "booting",
       `Linux ${kernel.release} is starting and has no process yet; ask again in a moment`,

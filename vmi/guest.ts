@@ -1,11 +1,12 @@
 import { type AttachOptions, attachKernel } from "./attach.ts";
 import { Budget } from "./budget.ts";
 import { gvaOf, type Halves } from "./bytes/address.ts";
+import type { VcpuRegisters } from "./driver/driver.ts";
 import { GuestError } from "./errors.ts";
-import type { Kernel } from "./linux/kernel.ts";
+import { type Kernel, kernelGone } from "./linux/kernel.ts";
 import { halvesOf, userSpace } from "./linux/mm.ts";
 import { isNull, readPointer } from "./linux/read.ts";
-import { taskStruct } from "./linux/task-struct.ts";
+import { initTask, taskStruct } from "./linux/task-struct.ts";
 import { findProcess } from "./linux/tasks.ts";
 import type { AddressSpace } from "./memory/address-space.ts";
 import type { PhysicalMemory } from "./memory/physical-memory.ts";
@@ -59,7 +60,7 @@ export class Guest {
   /** To be kept for later attachments to the same kernel build; see AttachOptions.profiles. */
   readonly profile: Uint8Array;
   readonly profileWasCached: boolean;
-  readonly #stillThere: () => boolean;
+  readonly #stillThere: (registers: readonly VcpuRegisters[]) => boolean;
 
   constructor(memory: PhysicalMemory, options: AttachOptions) {
     const attached = attachKernel(memory, options);
@@ -69,10 +70,14 @@ export class Guest {
     this.profile = encodeProfile(attached.kernel.profile);
   }
 
-  /** False when the kernel that was found is no longer in memory: the guest was reset, and must be attached to again. */
-  isCurrent(): boolean {
+  /**
+   * False when the kernel that was found is no longer the one that runs: the guest was reset or started another, and
+   * must be attached to again. Without registers only its absence from memory shows; a reset leaves memory as it is,
+   * and what was found then passes until it is overwritten.
+   */
+  isCurrent(registers: readonly VcpuRegisters[] = []): boolean {
     this.kernel.dropCaches();
-    return this.#stillThere();
+    return this.#stillThere(registers);
   }
 
   table(name: string, query: TableQuery = {}, budget = new Budget()): TableAnswer {
@@ -84,6 +89,7 @@ export class Guest {
       );
     }
     this.kernel.dropCaches();
+    requireKernel(this.kernel);
     return readTable(table, this.kernel, query, budget);
   }
 
@@ -173,6 +179,7 @@ class Spaces {
 
   /** Good until another space is asked for. Throws GuestError "no-such-process". */
   of(space: Exclude<Space, "physical">): AddressSpace {
+    requireKernel(this.#kernel);
     if (space === "kernel") return this.#kernel.space;
     const mm = this.#processes.get(space.pid) ?? this.#find(space.pid);
     this.#processes.set(space.pid, mm);
@@ -194,6 +201,12 @@ class Spaces {
     if (mm === undefined) throw new GuestError("inconsistent", `process ${pid} can't be read`);
     return mm;
   }
+}
+
+/** What was cleared, overwritten or has ended with its hypervisor is not there, which is no answer about it. */
+function requireKernel(kernel: Kernel): void {
+  const { hi, lo } = kernel.place(initTask);
+  if (kernel.space.resolve(hi, lo) < 0) throw kernelGone(kernel);
 }
 
 function readPhysical(memory: PhysicalMemory, address: bigint, target: Uint8Array): number {

@@ -29,8 +29,9 @@ export interface GuestMemoryLayout {
   readonly ranges: readonly RamRange[];
   readonly backings: readonly Backing[];
   /**
-   * A hint, ascending: where bytes other than zero can be. RAM outside has never been touched, and
-   * scans need not touch it either (touching a hole of a shared mapping would allocate host memory).
+   * A hint, ascending: where bytes other than zero can be. RAM outside had never been touched when the layout was made,
+   * and scans need not touch it either (touching a hole of a shared mapping would allocate host memory). A guest that
+   * boots touches more: make a new layout before attaching to it again.
    */
   readonly populated?: readonly { readonly gpa: number; readonly length: number }[];
 }

@@ -1,15 +1,19 @@
 import type { Budget } from "../budget.ts";
-import { addHi, addLo, type Halves } from "../bytes/address.ts";
-import type { Kernel } from "./kernel.ts";
+import type { Halves } from "../bytes/address.ts";
+import { type Kernel, kernelGone } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
 import { plus, readPointer, readU32 } from "./read.ts";
 import { initTask, PID_MAX_LIMIT, signalStruct, taskStruct } from "./task-struct.ts";
 
-/** The thread group leaders: init_task's list, without init_task itself (the idle task of the first vCPU). */
+/**
+ * The thread group leaders: init_task's list, without init_task itself (the idle task of the first vCPU).
+ * Throws GuestError "kernel-changed" when there is none: a kernel without a process is remains of one.
+ */
 export function walkProcesses(kernel: Kernel, budget: Budget): Addresses {
   const { tasks } = kernel.layout(taskStruct);
-  const { hi, lo } = kernel.place(initTask);
-  return walkList(kernel, { hi: addHi(hi, lo, tasks), lo: addLo(lo, tasks) }, tasks, PID_MAX_LIMIT, budget);
+  const list = walkList(kernel, plus(kernel.place(initTask), tasks), tasks, PID_MAX_LIMIT, budget);
+  if (list.count === 0) throw kernelGone(kernel);
+  return list;
 }
 
 /** All threads of the thread group that a task belongs to (`signal->thread_head`, from 3.14: 0c740d0afc3b). */
