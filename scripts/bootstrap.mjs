@@ -1,5 +1,6 @@
 // Runs one of the project's programs on the Node that the project pins, from whatever state a clone is in:
 //   node scripts/bootstrap.mjs demo/main.ts --once
+// (with `exec` in package.json, so that a signal to npm arrives here and not at a shell between).
 // Plain JavaScript that old releases of Node understand, since it may be the system's that starts it.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
