@@ -96,7 +96,7 @@ export function createInspection(options: InspectionOptions): Inspection {
       return process;
     } catch (error) {
       // A guest that was not understood may be in a moment, with more of its memory in use: then from the beginning.
-      restart();
+      restart("the guest was not understood; ask again in a moment");
       const until = performance.now() + retryMs;
       if (!refused || refused.until < until) refused = { error, until };
       throw error;
@@ -139,17 +139,17 @@ export function createInspection(options: InspectionOptions): Inspection {
     else options.profiles.used(buildId);
   }
 
-  function restart(): void {
+  function restart(reason: string): void {
     const process = running;
     running = undefined;
     ready = undefined;
-    process?.kill();
+    process?.kill(reason);
   }
 
   /** After a failed request: true when the guest has another kernel now, and the request is worth repeating. */
   function changed(error: unknown, process: InspectorProcess): boolean {
     if (!(error instanceof ConnectError && error.code === Code.Aborted)) return false;
-    if (running === process) restart();
+    if (running === process) restart("the guest's kernel changed while it was read; ask again in a moment");
     return true;
   }
 
@@ -180,11 +180,11 @@ export function createInspection(options: InspectionOptions): Inspection {
     },
     restart() {
       refused = undefined;
-      restart();
+      restart("the guest was reset while it was read; ask again in a moment");
     },
     close() {
       closed = true;
-      restart();
+      restart("the VM has ended");
     },
   };
 }

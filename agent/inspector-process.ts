@@ -26,7 +26,7 @@ export interface Call {
 
 /** Why an inspector ended, in words for the caller of the request that suffered from it. */
 export interface Ending {
-  readonly code: Code.DataLoss | Code.DeadlineExceeded;
+  readonly code: Code.DataLoss | Code.DeadlineExceeded | Code.FailedPrecondition;
   readonly text: string;
   /** The last lines it wrote, made printable: for the agent's log only, since the guest may have had a hand in them. */
   readonly stderr: string;
@@ -46,7 +46,8 @@ export interface InspectorProcess {
     request: Encoded,
     call: Call,
   ): AsyncIterable<Encoded>;
-  kill(): void;
+  /** Ends it for a reason outside of it, which its callers are told. */
+  kill(reason: string): void;
 }
 
 /** Starts an inspector on a guest's memory. The descriptors may be closed when this returns. */
@@ -160,9 +161,7 @@ export function startInspector(
         finish(false);
       }
     },
-    kill: () => {
-      child.kill("SIGKILL");
-    },
+    kill: (reason) => end(Code.FailedPrecondition, reason),
   };
 }
 

@@ -76,6 +76,8 @@ export async function openVm(
   try {
     const opened = await describeVm(monitor, environment, events);
     vm = opened;
+    // What happened since it was first asked, and was not listened to.
+    await opened.refresh();
     return opened;
   } catch (error) {
     monitor.close();
