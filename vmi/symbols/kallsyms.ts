@@ -161,17 +161,22 @@ export class Kallsyms {
 
   /** The symbol at an address or the last before it, and the first of those that share the place; undefined before the first. */
   before(address: bigint): KernelSymbol | undefined {
+    const last = this.#firstFrom(address + 1n) - 1;
+    if (last < 0) return undefined;
+    const index = this.#firstFrom(this.address(last));
+    return this.at({ index, position: this.#positionOf(index) });
+  }
+
+  /** Index of the first symbol at an address or above; the count when there is none. */
+  #firstFrom(address: bigint): number {
     let low = 0;
-    let high = this.count - 1;
+    let high = this.count;
     while (low < high) {
-      const middle = (low + high + 1) >>> 1;
-      if (this.address(middle) <= address) low = middle;
-      else high = middle - 1;
+      const middle = (low + high) >>> 1;
+      if (this.address(middle) < address) low = middle + 1;
+      else high = middle;
     }
-    if (this.count === 0 || this.address(low) > address) return undefined;
-    const place = this.address(low);
-    while (low > 0 && this.address(low - 1) === place) low--;
-    return this.at({ index: low, position: this.#positionOf(low) });
+    return low;
   }
 
   /** Every symbol in address order. */
@@ -229,7 +234,7 @@ function readTokens(parts: KallsymsParts): Uint8Array[] {
   for (let token = 0; token < 256; token++) {
     const start = tokenIndex[token * 2]! | (tokenIndex[token * 2 + 1]! << 8);
     const end = tokenTable.indexOf(0, start);
-    if (start >= tokenTable.length || end < 0) {
+    if (start >= tokenTable.length || end < 0 || end - start > MAX_NAME) {
       throw new GuestError("unsupported-kernel", "the kernel's symbol tokens are damaged");
     }
     tokens.push(tokenTable.slice(start, end));

@@ -47,6 +47,7 @@ function nextCandidate(view: DataView, start: number, end: number): number {
 
 /** The note at the start of a page; undefined when it isn't one. */
 export function parseNote(page: Uint8Array, gpa: number): Vmcoreinfo | undefined {
+  if (page.length < NOTE_HEADER) return undefined;
   const view = new DataView(page.buffer, page.byteOffset, page.byteLength);
   let start = 0;
   let end = page.length;
