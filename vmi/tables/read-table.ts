@@ -33,6 +33,8 @@ const STRIDE = 1024;
 /** Reads a table. Throws GuestError "unknown-column", "bad-request", "over-budget", "deadline" and what attaching can. */
 export function readTable(table: Table, kernel: Kernel, query: TableQuery, budget: Budget): TableAnswer {
   const names = query.columns?.length ? query.columns : Object.keys(table.columns);
+  const twice = names.find((name, at) => names.indexOf(name) !== at);
+  if (twice !== undefined) throw new GuestError("bad-request", `column '${twice}' is named twice: name it once`);
   const where = (query.where ?? []).map(({ column, values }) => constraint(table, column, values));
   const writers: Record<string, AnyColumn | undefined> = {};
   for (const name of [...names, ...where.map(({ column }) => column)]) writers[name] ??= newColumn(specOf(table, name));

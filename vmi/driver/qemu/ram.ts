@@ -53,7 +53,8 @@ export function findRamWithoutMonitor(pid: number): OpenedRam {
     (mapping) => mapping.readable && mapping.writable && mapping.end - mapping.start === line.memoryBytes,
   );
   const [only] = candidates;
-  if (!only || candidates.length > 1) {
+  if (!only) throw new RamError(`process ${pid} does not look like a VM of QEMU: if it is one, give --qmp SOCKET`);
+  if (candidates.length > 1) {
     throw new RamError(
       `process ${pid} has ${candidates.length} mappings of its RAM's size (${line.memoryBytes} bytes), not one: give --qmp SOCKET`,
     );
