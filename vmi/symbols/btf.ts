@@ -32,6 +32,8 @@ const KIND = {
 const HEADER = 12;
 /** Types within types that a member search may pass through. */
 const MAX_DEPTH = 16;
+/** Members that one search may look at: anonymous structures within one another could make it endless. */
+const MAX_VISITS = 1 << 16;
 
 export interface Member {
   /** Bytes from the start of the outermost structure. */
@@ -53,6 +55,7 @@ export class Btf {
   /** Position of the type with id i + 1. */
   readonly #positions: Uint32Array;
   readonly #count: number;
+  #visits = 0;
 
   /** @param bytes from the header on. Throws GuestError "unsupported-kernel" when it isn't BTF. */
   constructor(bytes: Uint8Array) {
@@ -73,8 +76,10 @@ export class Btf {
   /** The ids of the first structure or union of each name. */
   structs(names: readonly string[]): Map<string, number> {
     const wanted = new Map<number, string[]>();
+    // No more of a name than this is looked at: it may have no end.
+    const longest = Math.max(0, ...names.map(({ length }) => length)) + 1;
     for (const name of names) {
-      const hash = hashName(Buffer.from(`${name}\0`, "latin1"), 0);
+      const hash = hashName(Buffer.from(`${name}\0`, "latin1"), 0, name.length);
       wanted.set(hash, [...(wanted.get(hash) ?? []), name]);
     }
     const found = new Map<string, number>();
@@ -84,7 +89,7 @@ export class Btf {
       if (kind !== KIND.STRUCT && kind !== KIND.UNION) continue;
       const nameAt = this.#strings + this.#view.getUint32(position, true);
       if (nameAt >= this.#stringsEnd) continue;
-      for (const name of wanted.get(hashName(this.#bytes, nameAt)) ?? []) {
+      for (const name of wanted.get(hashName(this.#bytes, nameAt, longest)) ?? []) {
         if (!found.has(name) && this.#nameIs(nameAt, name)) found.set(name, id);
       }
     }
@@ -104,6 +109,7 @@ export class Btf {
     let offset = 0;
     let at = id;
     let found: Member | undefined;
+    this.#visits = 0;
     for (const name of path.split(".")) {
       found = this.#member(this.#resolve(at), name, 0);
       if (found === undefined) return undefined;
@@ -123,7 +129,7 @@ export class Btf {
     const count = info & 0xffff;
     for (let i = 0; i < count; i++) {
       const at: number = position + HEADER + i * 12;
-      if (at + 12 > this.#typesEnd) return undefined;
+      if (at + 12 > this.#typesEnd || this.#visits++ > MAX_VISITS) return undefined;
       const nameAt = this.#strings + this.#view.getUint32(at, true);
       const type = this.#view.getUint32(at + 4, true);
       const raw = this.#view.getUint32(at + 8, true);
@@ -239,9 +245,10 @@ function trailer(kind: number, vlen: number): number {
   }
 }
 
-function hashName(bytes: Uint8Array, at: number): number {
+function hashName(bytes: Uint8Array, at: number, maximum: number): number {
   let hash = 0;
-  for (let i = at; i < bytes.length && bytes[i] !== 0; i++) hash = (Math.imul(hash, 31) + bytes[i]!) | 0;
+  const end = Math.min(bytes.length, at + maximum);
+  for (let i = at; i < end && bytes[i] !== 0; i++) hash = (Math.imul(hash, 31) + bytes[i]!) | 0;
   return hash;
 }
 
