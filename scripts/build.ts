@@ -1,4 +1,5 @@
 // Builds what is started often, so that it starts fast: node scripts/build.ts
+import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { build } from "esbuild";
@@ -55,7 +56,21 @@ export async function bundleCli(): Promise<void> {
   for (const name of readdirSync(folder)) if (!current.has(name)) rmSync(join(folder, name));
 }
 
+/**
+ * Keeps the inspector's compiled code beside it, for its sandbox to read. Started without a guest it ends at once, with an
+ * error; by then all has been compiled.
+ */
+function compileInspector(): void {
+  const cache = resolve(root, "dist/inspector-cache");
+  rmSync(cache, { recursive: true, force: true });
+  spawnSync(process.execPath, [resolve(root, "dist/inspector.cjs")], {
+    env: { NODE_COMPILE_CACHE: cache, NODE_COMPILE_CACHE_PORTABLE: "1" },
+    stdio: "ignore",
+  });
+}
+
 if (import.meta.main) {
   await bundle("agent/inspector/main.ts", join("dist", "inspector.cjs"));
+  compileInspector();
   await bundleCli();
 }

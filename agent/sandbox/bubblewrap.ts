@@ -31,6 +31,12 @@ export function bubblewrapArguments(
   args.push("--unshare-net", "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try");
   args.push("--die-with-parent", "--new-session", "--hostname", "inspector", "--clearenv");
   for (const [name, value] of Object.entries(variables)) args.push("--setenv", name, value);
+  const cache = program.replace(/\.cjs$/, "-cache");
+  if (existsSync(cache)) {
+    // Paths in the cache are kept relative to it, so that it holds at another place too.
+    args.push("--ro-bind", cache, "/app/inspector-cache", "--setenv", "NODE_COMPILE_CACHE", "/app/inspector-cache");
+    args.push("--setenv", "NODE_COMPILE_CACHE_PORTABLE", "1");
+  }
   for (const [source, target] of programFiles(program)) args.push("--ro-bind", source, target);
   args.push("--remount-ro", "/", "--chdir", "/");
   if (filterFd !== undefined) args.push("--add-seccomp-fd", String(filterFd));
