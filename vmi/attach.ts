@@ -174,8 +174,7 @@ function openKernel(candidate: Candidate, profiles: readonly Uint8Array[]): Atta
   for (const bytes of profiles) {
     const decoded = decodeProfile(bytes);
     if (decoded?.buildId !== buildId) continue;
-    const types = typesOf(candidate, kallsyms, (spec) => symbolPosition(decoded, spec));
-    if (types !== undefined && digestOf([...tables, types]) === decoded.digest) profile = decoded;
+    if (fits(decoded, candidate, kallsyms, tables)) profile = decoded;
   }
   const profileWasCached = profile !== undefined;
   profile ??= profileOf(candidate, kallsyms, tables, buildId);
@@ -191,6 +190,17 @@ function stillThere(candidate: Candidate, registers: readonly VcpuRegisters[]): 
   const proof = proveNote(space.memory, note);
   if (typeof proof === "string" || proof.space.pgd !== space.pgd || proof.release !== release) return false;
   return registers.length === 0 || runsOn(candidate, registers);
+}
+
+/** One that fits another kernel may name any place at all: that is no reason to refuse this guest. */
+function fits(profile: Profile, candidate: Candidate, kallsyms: Kallsyms, tables: readonly Uint8Array[]): boolean {
+  try {
+    const types = typesOf(candidate, kallsyms, (spec) => symbolPosition(profile, spec));
+    return types !== undefined && digestOf([...tables, types]) === profile.digest;
+  } catch (error) {
+    if (error instanceof GuestError) return false;
+    throw error;
+  }
 }
 
 function profileOf(candidate: Candidate, kallsyms: Kallsyms, tables: readonly Uint8Array[], buildId: string): Profile {
