@@ -15,6 +15,8 @@ export interface MiniKernelOptions {
   /** Seconds since 1970. */
   readonly clock?: number;
   readonly smeMask?: bigint;
+  /** How far the image is moved, a multiple of 2 MiB. */
+  readonly kaslr?: bigint;
   /** False: a kernel without CONFIG_DEBUG_INFO_BTF. */
   readonly types?: boolean;
 }
@@ -26,8 +28,7 @@ export const MINI_RAM = [
 ] as const;
 
 const IMAGE_SIZE = 1 << 21;
-const KASLR = 0x1200_0000n;
-const IMAGE = START_KERNEL_MAP + 0x100_0000n + KASLR;
+const IMAGE = START_KERNEL_MAP + 0x100_0000n;
 const VMALLOC = 0xffff_ffff_c012_3000n;
 const UPTIME = 1000;
 
@@ -71,6 +72,7 @@ export class MiniKernel {
   readonly tables: PageTables;
   readonly options: Required<MiniKernelOptions>;
   readonly imageGpa: number;
+  readonly imageVa: bigint;
   readonly directMap: bigint;
   readonly symbols: SymbolEntry[] = [];
   readonly initTask: Thing;
@@ -92,17 +94,19 @@ export class MiniKernel {
       release: "6.13.0-mini",
       clock: 1_700_000_000,
       smeMask: 0n,
+      kaslr: 0x1200_0000n,
       types: true,
       ...options,
     };
     const { mmu, flavour, smeMask } = this.options;
     this.ram = ram;
     this.types = kernelTypes(flavour);
+    this.imageVa = IMAGE + this.options.kaslr;
     this.imageGpa = ram.take(IMAGE_SIZE, IMAGE_SIZE);
     this.directMap = mmu === fiveLevel ? 0xff11_0000_0000_0000n : 0xffff_8880_0000_0000n;
     const pgd = this.#gpaOf(this.image("swapper_pg_dir", PAGE_SIZE, "D", PAGE_SIZE));
     this.tables = new PageTables(ram, mmu, { pgd, smeMask });
-    this.tables.map(IMAGE, this.imageGpa, { shift: 21 });
+    this.tables.map(this.imageVa, this.imageGpa, { shift: 21 });
     for (const { gpa, length } of ram.layout.ranges) this.#mapDirectly(gpa, gpa + length);
     for (const name of ["_text", "_stext", "startup_64", "sys_init_start", "do_sys_open"]) this.image(name, 64, "T");
     this.initTask = this.global("init_task", "task_struct");
@@ -156,7 +160,7 @@ export class MiniKernel {
   /** Room in the image, under a symbol's name. */
   image(name: string, length: number, type = "D", alignment = 64): bigint {
     this.#imageUsed = Math.ceil(this.#imageUsed / alignment) * alignment;
-    const address = IMAGE + BigInt(this.#imageUsed);
+    const address = this.imageVa + BigInt(this.#imageUsed);
     this.#imageUsed += Math.max(length, 1);
     if (this.#imageUsed > IMAGE_SIZE) throw new Error("the made-up image is full");
     if (name !== "") this.symbols.push({ name, type, address });
@@ -230,7 +234,8 @@ export class MiniKernel {
   }
 
   #gpaOf(va: bigint): number {
-    if (va >= IMAGE && va < IMAGE + BigInt(IMAGE_SIZE)) return this.imageGpa + Number(va - IMAGE);
+    const inImage = va - this.imageVa;
+    if (inImage >= 0n && inImage < BigInt(IMAGE_SIZE)) return this.imageGpa + Number(inImage);
     const found = naiveWalk(this.tables, va);
     if (found === undefined) throw new Error(`0x${va.toString(16)} is not mapped`);
     return Number(found.gpa);
@@ -256,7 +261,7 @@ export class MiniKernel {
   }
 
   physBase(): bigint {
-    return BigInt(this.imageGpa) - (IMAGE - START_KERNEL_MAP);
+    return BigInt(this.imageGpa) - (this.imageVa - START_KERNEL_MAP);
   }
 
   /** What VMCOREINFO says; `finish` writes it, with what is given here instead. */
@@ -270,7 +275,7 @@ export class MiniKernel {
       "NUMBER(phys_base)": String(this.physBase()),
       "NUMBER(pgtable_l5_enabled)": mmu === fiveLevel ? "1" : "0",
       "NUMBER(sme_mask)": String(smeMask),
-      KERNELOFFSET: KASLR.toString(16),
+      KERNELOFFSET: this.options.kaslr.toString(16),
     };
     for (const { name, address } of this.symbols) {
       if (/^(_stext|swapper_pg_dir|init_uts_ns|kallsyms_\w+)$/.test(name))
