@@ -228,7 +228,7 @@ function leafOf(pid: number): number | undefined {
 }
 
 /** Anonymous memory of a process in MiB: what it shares with the guest is not its own. 0 when it is gone. */
-export function privateMiB(pid: number): number {
+function privateMiB(pid: number): number {
   try {
     const anonymous = /^RssAnon:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"));
     return Number(anonymous?.[1] ?? 0) / 1024;

@@ -57,7 +57,7 @@ interface Piece {
 }
 
 /** Cuts [start, end) into chunks of RAM and holes, in order. */
-export function plan(ranges: readonly RamRange[], start: number, end: number): Piece[] {
+function plan(ranges: readonly RamRange[], start: number, end: number): Piece[] {
   const pieces: Piece[] = [];
   let at = start;
   for (const { gpa, length, backing, offset } of ranges) {

@@ -53,7 +53,7 @@ export function restartFiltered(descriptors: number, environment: Readonly<NodeJ
 }
 
 /** A hypervisor's memory holds more than the guest's: of it only the guest's ranges may be read. */
-export function readableMemory(layout: GuestMemoryLayout): ReadableMemory[] {
+function readableMemory(layout: GuestMemoryLayout): ReadableMemory[] {
   return layout.backings.map(({ kind, fd }, index) => {
     if (kind !== "process") return { fd };
     const ranges = layout.ranges

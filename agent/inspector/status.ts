@@ -2,7 +2,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { GuestError, type GuestErrorKind } from "../../vmi/index.ts";
 
-export function codeOf(kind: GuestErrorKind): Code {
+function codeOf(kind: GuestErrorKind): Code {
   switch (kind) {
     case "no-kernel":
     case "not-running":
