@@ -1,4 +1,4 @@
-import { CR0_PG, CR4_LA57, fiveLevel, fourLevel } from "./arch/x86-64.ts";
+import { CR0_PG, CR3_PTI_USER, CR4_LA57, fiveLevel, fourLevel } from "./arch/x86-64.ts";
 import { addHi, addLo, hiOf, loOf, PAGE_SIZE } from "./bytes/address.ts";
 import type { VcpuRegisters } from "./driver/driver.ts";
 import { GuestError } from "./errors.ts";
@@ -39,6 +39,8 @@ export interface Attached {
 /** Kernel tables larger than this are not believed. */
 const MAX_TABLE = 64 << 20;
 const MAX_CANDIDATES = 16;
+/** Notes that prove nothing are refused quickly, and any program of the guest can have some in its memory. */
+const MAX_REFUSED = 65_536;
 /** sizeof(new_utsname.sysname) + sizeof(new_utsname.nodename): `release` is the third member (include/uapi/linux/utsname.h). */
 const UTS_RELEASE = 2 * 65;
 
@@ -52,26 +54,35 @@ export function attachKernel(memory: PhysicalMemory, options: AttachOptions): At
   memory.dropCaches();
   const registers = options.registers ?? [];
   const seen = new Set<string>();
-  const candidates: Candidate[] = [];
   const refused: string[] = [];
+  let best: { attached: Attached; clock: number } | undefined;
+  let problem: GuestError | undefined;
   findVmcoreinfo(memory, (note) => {
+    if (seen.has(note.text)) return false;
     const candidate = proveNote(memory, note);
     if (typeof candidate === "string") {
       refused.push(candidate);
-      return seen.size + refused.length >= MAX_CANDIDATES;
+      return refused.length >= MAX_REFUSED;
     }
-    const key = `${candidate.space.pgd} ${candidate.release}`;
-    if (seen.has(key)) return false;
-    seen.add(key);
+    seen.add(note.text);
     if (registers.length > 0 && !runsOn(candidate, registers)) {
       refused.push(`Linux ${candidate.release} is in memory but no vCPU runs it`);
-      return false;
+      return seen.size >= MAX_CANDIDATES;
     }
-    candidates.push(candidate);
-    return registers.length > 0 || seen.size >= MAX_CANDIDATES;
+    try {
+      const attached = openKernel(candidate, options.profiles ?? []);
+      requireIdleTask(attached.kernel);
+      const clock = clockOf(attached.kernel)?.realSeconds ?? -1;
+      if (best === undefined || clock > best.clock) best = { attached, clock };
+    } catch (error) {
+      if (!(error instanceof GuestError)) throw error;
+      problem ??= error;
+    }
+    return (registers.length > 0 && best !== undefined) || seen.size >= MAX_CANDIDATES;
   });
-  if (candidates.length === 0) throw noKernel(memory, refused, registers);
-  return latest(candidates, options);
+  if (best === undefined) throw problem ?? noKernel(memory, refused, registers);
+  requireTasks(best.attached.kernel);
+  return best.attached;
 }
 
 interface Candidate {
@@ -84,6 +95,8 @@ interface Candidate {
 /** The address space that a note describes, when the tables there and the kernel's own name agree with it; else why not. */
 function proveNote(memory: PhysicalMemory, note: Vmcoreinfo): Candidate | string {
   const release = note.fields.get("OSRELEASE") ?? "";
+  // It goes into messages. __NEW_UTS_LEN is 64.
+  if (!/^[\x21-\x7e]{1,64}$/.test(release)) return "a VMCOREINFO note in memory names no release";
   const physBase = numberField(note, "phys_base");
   const swapper = symbolField(note, "swapper_pg_dir");
   const stext = symbolField(note, "_stext");
@@ -121,8 +134,13 @@ function runsOn({ note, space, physBase }: Candidate, registers: readonly VcpuRe
     const { cr0 = 0n, cr3 = 0n, cr4 = 0n } = vcpu;
     if ((cr0 & CR0_PG) === 0n) return false;
     const mmu = (cr4 & CR4_LA57) !== 0n ? fiveLevel : fourLevel;
-    const tables = AddressSpace.ofCr3(space.memory, mmu, cr3, numberField(note, "sme_mask"));
-    return mmu === space.mmu && tables.translate(hiOf(stext), loOf(stext))?.gpa === expected;
+    if (mmu !== space.mmu) return false;
+    const smeMask = numberField(note, "sme_mask");
+    // Bit 12 tells PTI's user half from the kernel half; without PTI it is part of the address.
+    return [cr3, cr3 & ~CR3_PTI_USER].some((value) => {
+      const tables = AddressSpace.ofCr3(space.memory, mmu, value, smeMask);
+      return tables.translate(hiOf(stext), loOf(stext))?.gpa === expected;
+    });
   });
 }
 
@@ -142,24 +160,6 @@ function noKernel(memory: PhysicalMemory, refused: readonly string[], registers:
     "no-kernel",
     `no Linux kernel found in the guest's memory${stage}; if it is starting, ask again in a moment`,
   );
-}
-
-function latest(candidates: readonly Candidate[], options: AttachOptions): Attached {
-  let best: { attached: Attached; clock: number } | undefined;
-  let problem: unknown;
-  for (const candidate of candidates) {
-    try {
-      const attached = openKernel(candidate, options.profiles ?? []);
-      const clock = clockOf(attached.kernel)?.realSeconds ?? -1;
-      if (best === undefined || clock > best.clock) best = { attached, clock };
-    } catch (error) {
-      if (!(error instanceof GuestError)) throw error;
-      problem = error;
-    }
-  }
-  if (best === undefined) throw problem;
-  requireTasks(best.attached.kernel);
-  return best.attached;
 }
 
 const stext = symbol("_stext");
@@ -275,12 +275,27 @@ function imageBytes(candidate: Candidate, address: bigint, length: number): Uint
   return copy;
 }
 
-/** A kernel that has not yet started its first process has nothing to tell, nor have overwritten remains of one. */
+/** The list of tasks begins and ends at init_task. Where it does not, the kernel's data is overwritten, its clock too. */
+function requireIdleTask(kernel: Kernel): void {
+  const head = plus(kernel.place(initTask), kernel.layout(taskStruct).tasks);
+  const ends = [0, 8].map((member) => readPointer(kernel.space, head, member));
+  const linked = ends.every((at, i) => {
+    const back = at && readPointer(kernel.space, at, i === 0 ? 8 : 0);
+    return back !== undefined && sameAddress(back, head);
+  });
+  if (!linked) {
+    throw new GuestError(
+      "not-running",
+      `remains of Linux ${kernel.release} are in memory, overwritten in part; if the guest is starting, ask again in a moment`,
+    );
+  }
+}
+
+/** A kernel that has not yet started its first process has nothing to tell. */
 function requireTasks(kernel: Kernel): void {
   const head = plus(kernel.place(initTask), kernel.layout(taskStruct).tasks);
   const first = readPointer(kernel.space, head);
-  const back = first && readPointer(kernel.space, first, 8);
-  if (first === undefined || back === undefined || sameAddress(first, head) || !sameAddress(back, head)) {
+  if (first === undefined || sameAddress(first, head)) {
     throw new GuestError(
       "booting",
       `Linux ${kernel.release} is starting and has no process yet; ask again in a moment`,

@@ -25,8 +25,10 @@ export const PTE_NX_HI = 1 << 31;
 export const PTE_ADDRESS_HI = 0x000f_ffff;
 export const PTE_ADDRESS_LO = 0xffff_f000 | 0;
 
-/** CR3 without PCID and without the bit that tells PTI's user half from the kernel half (arch/x86/mm/pti.c). */
-export const CR3_KERNEL_PGD_MASK = 0x000f_ffff_ffff_e000n;
+/** CR3 without PCID. */
+export const CR3_PGD_MASK = 0x000f_ffff_ffff_f000n;
+/** Under PTI: set for the user half of a pair of top tables, clear for the kernel half (arch/x86/mm/pti.c). */
+export const CR3_PTI_USER = 1n << 12n;
 export const CR4_LA57 = 1n << 12n;
 export const CR0_PG = 1n << 31n;
 

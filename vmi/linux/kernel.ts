@@ -1,7 +1,7 @@
 import { START_KERNEL_MAP } from "../arch/x86-64.ts";
 import { hiOf, loOf } from "../bytes/address.ts";
 import { GuestError } from "../errors.ts";
-import { AddressSpace } from "../memory/address-space.ts";
+import type { AddressSpace } from "../memory/address-space.ts";
 import type { PhysicalMemory } from "../memory/physical-memory.ts";
 import type { Kallsyms } from "../symbols/kallsyms.ts";
 import { type Profile, symbolPosition } from "../symbols/profile.ts";
@@ -40,8 +40,7 @@ export class Kernel {
   }) {
     this.memory = parts.space.memory;
     this.space = parts.space;
-    const { memory, mmu, pgd, smeMask } = parts.space;
-    this.user = new AddressSpace(memory, mmu, pgd, smeMask);
+    this.user = parts.space.sibling();
     this.kallsyms = parts.kallsyms;
     this.profile = parts.profile;
     this.buildId = parts.profile.buildId;

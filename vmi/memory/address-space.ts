@@ -1,5 +1,5 @@
 import {
-  CR3_KERNEL_PGD_MASK,
+  CR3_PGD_MASK,
   type Mmu,
   PTE_ADDRESS_HI,
   PTE_ADDRESS_LO,
@@ -38,7 +38,6 @@ export interface Translation {
 export class AddressSpace {
   readonly memory: PhysicalMemory;
   readonly mmu: Mmu;
-  readonly smeMask: bigint;
   #pgd: number;
   readonly #smeMask: bigint;
   readonly #smeMaskHi: number;
@@ -61,14 +60,13 @@ export class AddressSpace {
     this.mmu = mmu;
     this.#pgd = pgd;
     this.#direct = memory.direct;
-    this.smeMask = smeMask;
     this.#smeMask = smeMask;
     this.#smeMaskHi = ~Number((smeMask >> 32n) & 0xffff_ffffn);
   }
 
-  /** The address space that a CR3 value selects, kernel half included. */
+  /** The address space that a CR3 value selects. */
   static ofCr3(memory: PhysicalMemory, mmu: Mmu, cr3: bigint, smeMask = 0n): AddressSpace {
-    return new AddressSpace(memory, mmu, Number(cr3 & CR3_KERNEL_PGD_MASK & ~smeMask), smeMask);
+    return new AddressSpace(memory, mmu, Number(cr3 & CR3_PGD_MASK & ~smeMask), smeMask);
   }
 
   /** Another address space of the same memory and processor, with a TLB of its own. */
