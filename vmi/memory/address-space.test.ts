@@ -309,10 +309,11 @@ test("read copies up to the first page that is missing", () => {
   assert.deepEqual(target.subarray(PAGE_SIZE - 100, 2 * PAGE_SIZE - 100), ram.bytes.slice(second, second + PAGE_SIZE));
 });
 
-test("CR3 selects the kernel half of PTI's pair and leaves PCID out", () => {
+test("CR3 selects the tables, PCID and encryption bit left out", () => {
+  const smeMask = 1n << 47n;
   const ram = new Ram([[0, MEBIBYTE]]);
-  const tables = new PageTables(ram, fourLevel, { pgd: ram.take(2 * PAGE_SIZE, 2 * PAGE_SIZE) });
+  const tables = new PageTables(ram, fourLevel, { smeMask });
   tables.map(KERNEL, 0x5000);
-  const user = BigInt(tables.pgd) | 0x1fffn;
-  assert.equal(resolve(AddressSpace.ofCr3(ram.mapped(), fourLevel, user), KERNEL), 0x5000);
+  const cr3 = BigInt(tables.pgd) | 0xfffn | smeMask | (1n << 63n);
+  assert.equal(resolve(AddressSpace.ofCr3(ram.mapped(), fourLevel, cr3, smeMask), KERNEL), 0x5000);
 });
