@@ -1,8 +1,9 @@
-import { type Halves, hiOf, loOf, numberOf } from "../bytes/address.ts";
+import type { Budget } from "../budget.ts";
+import { type Halves, hiOf, loOf, PAGE_SHIFT, PAGE_SIZE } from "../bytes/address.ts";
 import type { AddressSpace } from "../memory/address-space.ts";
 import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
-import { readNumber, readPointer } from "./read.ts";
+import { isNull, readNumber, readPointer, sameAddress } from "./read.ts";
 
 /** include/linux/mm_types.h */
 export const mmStruct = struct("mm_struct", {
@@ -21,8 +22,8 @@ const mmRssStat = struct("?mm_rss_stat", { count: "count" });
 
 /** MM_FILEPAGES, MM_ANONPAGES, MM_SHMEMPAGES (include/linux/mm_types_task.h); MM_SWAPENTS, in between, is not resident. */
 const RESIDENT_COUNTERS = [0, 1, 3];
-/** Longer arguments and environments are cut: the kernel itself allows 2 MiB by default. */
-export const MAX_ARGUMENTS = 4 << 20;
+/** Arguments and environment together can't be longer: three quarters of _STK_LIM (fs/exec.c). */
+const MAX_ARGUMENTS = 6 << 20;
 
 /**
  * Resident pages as /proc/PID/stat counts them (get_mm_rss): without what the CPUs have not yet added up.
@@ -59,34 +60,48 @@ export function readUserSpan(
   mm: Halves,
   startMember: number,
   endMember: number,
+  budget: Budget,
 ): Uint8Array | undefined {
   const start = readPointer(kernel.space, mm, startMember);
   const end = readPointer(kernel.space, mm, endMember);
   const space = userSpace(kernel, mm);
   if (start === undefined || end === undefined || space === undefined) return undefined;
-  const length = numberOf(end.hi, end.lo) - numberOf(start.hi, start.lo);
-  if (length === 0) return new Uint8Array(0);
-  if (!(length > 0 && length <= MAX_ARGUMENTS)) return undefined;
+  const length = distance(start, end);
+  if (length <= 0) return EMPTY;
+  if (length > MAX_ARGUMENTS) return undefined;
+  budget.spend(1 + (length >>> PAGE_SHIFT));
   const bytes = new Uint8Array(length);
   return space.read(start.hi, start.lo, bytes) === length ? bytes : undefined;
 }
 
 /**
  * The command line as /proc/PID/cmdline gives it (fs/proc/base.c: get_mm_cmdline): arguments that each end with a zero,
- * or, where a process wrote over their end (setproctitle), one string that may go on into the environment.
+ * or, where a process wrote over their end (setproctitle), one string of at most a page that may go on into the environment.
  */
-export function readArguments(kernel: Kernel, mm: Halves): Uint8Array | undefined {
+export function readArguments(kernel: Kernel, mm: Halves, budget: Budget): Uint8Array | undefined {
   const { arg_start, arg_end, env_start, env_end } = kernel.layout(mmStruct);
-  const span = readUserSpan(kernel, mm, arg_start, arg_end);
-  if (span === undefined || span.length === 0 || span.at(-1) === 0) return span;
-  const zero = span.indexOf(0);
-  if (zero >= 0) return span.subarray(0, zero + 1);
-  const argEnd = readNumber(kernel.space, mm, arg_end);
-  const envStart = readNumber(kernel.space, mm, env_start);
-  const beyond = argEnd === envStart ? readUserSpan(kernel, mm, env_start, env_end) : undefined;
-  if (beyond === undefined) return span;
-  const stop = beyond.indexOf(0);
-  return Buffer.concat([span, beyond.subarray(0, stop < 0 ? beyond.length : stop + 1)]);
+  const envEnd = readPointer(kernel.space, mm, env_end);
+  // The process has not come far enough to have any.
+  if (envEnd !== undefined && isNull(envEnd)) return EMPTY;
+  const args = readUserSpan(kernel, mm, arg_start, arg_end, budget);
+  if (args === undefined || args.length === 0 || args.at(-1) === 0) return args;
+  const start = readPointer(kernel.space, mm, arg_start);
+  const argEnd = readPointer(kernel.space, mm, arg_end);
+  const envStart = readPointer(kernel.space, mm, env_start);
+  const space = userSpace(kernel, mm);
+  if (!(start && argEnd && envStart && envEnd && space)) return undefined;
+  const beyond = sameAddress(argEnd, envStart) ? Math.max(0, distance(envStart, envEnd)) : 0;
+  const title = new Uint8Array(Math.min(PAGE_SIZE, args.length + beyond));
+  const length = space.read(start.hi, start.lo, title);
+  const zero = title.subarray(0, length).indexOf(0);
+  return title.subarray(0, zero < 0 ? length : zero + 1);
+}
+
+const EMPTY = new Uint8Array(0);
+
+/** Bytes from one address to another, exact where they are near. */
+function distance(from: Halves, to: Halves): number {
+  return (to.hi - from.hi) * 0x1_0000_0000 + ((to.lo >>> 0) - (from.lo >>> 0));
 }
 
 /** Halves of an address that comes from outside. */

@@ -1,3 +1,4 @@
+import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
@@ -17,6 +18,8 @@ const vfsmount = struct("vfsmount", { mnt_root: "mnt_root" });
 const mount = struct("mount", { mnt: "mnt", mnt_parent: "mnt_parent", mnt_mountpoint: "mnt_mountpoint" });
 
 const MAX_COMPONENTS = 4096;
+/** A name is read at every step, which takes as long as several elements of a list. */
+const STEP_COST = 8;
 /** PATH_MAX */
 const MAX_PATH = 4096;
 const NAME_MAX = 255;
@@ -28,15 +31,15 @@ export interface ResolvedPath {
 }
 
 /** The path of an open file (`struct file`), from the root of its mount namespace. */
-export function pathOfFile(kernel: Kernel, at: Halves): ResolvedPath | undefined {
-  return pathOf(kernel, plus(at, kernel.layout(file).f_path));
+export function pathOfFile(kernel: Kernel, at: Halves, budget: Budget): ResolvedPath | undefined {
+  return pathOf(kernel, plus(at, kernel.layout(file).f_path), budget);
 }
 
 /**
  * The path that a `struct path` means (fs/d_path.c: prepend_path): names up to the root of the mount, then on from where
  * that is mounted. Undefined when it can't be read or does not end.
  */
-export function pathOf(kernel: Kernel, at: Halves): ResolvedPath | undefined {
+export function pathOf(kernel: Kernel, at: Halves, budget: Budget): ResolvedPath | undefined {
   const { space } = kernel;
   const offsets = {
     path: kernel.layout(path),
@@ -51,6 +54,7 @@ export function pathOf(kernel: Kernel, at: Halves): ResolvedPath | undefined {
   let size = 0;
   const deleted = isDeleted(kernel, entry);
   for (let steps = 0; steps < MAX_COMPONENTS; steps++) {
+    budget.spend(STEP_COST);
     const root = readPointer(space, mnt, offsets.mnt.mnt_root);
     if (root === undefined) return undefined;
     const parent = readPointer(space, entry, offsets.dentry.d_parent);

@@ -31,7 +31,7 @@ export const processEnvs = defineTable({
       const mmAt = readPointer(kernel.space, at, task.mm);
       if (pid === undefined || mmAt === undefined || isNull(mmAt) || (wanted !== undefined && !wanted.has(pid)))
         continue;
-      const bytes = readUserSpan(kernel, mmAt, mm.env_start, mm.env_end);
+      const bytes = readUserSpan(kernel, mmAt, mm.env_start, mm.env_end, budget);
       if (bytes === undefined) context.incomplete(`the environment of process ${pid} is not in memory`);
       for (let start = 0; bytes !== undefined && start < bytes.length; ) {
         budget.spend();

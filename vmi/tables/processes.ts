@@ -18,7 +18,7 @@ import { isNull, plus, readNumber, readPointer } from "../linux/read.ts";
 import { signalStruct, taskStruct } from "../linux/task-struct.ts";
 import { walkProcesses } from "../linux/tasks.ts";
 import { CELL, type IntegerColumn, type TextColumn } from "./columns.ts";
-import { defineTable, integer, text, type Writers } from "./table.ts";
+import { defineTable, integer, type TableContext, text, type Writers } from "./table.ts";
 import { type BlockWriter, commonWriters, int32Writer, writeTasks } from "./task-rows.ts";
 
 const columns = {
@@ -73,7 +73,7 @@ export const processes = defineTable({
       ...parentWriter(kernel, out),
       ...commonWriters(kernel, out),
       ...credentialWriter(kernel, out),
-      ...rest.flatMap((make) => rowByRow(make(kernel, out))),
+      ...rest.flatMap((make) => rowByRow(make(context, out))),
     ]);
   },
 });
@@ -145,7 +145,7 @@ function rowByRow(part: PartWriter | undefined): BlockWriter[] {
   ];
 }
 
-function memoryWriter(kernel: Kernel, out: Writers<typeof columns>): PartWriter | undefined {
+function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {
   const { path, on_disk, cmdline, resident_size, total_size } = out;
   const wanted = [path, on_disk, cmdline, resident_size, total_size].filter((column) => column !== undefined);
   if (wanted.length === 0) return undefined;
@@ -160,11 +160,11 @@ function memoryWriter(kernel: Kernel, out: Writers<typeof columns>): PartWriter 
     }
     if (path !== undefined || on_disk !== undefined) {
       const exe = readPointer(kernel.space, at, mm.exe_file);
-      const resolved = exe && pathOfFile(kernel, exe);
+      const resolved = exe && pathOfFile(kernel, exe, budget);
       path?.pushOr(resolved?.bytes, CELL.unreadable);
       on_disk?.pushOr(resolved && (resolved.deleted ? 0 : 1), CELL.unreadable);
     }
-    cmdline?.pushOr(spaced(readArguments(kernel, at)), CELL.unreadable);
+    cmdline?.pushOr(spaced(readArguments(kernel, at, budget)), CELL.unreadable);
     const resident = resident_size && residentPages(kernel, at);
     resident_size?.pushOr(resident && resident * 4096, CELL.unreadable);
     const total = total_size && readNumber(kernel.space, at, mm.total_vm);
@@ -180,7 +180,7 @@ function spaced(args: Uint8Array | undefined): Uint8Array | undefined {
   return args.subarray(0, end).map((byte) => (byte === 0 ? 0x20 : byte));
 }
 
-function signalWriter(kernel: Kernel, out: Writers<typeof columns>): PartWriter | undefined {
+function signalWriter({ kernel }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {
   const { threads } = out;
   if (threads === undefined) return undefined;
   const task = kernel.layout(taskStruct);
@@ -193,7 +193,7 @@ function signalWriter(kernel: Kernel, out: Writers<typeof columns>): PartWriter 
   };
 }
 
-function directoryWriter(kernel: Kernel, out: Writers<typeof columns>): PartWriter | undefined {
+function directoryWriter({ kernel, budget }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {
   const { cwd, root } = out;
   if (cwd === undefined && root === undefined) return undefined;
   const task = kernel.layout(taskStruct);
@@ -202,14 +202,14 @@ function directoryWriter(kernel: Kernel, out: Writers<typeof columns>): PartWrit
     const fs = readPointer(kernel.space, at, task.fs);
     const write = (column: TextColumn | undefined, offset: number) => {
       if (fs === undefined || isNull(fs)) column?.absent(CELL.notApplicable);
-      else column?.pushOr(pathOf(kernel, plus(fs, offset))?.bytes, CELL.unreadable);
+      else column?.pushOr(pathOf(kernel, plus(fs, offset), budget)?.bytes, CELL.unreadable);
     };
     write(cwd, directories.pwd);
     write(root, directories.root);
   };
 }
 
-function namespaceWriter(kernel: Kernel, out: Writers<typeof columns>): PartWriter | undefined {
+function namespaceWriter({ kernel }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {
   const proxy = kernel.layout(nsproxy);
   const members = [
     { column: out.cgroup_namespace, member: proxy.cgroup_ns, spec: cgroupNamespace },
@@ -230,12 +230,12 @@ function namespaceWriter(kernel: Kernel, out: Writers<typeof columns>): PartWrit
   };
 }
 
-function cgroupWriter(kernel: Kernel, out: Writers<typeof columns>): PartWriter | undefined {
+function cgroupWriter({ kernel, budget }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {
   const { cgroup_path } = out;
   if (cgroup_path === undefined) return undefined;
   const task = kernel.layout(taskStruct);
   return (at) => {
     const set = readPointer(kernel.space, at, task.cgroups);
-    cgroup_path.pushOr(set && cgroupPath(kernel, set), CELL.unreadable);
+    cgroup_path.pushOr(set && cgroupPath(kernel, set, budget), CELL.unreadable);
   };
 }
