@@ -78,6 +78,8 @@ export function createInspection(options: InspectionOptions): Inspection {
   let crashes = 0;
   let lastBuildId: string | undefined;
   let closed = false;
+  /** Counts restarts: what was begun before one must not go on after it. */
+  let generation = 0;
 
   /** An inspector that is attached to the guest. @throws ConnectError */
   function inspector(): Promise<InspectorProcess> {
@@ -88,13 +90,15 @@ export function createInspection(options: InspectionOptions): Inspection {
   }
 
   async function open(): Promise<InspectorProcess> {
+    const mine = generation;
     try {
       const vcpus = await options.registers();
-      const process = await start();
+      const process = await start(mine);
       await attach(process, vcpus);
       refused = undefined;
       return process;
     } catch (error) {
+      if (mine !== generation) throw error;
       // A guest that was not understood may be in a moment, with more of its memory in use: then from the beginning.
       restart("the guest was not understood; ask again in a moment");
       const until = performance.now() + retryMs;
@@ -103,9 +107,11 @@ export function createInspection(options: InspectionOptions): Inspection {
     }
   }
 
-  async function start(): Promise<InspectorProcess> {
+  async function start(mine: number): Promise<InspectorProcess> {
     using ram = await options.openRam();
     if (closed) throw new ConnectError("the VM has ended", Code.NotFound);
+    if (mine !== generation)
+      throw new ConnectError("the guest was reset; ask again in a moment", Code.FailedPrecondition);
     const process = startInspector(options.sandbox, options.program, ram.layout, limits);
     const started = performance.now();
     running = process;
@@ -141,6 +147,7 @@ export function createInspection(options: InspectionOptions): Inspection {
 
   function restart(reason: string): void {
     const process = running;
+    generation++;
     running = undefined;
     ready = undefined;
     process?.kill(reason);

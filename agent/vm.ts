@@ -97,9 +97,9 @@ async function describeVm(
     (item) => item.uuid === id.uuid || item.qmp === path || (item.name !== undefined && item.name === facts.name),
   );
   let status = statusOf(facts.status);
-  const openMemory = () => monitor.use((qmp) => findRam(qmp, process.pid)).catch(unreadable);
+  const openRam = (hint: boolean) => monitor.use((qmp) => findRam(qmp, process.pid, hint)).catch(unreadable);
   const registers = () => monitor.use(readRegisters);
-  const inspection = createInspection({ ...environment, vm: id, openRam: openMemory, registers });
+  const inspection = createInspection({ ...environment, vm: id, openRam: () => openRam(true), registers });
   const note = environment.pauses === undefined ? undefined : join(environment.pauses, id.incarnation);
   const leases = createLeases(
     {
@@ -116,7 +116,7 @@ async function describeVm(
     process,
     path,
     inspection,
-    openMemory,
+    openMemory: () => openRam(false),
     leases,
     registers: async () => (await registers()).map((vcpu) => create(VcpuSchema, vcpu)),
     describe: () => ({

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -284,9 +284,12 @@ test("an agent that was killed resumes what it had paused when it is back", asyn
   const { id } = await fleet.vm(web);
   await names(fleet.guests, id);
   await fleet.guests.pause({ vm: id, leaseSeconds: 300 });
+  const family = descendants(victim.pid!);
+  assert.ok(family.length > 1, "no inspector runs");
   victim.kill("SIGKILL");
   await once(victim, "exit");
   await fleet.close();
+  await until(() => family.every((pid) => !existsSync(`/proc/${pid}`)), "inspectors outlive their agent");
   const status = async () => (await web.monitor("query-status")) as { status: string };
   assert.equal((await status()).status, "paused");
   await open();
@@ -316,6 +319,15 @@ test("without a service: the same guest by its monitor, by its process, and from
   await assert.rejects(openLocal({ memory }), /not a whole number of 4096-byte pages: truncated/);
   await open();
 });
+
+function descendants(pid: number): number[] {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1")
+    .trim()
+    .split(" ")
+    .filter(Boolean)
+    .map(Number);
+  return children.flatMap((child) => [child, ...descendants(child)]);
+}
 
 async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
   for (let i = 0; i < 600; i++) {

@@ -142,15 +142,37 @@ test("crashes in a row are answered for a while without starting anew", async ()
   assert.match(await ask(inspection, "answer"), /^\d+ \d+$/);
 });
 
+test("a reset while an inspector starts ends that one, and leaves one", async () => {
+  const { inspection, log } = vm("reset");
+  const before = children().length;
+  const early = assert.rejects(ask(inspection, "answer"), failsWith(Code.FailedPrecondition, /was reset/));
+  inspection.restart();
+  assert.match(await ask(inspection, "answer"), /^\d+ \d+$/);
+  await early;
+  const late = assert.rejects(
+    ask(inspection, "slow"),
+    failsWith(Code.FailedPrecondition, /was reset while it was read/),
+  );
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  inspection.restart();
+  await late;
+  assert.match(await ask(inspection, "answer"), /^\d+ \d+$/);
+  await until(() => children().length === before + 1);
+  assert.deepEqual(log, []);
+});
+
 test("nothing is left behind by an inspection that is closed", async () => {
   const { inspection } = vm("closed");
   await ask(inspection, "answer");
-  const children = () => readFileSync(`/proc/self/task/${process.pid}/children`, "latin1").trim().split(" ");
   const before = children().length;
   inspection.close();
   await until(() => children().length < before);
   await assert.rejects(ask(inspection, "answer"), failsWith(Code.NotFound, /has ended/));
 });
+
+function children(): string[] {
+  return readFileSync(`/proc/self/task/${process.pid}/children`, "latin1").trim().split(" ");
+}
 
 async function until(condition: () => boolean): Promise<void> {
   for (let i = 0; i < 200 && !condition(); i++) await new Promise((resolve) => setTimeout(resolve, 25));

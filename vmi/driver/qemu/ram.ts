@@ -24,9 +24,10 @@ type BlockBases = ReadonlyMap<string, number>;
 /**
  * Asks the monitor for the layout and opens the memory by the best means: what is shared (memfd, file, hugetlbfs)
  * is mapped by whoever gets the layout, anything else is read through /proc/PID/mem.
+ * @param hint whether to find out which RAM has been touched at all: some milliseconds for each gigabyte.
  * @throws RamError, QmpError
  */
-export async function findRam(qmp: Qmp, pid: number): Promise<OpenedRam> {
+export async function findRam(qmp: Qmp, pid: number, hint = true): Promise<OpenedRam> {
   const sections = systemRam(parseMtree(await qmp.hmp("info mtree -f")), await memoryBackends(qmp));
   if (sections.length === 0) throw new RamError(`QEMU (pid ${pid}) reports no RAM for this VM`);
   const bases = new Map<string, number>();
@@ -37,7 +38,7 @@ export async function findRam(qmp: Qmp, pid: number): Promise<OpenedRam> {
     if (!hva) throw new RamError(`QEMU (pid ${pid}) does not say where ${section.block} is: ${answer.trim()}`);
     bases.set(section.block, Number.parseInt(hva, 16) - section.offset);
   }
-  return openRam(pid, sections, bases);
+  return openRam(pid, sections, bases, hint);
 }
 
 /**
@@ -59,7 +60,7 @@ export function findRamWithoutMonitor(pid: number): OpenedRam {
       `process ${pid} has ${candidates.length} mappings of its RAM's size (${line.memoryBytes} bytes), not one: give --qmp SOCKET`,
     );
   }
-  return openRam(pid, sections, new Map([["ram", only.start]]));
+  return openRam(pid, sections, new Map([["ram", only.start]]), true);
 }
 
 /** Main memory, DIMMs and NUMA nodes, but not video memory and other RAM of devices. */
@@ -94,7 +95,7 @@ function joined(mappings: readonly HostMapping[]): HostMapping[] {
   return result;
 }
 
-function openRam(pid: number, sections: readonly RamSection[], bases: BlockBases): OpenedRam {
+function openRam(pid: number, sections: readonly RamSection[], bases: BlockBases, hint: boolean): OpenedRam {
   const backings: Backing[] = [];
   const close = () => {
     for (const { fd } of backings) closeSync(fd);
@@ -115,14 +116,14 @@ function openRam(pid: number, sections: readonly RamSection[], bases: BlockBases
       if (backing !== undefined) {
         const at = mapping.offset + hva - mapping.start;
         ranges.push({ gpa, length, backing, offset: at });
-        addExtents(populated, gpa, dataExtents(backings[backing]!.fd, at, length), at);
+        if (hint) addExtents(populated, gpa, dataExtents(backings[backing]!.fd, at, length), at);
       } else {
         processMemory ??= backings.push({ kind: "process", fd: openSync(`/proc/${pid}/mem`, constants.O_RDONLY) }) - 1;
         ranges.push({ gpa, length, backing: processMemory, offset: hva });
-        addExtents(populated, gpa, touchedPages(pid, hva, length), 0);
+        if (hint) addExtents(populated, gpa, touchedPages(pid, hva, length), 0);
       }
     }
-    return { layout: { ranges, backings, populated }, [Symbol.dispose]: close };
+    return { layout: { ranges, backings, ...(hint ? { populated } : {}) }, [Symbol.dispose]: close };
   } catch (error) {
     close();
     throw error instanceof RamError ? error : new RamError(explain(pid, error));
