@@ -15,6 +15,8 @@ export interface Addresses {
 
 /** Walks of a list that changes underneath, before what was found is taken as it is. */
 const ATTEMPTS = 5;
+/** What a walk takes before its first element, once caches have been dropped, as elements. */
+const ATTEMPT_COST = 32;
 
 /**
  * Walks a circular `list_head` (include/linux/list.h). Every step is checked: the next element must point back at this
@@ -28,6 +30,7 @@ export function walkList(kernel: Kernel, head: Halves, member: number, maximum: 
   let best: Walk | undefined;
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     if (attempt > 0) kernel.dropCaches();
+    budget.spend(ATTEMPT_COST);
     const walk = walkOnce(kernel, head, member, maximum, budget);
     if (best === undefined || walk.complete || walk.count > best.count) best = walk;
     if (walk.complete) return { ...walk, retried: attempt };

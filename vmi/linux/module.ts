@@ -116,7 +116,9 @@ const TAINTS: readonly (readonly [number, string])[] = [
   [13, "E"],
   [15, "K"],
   [16, "X"],
+  [17, "T"],
   [18, "N"],
+  [19, "J"],
 ];
 
 /** `OE` and the like, in the order of the bits; empty when it has none. */

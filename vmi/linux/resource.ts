@@ -1,8 +1,8 @@
 import type { Budget } from "../budget.ts";
-import { type Halves, numberOf } from "../bytes/address.ts";
+import { type Gva, gvaOf, type Halves } from "../bytes/address.ts";
 import { struct, symbol } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
-import { isNull, readCString, readNumber, readPointer } from "./read.ts";
+import { isNull, readCString, readPointer } from "./read.ts";
 
 const iomemResource = symbol("iomem_resource");
 /** include/linux/ioport.h */
@@ -16,9 +16,10 @@ const resource = struct("resource", {
 
 export interface IomemEntry {
   readonly depth: number;
-  readonly start: number;
+  /** A physical address, which the kernel keeps in 64 bits. */
+  readonly start: Gva;
   /** Inclusive. */
-  readonly end: number;
+  readonly end: Gva;
   readonly name: Uint8Array | undefined;
 }
 
@@ -26,16 +27,21 @@ const MAX_ENTRIES = 65_536;
 const MAX_DEPTH = 32;
 const MAX_NAME = 256;
 
-/** The tree of /proc/iomem, in its order; stops at `undefined` when an entry can't be read. */
+/** The tree of /proc/iomem, in its order; stops at `undefined` when an entry can't be read, or there is no end of them. */
 export function* walkIomem(kernel: Kernel, budget: Budget): Generator<IomemEntry | undefined> {
   const layout = kernel.layout(resource);
   const root = readPointer(kernel.space, kernel.place(iomemResource), layout.child);
+  if (root === undefined) yield undefined;
   const pending: { at: Halves; depth: number }[] = root && !isNull(root) ? [{ at: root, depth: 0 }] : [];
-  for (let entries = 0; pending.length > 0 && entries < MAX_ENTRIES; entries++) {
+  for (let entries = 0; pending.length > 0; entries++) {
+    if (entries === MAX_ENTRIES) {
+      yield undefined;
+      return;
+    }
     budget.spend();
     const { at, depth } = pending.pop()!;
-    const start = readNumber(kernel.space, at, layout.start);
-    const end = readNumber(kernel.space, at, layout.end);
+    const start = readPointer(kernel.space, at, layout.start);
+    const end = readPointer(kernel.space, at, layout.end);
     const sibling = readPointer(kernel.space, at, layout.sibling);
     const child = readPointer(kernel.space, at, layout.child);
     if (start === undefined || end === undefined || sibling === undefined || child === undefined) {
@@ -43,9 +49,8 @@ export function* walkIomem(kernel: Kernel, budget: Budget): Generator<IomemEntry
       return;
     }
     const nameAt = readPointer(kernel.space, at, layout.name);
-    const name =
-      nameAt && numberOf(nameAt.hi, nameAt.lo) !== 0 ? readCString(kernel.space, nameAt, MAX_NAME) : undefined;
-    yield { depth, start, end, name };
+    const name = nameAt && !isNull(nameAt) ? readCString(kernel.space, nameAt, MAX_NAME) : undefined;
+    yield { depth, start: gvaOf(start.hi, start.lo), end: gvaOf(end.hi, end.lo), name };
     if (!isNull(sibling)) pending.push({ at: sibling, depth });
     if (!isNull(child) && depth < MAX_DEPTH) pending.push({ at: child, depth: depth + 1 });
   }

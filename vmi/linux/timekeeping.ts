@@ -3,6 +3,8 @@ import { struct, symbol } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
 
 const tkCore = symbol("?tk_core");
+/** From 6.17 an array whose first element is what tk_core was. */
+const timekeeperData = symbol("?timekeeper_data");
 /** The type of tk_core from 6.13 (8c4799b18422); before it was anonymous. */
 const tkData = struct("?tk_data", { timekeeper: "timekeeper" });
 const timekeeper = struct("timekeeper", {
@@ -29,7 +31,7 @@ export interface Clock {
 
 /** The kernel's clock (kernel/time/timekeeping.c). Undefined when it can't be read or kept changing. */
 export function clockOf(kernel: Kernel): Clock | undefined {
-  const place = kernel.optionalPlace(tkCore);
+  const place = kernel.optionalPlace(tkCore) ?? kernel.optionalPlace(timekeeperData);
   if (place === undefined) return undefined;
   const data = kernel.layout(tkData);
   const keeper = kernel.layout(timekeeper);
@@ -37,6 +39,8 @@ export function clockOf(kernel: Kernel): Clock | undefined {
   const { view } = kernel.memory;
   const s64 = (at: number) => signedNumberOf(view.getInt32(at + 4, true), view.getInt32(at, true));
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    // A copy would stay in the middle of the change that it was taken in.
+    if (attempt > 0) kernel.memory.dropCaches();
     const head = kernel.space.resolve(place.hi, place.lo);
     const sequence = head < 0 ? 1 : view.getUint32(head, true);
     const at = kernel.space.borrow(addHi(place.hi, place.lo, start), addLo(place.lo, start), keeper.sizeof);

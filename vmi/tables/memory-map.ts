@@ -1,3 +1,4 @@
+import { formatAddress } from "../bytes/address.ts";
 import { walkIomem } from "../linux/resource.ts";
 import { CELL } from "./columns.ts";
 import { defineTable, integer, text } from "./table.ts";
@@ -22,10 +23,10 @@ export const memoryMap = defineTable({
         return;
       }
       out.name?.pushOr(entry.name, CELL.unreadable);
-      out.start?.push(`0x${entry.start.toString(16)}`);
-      out.end?.push(`0x${entry.end.toString(16)}`);
+      out.start?.push(formatAddress(entry.start));
+      out.end?.push(formatAddress(entry.end));
       out.depth?.push(entry.depth);
-      out.size?.push(entry.end - entry.start + 1);
+      out.size?.pushOr(Number(entry.end - entry.start + 1n), CELL.unreadable);
       if (!context.row()) return;
     }
   },

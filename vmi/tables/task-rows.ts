@@ -152,7 +152,7 @@ export function commonWriters(kernel: Kernel, out: CommonTaskColumns): BlockWrit
         const at = base[i]!;
         const started = at + layout.start_boottime;
         const since = numberOf(view.getInt32(started + 4, true), view.getInt32(started, true));
-        start_time.pushOr(boot && Math.floor((boot + since) / 1e9), CELL.unreadable);
+        start_time.pushOr(boot === undefined ? boot : Math.floor((boot + since) / 1e9), CELL.unreadable);
       }
     });
   }
