@@ -5,7 +5,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
-import { connect as connectTls, createServer } from "node:tls";
+import { connect as connectTls, createServer, type TLSSocket } from "node:tls";
 
 export interface KeyPair {
   readonly certificate: string;
@@ -31,15 +31,17 @@ export async function measureBareTls(bytes: number, pair: KeyPair): Promise<numb
 
 async function send({ bytes, certificate, key }: KeyPair & { bytes: number }): Promise<void> {
   const chunk = Buffer.alloc(CHUNK, 0xa5);
-  const server = createServer({ cert: certificate, key }, async (socket) => {
-    for (let sent = 0; sent < bytes; sent += CHUNK) {
-      if (!socket.write(chunk)) await once(socket, "drain");
-    }
-    socket.end();
-  });
+  const server = createServer({ cert: certificate, key }, (socket) => void pour(socket, chunk, bytes));
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   process.stdout.write(`${(server.address() as { port: number }).port}\n`);
+}
+
+async function pour(socket: TLSSocket, chunk: Buffer, bytes: number): Promise<void> {
+  for (let sent = 0; sent < bytes; sent += chunk.length) {
+    if (!socket.write(chunk)) await once(socket, "drain");
+  }
+  socket.end();
 }
 
 async function receive({ bytes }: { bytes: number }, port: number): Promise<void> {

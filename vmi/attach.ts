@@ -2,6 +2,7 @@ import { CR0_PG, CR3_PTI_USER, CR4_LA57, fiveLevel, fourLevel } from "./arch/x86
 import { addHi, addLo, hiOf, loOf, PAGE_SIZE } from "./bytes/address.ts";
 import type { VcpuRegisters } from "./driver/driver.ts";
 import { GuestError } from "./errors.ts";
+import { hintedNote } from "./known-kernel.ts";
 import { imageGpa, Kernel } from "./linux/kernel.ts";
 import { plus, readPointer, sameAddress } from "./linux/read.ts";
 import { initTask, taskStruct } from "./linux/task-struct.ts";
@@ -57,7 +58,9 @@ export function attachKernel(memory: PhysicalMemory, options: AttachOptions): At
   const refused: string[] = [];
   let best: { attached: Attached; clock: number } | undefined;
   let problem: GuestError | undefined;
-  findVmcoreinfo(memory, (note) => {
+  const profiles = (options.profiles ?? []).map(decodeProfile).filter((profile) => profile !== undefined);
+  /** True when no other note needs to be looked at. */
+  const consider = (note: Vmcoreinfo): boolean => {
     if (seen.has(note.text)) return false;
     const candidate = proveNote(memory, note);
     if (typeof candidate === "string") {
@@ -70,7 +73,7 @@ export function attachKernel(memory: PhysicalMemory, options: AttachOptions): At
       return seen.size >= MAX_CANDIDATES;
     }
     try {
-      const attached = openKernel(candidate, options.profiles ?? []);
+      const attached = openKernel(candidate, profiles);
       requireIdleTask(attached.kernel);
       const clock = clockOf(attached.kernel)?.realSeconds ?? -1;
       if (best === undefined || clock > best.clock) best = { attached, clock };
@@ -79,7 +82,15 @@ export function attachKernel(memory: PhysicalMemory, options: AttachOptions): At
       problem ??= error;
     }
     return (registers.length > 0 && best !== undefined) || seen.size >= MAX_CANDIDATES;
-  });
+  };
+  // With a known kernel and registers there is nothing to search for, however large the guest.
+  const hinted = registers.some((vcpu) =>
+    profiles.some((profile) => {
+      const note = hintedNote(memory, vcpu, profile);
+      return note !== undefined && consider(note);
+    }),
+  );
+  if (!hinted) findVmcoreinfo(memory, consider);
   if (best === undefined) throw problem ?? noKernel(memory, refused, registers);
   requireTasks(best.attached.kernel);
   return best.attached;
@@ -166,16 +177,11 @@ const stext = symbol("_stext");
 const startBtf = symbol("__start_BTF");
 const stopBtf = symbol("__stop_BTF");
 
-function openKernel(candidate: Candidate, profiles: readonly Uint8Array[]): Attached {
+function openKernel(candidate: Candidate, profiles: readonly Profile[]): Attached {
   const { note, space, release, physBase } = candidate;
   const { kallsyms, tables } = openKallsyms(candidate);
   const buildId = note.fields.get("BUILD-ID") ?? "";
-  let profile: Profile | undefined;
-  for (const bytes of profiles) {
-    const decoded = decodeProfile(bytes);
-    if (decoded?.buildId !== buildId) continue;
-    if (fits(decoded, candidate, kallsyms, tables)) profile = decoded;
-  }
+  let profile = profiles.find((known) => known.buildId === buildId && fits(known, candidate, kallsyms, tables));
   const profileWasCached = profile !== undefined;
   profile ??= profileOf(candidate, kallsyms, tables, buildId);
   const offset = /^[0-9a-f]{1,16}$/.exec(note.fields.get("KERNELOFFSET") ?? "")?.[0] ?? "0";

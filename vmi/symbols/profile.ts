@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Btf } from "./btf.ts";
 import type { Kallsyms, SymbolPosition } from "./kallsyms.ts";
-import { declaredStructs, declaredSymbols, type StructSpec, type SymbolSpec } from "./specs.ts";
+import { declaredStructs, declaredSymbols, type StructSpec, type SymbolSpec, symbol } from "./specs.ts";
 
 /**
  * The answers to all declared structures and symbols for one kernel build: a few kilobytes, in place of the megabytes
@@ -16,7 +16,14 @@ export interface Profile {
   readonly structs: readonly (readonly number[])[];
   /** Of each declared symbol: index and position in kallsyms; empty when the kernel lacks it. */
   readonly symbols: readonly (readonly number[])[];
+  /** Bytes from _stext to the handler of interrupt 0 and to the pointer to VMCOREINFO's text; empty when unknown. */
+  readonly noteHint: readonly number[];
 }
+
+const stext = symbol("_stext");
+/** From 5.8 (2bbc68f8373c), and before. */
+const interruptHandlers = [symbol("?asm_exc_divide_error"), symbol("?divide_error")];
+const vmcoreinfoData = symbol("?vmcoreinfo_data");
 
 interface StoredProfile extends Profile {
   /** Which declarations it answers. */
@@ -43,7 +50,20 @@ export function buildProfile(buildId: string, digest: string, btf: Btf, kallsyms
       const found: SymbolPosition | undefined = positions.get(spec.name);
       return found === undefined ? [] : [found.index, found.position];
     }),
+    noteHint: noteHint(positions, kallsyms),
   };
+}
+
+function noteHint(positions: ReadonlyMap<string, SymbolPosition>, kallsyms: Kallsyms): number[] {
+  const addressOf = (spec: SymbolSpec) => {
+    const position = positions.get(spec.name);
+    return position && kallsyms.address(position.index);
+  };
+  const text = addressOf(stext);
+  const handler = interruptHandlers.map(addressOf).find((address) => address !== undefined);
+  const pointer = addressOf(vmcoreinfoData);
+  if (text === undefined || handler === undefined || pointer === undefined) return [];
+  return [Number(handler - text), Number(pointer - text)];
 }
 
 function offsetOf(btf: Btf, id: number, paths: StructSpec["members"][number]["paths"]): number {
@@ -69,14 +89,15 @@ export function encodeProfile(profile: Profile): Uint8Array {
 export function decodeProfile(bytes: Uint8Array): Profile | undefined {
   try {
     const stored = JSON.parse(Buffer.from(bytes).toString()) as Partial<StoredProfile>;
-    const { buildId, digest, structs, symbols } = stored;
+    const { buildId, digest, structs, symbols, noteHint } = stored;
     const fits =
       stored.declarations === declarationsDigest() &&
       typeof buildId === "string" &&
       typeof digest === "string" &&
       isNumbers(structs) &&
-      isNumbers(symbols);
-    return fits ? { buildId, digest, structs, symbols } : undefined;
+      isNumbers(symbols) &&
+      isNumbers([noteHint]);
+    return fits ? { buildId, digest, structs, symbols, noteHint: noteHint as number[] } : undefined;
   } catch {
     return undefined;
   }
