@@ -1,7 +1,7 @@
 // Compares the tables of tasks with what the guest's own /proc said before and after they were read.
 import assert from "node:assert/strict";
 import { type Stat, type Truth, type TruthProcess, textOf } from "../../lab/index.ts";
-import type { Cell, Row } from "./support.ts";
+import { type Cell, type Row, textIn } from "./support.ts";
 
 type Tell = (line: string) => void;
 
@@ -32,8 +32,8 @@ export function pairProcesses(rows: readonly Row[], before: Truth, after: Truth,
     const is = after.processes.get(pid);
     if (is !== undefined) passing(tell, is, "started");
     else if (!before.processes.has(pid)) {
-      tell(`process ${pid} (${row.name}) started and ended meanwhile`);
-      assert.match(String(row.name), /^kworker\//, `process ${pid} is none of the guest's`);
+      tell(`process ${pid} (${textIn(row, "name")}) started and ended meanwhile`);
+      assert.match(textIn(row, "name"), /^kworker\//, `process ${pid} is none of the guest's`);
     }
   }
   return paired;
@@ -67,7 +67,7 @@ export function compareProcesses(
       assertBetween(row.resident_size, was.stat.rss * PAGE, is.stat.rss * PAGE, row);
       assertBetween(row.total_size, was.stat.vsize, is.stat.vsize, row);
     }
-    assert.match(String(row.task), /^0xff[0-9a-f]{14}$/);
+    assert.match(textIn(row, "task"), /^0xff[0-9a-f]{14}$/);
   }
 }
 
@@ -120,10 +120,10 @@ const TASK_COMM_MAX = 15;
  */
 function expectedName(row: Row, kernelThread: boolean, was: string, is: string): string {
   if (!kernelThread) return was;
-  const name = String(row.name);
+  const name = textIn(row, "name");
   const told = [was, is].every((text) => {
     const rest = text.slice(name.length);
-    const worker = /^kworker\//.test(name) && /^[-+]/.test(rest);
+    const worker = name.startsWith("kworker/") && /^[-+]/.test(rest);
     return text.startsWith(name) && (rest === "" || worker || name.length === TASK_COMM_MAX);
   });
   return told ? name : was;
@@ -142,7 +142,10 @@ function isCollector(process: TruthProcess): boolean {
 function assertState(row: Row, was: TruthProcess, is: TruthProcess): void {
   const possible = new Set([was.stat.state, is.stat.state]);
   if (switches(was) !== switches(is)) for (const state of "RSD") possible.add(state);
-  assert.ok(possible.has(String(row.state)), `state ${row.state} of ${was.pid} (${was.comm}), not ${[...possible]}`);
+  assert.ok(
+    possible.has(textIn(row, "state")),
+    `state ${textIn(row, "state")} of ${was.pid} (${was.comm}), not ${[...possible]}`,
+  );
 }
 
 function switches(process: TruthProcess): string {
@@ -191,7 +194,8 @@ export function compareThreads(rows: readonly Row[], paired: readonly Paired[]):
       const { name, nice, kernel_thread } = row;
       assert.deepEqual({ name, nice, kernel_thread }, expected, `thread ${tid} of ${was.pid}`);
       if (tid === was.pid) assertState(row, was, is);
-      else assert.ok([stat.state, later.state].includes(String(row.state)), `thread ${tid} is ${row.state}`);
+      else
+        assert.ok([stat.state, later.state].includes(textIn(row, "state")), `thread ${tid} is ${textIn(row, "state")}`);
       matched.push({ row, stat });
     });
   }

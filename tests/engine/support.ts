@@ -1,5 +1,6 @@
 // What the tests of the engine share: a guest of the lab with the engine attached to it, and rows to compare.
 
+import assert from "node:assert/strict";
 import { bootGuest, type GuestSpec, type LabGuest, textOf } from "../../lab/index.ts";
 import { findRam, type OpenedRam, Qmp, readRegisters } from "../../vmi/driver/qemu/index.ts";
 import {
@@ -34,6 +35,13 @@ export function rowsOf(answer: TableAnswer): Row[] {
   return rows;
 }
 
+/** The text of a cell, which must have one. */
+export function textIn(row: Row, column: string): string {
+  const value = row[column];
+  assert.ok(typeof value === "string", `${column}: ${JSON.stringify(value)} is no text`);
+  return value;
+}
+
 export function read(guest: Guest, table: string, query: TableQuery = {}): Row[] {
   return rowsOf(guest.table(table, query));
 }
@@ -41,16 +49,18 @@ export function read(guest: Guest, table: string, query: TableQuery = {}): Row[]
 /** A guest of the lab, its RAM, and a monitor for the truth. */
 export class Subject implements AsyncDisposable {
   readonly lab: LabGuest;
-  readonly memory: PhysicalMemory;
   /** QEMU's monitor. */
   readonly qmp: Qmp;
-  readonly #ram: OpenedRam;
+  readonly #opened: { ram: OpenedRam; memory: PhysicalMemory }[] = [];
 
   private constructor(lab: LabGuest, qmp: Qmp, ram: OpenedRam) {
     this.lab = lab;
     this.qmp = qmp;
-    this.#ram = ram;
-    this.memory = openMemory(ram.layout);
+    this.#opened.push({ ram, memory: openMemory(ram.layout) });
+  }
+
+  get memory(): PhysicalMemory {
+    return this.#opened.at(-1)!.memory;
   }
 
   static async boot(spec: GuestSpec): Promise<Subject> {
@@ -60,12 +70,18 @@ export class Subject implements AsyncDisposable {
   /** Takes the guest over: it ends with this. */
   static async of(lab: LabGuest): Promise<Subject> {
     try {
-      const qmp = await Qmp.connect(lab.groundQmp);
+      const qmp = await Qmp.connect(lab.groundQmp, 15_000);
       return new Subject(lab, qmp, await findRam(qmp, lab.pid));
     } catch (error) {
       await lab.close();
       throw error;
     }
+  }
+
+  /** Looks anew at what there is of RAM: a guest that boots touches more of it. What was opened before stays open. */
+  async reopen(): Promise<void> {
+    const ram = await findRam(this.qmp, this.lab.pid);
+    this.#opened.push({ ram, memory: openMemory(ram.layout) });
   }
 
   registers(): Promise<VcpuRegisters[]> {
@@ -85,8 +101,10 @@ export class Subject implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.memory[Symbol.dispose]();
-    this.#ram[Symbol.dispose]();
+    for (const { ram, memory } of this.#opened) {
+      memory[Symbol.dispose]();
+      ram[Symbol.dispose]();
+    }
     this.qmp.close();
     await this.lab.close();
   }

@@ -6,7 +6,7 @@ import { readPointer } from "../../vmi/linux/read.ts";
 import { taskStruct } from "../../vmi/linux/task-struct.ts";
 import { findProcess } from "../../vmi/linux/tasks.ts";
 import { variable } from "./kernel.ts";
-import { randomOf, read, type Subject } from "./support.ts";
+import { randomOf, read, type Subject, textIn } from "./support.ts";
 
 const PAGE = 4096n;
 /** The CR3 bits of PTI's user half and of PCID. */
@@ -147,7 +147,7 @@ export async function kernelAddresses(subject: Subject, guest: Guest): Promise<b
   ];
   const addresses = areas.flatMap(([area, count]) => sample(area, count, random));
   for (const module of read(guest, "kernel_modules", { columns: ["address"] })) {
-    const start = BigInt(String(module.address));
+    const start = BigInt(textIn(module, "address"));
     addresses.push(...sample({ start, end: start + 5n * PAGE }, 6, random));
   }
   const offsets = at("__per_cpu_offset");
