@@ -60,10 +60,10 @@ test("more elements than may be are not followed", () => {
 const KERNEL_HOLE = 0xffff_c900_0000_0000n;
 const broken: Record<string, (elements: readonly bigint[], head: bigint) => [at: bigint, value: bigint]> = {
   "the way back is another": (elements) => [prev(elements[3]!), next(elements[1]!)],
-  "null": (elements) => [next(elements[2]!), 0n],
+  null: (elements) => [next(elements[2]!), 0n],
   "not mapped": (elements) => [next(elements[2]!), KERNEL_HOLE],
   "not canonical": (elements) => [next(elements[2]!), 1n << 63n],
-  "poison": (elements) => [next(elements[2]!), 0xdead_0000_0000_0100n],
+  poison: (elements) => [next(elements[2]!), 0xdead_0000_0000_0100n],
   "rho-shaped: back to an earlier element": (elements) => [next(elements[2]!), next(elements[1]!)],
   "to itself": (elements) => [next(elements[2]!), next(elements[2]!)],
   "to the head too soon": (elements, head) => [next(elements[2]!), head],

@@ -34,7 +34,8 @@ function expected(state: number, exitState: number): string {
 
 test("every state alone has the letter of task_state_array", () => {
   for (const [name, value] of ARRAY.slice(0, 5)) assert.equal(letter(value), name);
-  for (const [name, value] of ARRAY.slice(5, 7)) assert.equal(letter(0x80, value), name, "an exiting task is TASK_DEAD");
+  for (const [name, value] of ARRAY.slice(5, 7))
+    assert.equal(letter(0x80, value), name, "an exiting task is TASK_DEAD");
   assert.equal(letter(0x40), "P");
   assert.equal(letter(0x402), "I");
 });
