@@ -227,7 +227,8 @@ async function announced(cluster: Pick<Cluster, "connect" | "guests">, progress:
   }
 }
 
-function runCli(args: readonly string[], env: NodeJS.ProcessEnv): Promise<CliResult> {
+/** Runs the CLI with these changes to the environment. */
+export function runCli(args: readonly string[], env: NodeJS.ProcessEnv): Promise<CliResult> {
   return new Promise((done, failed) => {
     const child = spawn(program, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
     const output = { stdout: "", stderr: "" };
