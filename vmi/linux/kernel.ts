@@ -13,6 +13,9 @@ export interface Place {
   readonly lo: number;
 }
 
+/** Bytes: larger structures are not believed, so that one always fits the memory's scratch area. */
+const MAX_STRUCT = 1 << 16;
+
 /** A running Linux kernel: its memory, its address space, and where things are in it. */
 export class Kernel {
   readonly memory: PhysicalMemory;
@@ -61,6 +64,12 @@ export class Kernel {
     const known = this.#layouts[spec.id];
     if (known !== undefined) return known as Layout<Key>;
     const stored = this.profile.structs[spec.id] ?? [];
+    if (stored.some((value) => value > MAX_STRUCT)) {
+      throw new GuestError(
+        "unsupported-kernel",
+        `kernel ${this.release} says that struct ${spec.name} is larger than any`,
+      );
+    }
     if (stored.length === 0 && !spec.optional) throw this.#lacks(`struct ${spec.name}`);
     const layout: Record<string, number> = { sizeof: stored[0] ?? 0, extent: Math.max(0, ...stored.slice(1)) + 8 };
     spec.members.forEach((member, i) => {

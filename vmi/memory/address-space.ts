@@ -217,6 +217,14 @@ export class AddressSpace {
     return index;
   }
 
+  /**
+   * As borrow, for what has to stay good while much else is looked at: where memory is copied page by page, it gets a
+   * copy of its own, good until as many bytes as the scratch area has were copied so.
+   */
+  hold(hi: number, lo: number, length: number): number {
+    return this.#direct ? this.borrow(hi, lo, length) : this.#gather(hi, lo, length);
+  }
+
   #gather(hi: number, lo: number, length: number): number {
     if (length > SCRATCH_SIZE / 4) throw new RangeError(`${length} bytes are more than a structure may have`);
     if (this.#scratchUsed + length > SCRATCH_SIZE) this.#scratchUsed = 0;

@@ -1,4 +1,5 @@
 import { formatHalves } from "../bytes/address.ts";
+import { GuestError } from "../errors.ts";
 
 /**
  * Rows are built as columns, and text stays the guest's bytes: nothing is turned into strings or objects on the way out.
@@ -21,6 +22,10 @@ export type ColumnData =
 
 const FIRST_ROWS = 64;
 const FIRST_BYTES = 2048;
+/** A column with more text would not fit an inspector's memory, nor an answer. */
+const MAX_TEXT = 64 << 20;
+/** What a row takes beside its text. */
+const CELL_BYTES = 8;
 
 abstract class Column {
   abstract get length(): number;
@@ -53,6 +58,8 @@ abstract class Column {
     return states.some((state) => state !== CELL.present) ? states : undefined;
   }
 
+  /** Bytes held so far. */
+  abstract get size(): number;
   abstract absent(state: AbsentState): void;
   /** Takes back every row from this one on. */
   abstract truncate(rows: number): void;
@@ -70,13 +77,17 @@ export class IntegerColumn extends Column {
     return this.#values.length;
   }
 
+  get size(): number {
+    return this.length * CELL_BYTES;
+  }
+
   push(value: number): void {
     this.#values.push(value);
   }
 
-  /** A value, or a state when there is none. */
+  /** A value, or a state when there is none; nor is what no number can hold exactly one. */
   pushOr(value: number | undefined, state: AbsentState): void {
-    if (value === undefined) this.absent(state);
+    if (value === undefined || !Number.isSafeInteger(value)) this.absent(state);
     else this.push(value);
   }
 
@@ -201,16 +212,24 @@ export class TextColumn extends Column {
 
   #reserve(length: number): void {
     if (this.#used + length <= this.#bytes.length) return;
+    if (this.#used + length > MAX_TEXT) throw tooLarge();
     const bytes = Buffer.allocUnsafe(Math.max(this.#bytes.length * 4, this.#used + length));
     bytes.set(this.#bytes.subarray(0, this.#used));
     this.#bytes = bytes;
     this.#view = viewOf(bytes);
   }
 
-  /** Bytes held so far. */
   get size(): number {
-    return this.#used;
+    return this.#used + this.length * CELL_BYTES;
   }
+}
+
+/** The answer would be larger than what can be given. */
+export function tooLarge(): GuestError {
+  return new GuestError(
+    "over-budget",
+    "the answer is too large; ask for fewer columns, or add a constraint or a limit",
+  );
 }
 
 export type AnyColumn = IntegerColumn | TextColumn;

@@ -1,5 +1,5 @@
 import { readU32 } from "../linux/read.ts";
-import { taskStruct } from "../linux/task-struct.ts";
+import { PID_MAX_LIMIT, taskStruct } from "../linux/task-struct.ts";
 import { walkProcesses, walkThreads } from "../linux/tasks.ts";
 import { defineTable, integer, text } from "./table.ts";
 import { commonWriters, int32Writer, writeTasks } from "./task-rows.ts";
@@ -35,8 +35,14 @@ export const processThreads = defineTable({
       context.retried(threads?.retried ?? 0);
       if (!threads?.complete) context.incomplete("the threads of a process could not be followed to their end");
       if (threads === undefined) continue;
-      all.hi.push(...threads.hi);
-      all.lo.push(...threads.lo);
+      for (let t = 0; t < threads.count && all.hi.length < PID_MAX_LIMIT; t++) {
+        all.hi.push(threads.hi[t]!);
+        all.lo.push(threads.lo[t]!);
+      }
+      if (all.hi.length === PID_MAX_LIMIT) {
+        context.incomplete("there are more threads than a kernel can have");
+        break;
+      }
     }
     writeTasks(context, all, wanted, [
       ...int32Writer(kernel, out.pid, task.tgid),

@@ -1,7 +1,7 @@
 import type { Budget } from "../budget.ts";
 import { GuestError } from "../errors.ts";
 import type { Kernel } from "../linux/kernel.ts";
-import { type AnyColumn, type ColumnData, TextColumn } from "./columns.ts";
+import { type AnyColumn, type ColumnData, tooLarge } from "./columns.ts";
 import { type ColumnSpec, newColumn, type Table, type TableContext } from "./table.ts";
 
 export interface TableQuery {
@@ -36,12 +36,11 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
   const twice = names.find((name, at) => names.indexOf(name) !== at);
   if (twice !== undefined) throw new GuestError("bad-request", `column '${twice}' is named twice: name it once`);
   const where = (query.where ?? []).map(({ column, values }) => constraint(table, column, values));
-  const writers: Record<string, AnyColumn | undefined> = {};
+  const writers: Record<string, AnyColumn | undefined> = Object.create(null);
   for (const name of [...names, ...where.map(({ column }) => column)]) writers[name] ??= newColumn(specOf(table, name));
   const all = Object.values(writers) as AnyColumn[];
   const filters = where.map(({ column, values }) => ({ column: writers[column] as AnyColumn, values }));
   const limit = query.limit || Number.POSITIVE_INFINITY;
-  const texts = all.filter((column) => column instanceof TextColumn);
   let written = 0;
   /** Of the rows written, those that meet the constraints. */
   const kept: number[] | undefined = filters.length > 0 ? [] : undefined;
@@ -59,7 +58,7 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
       for (let row = written; kept !== undefined && row < written + count; row++) {
         if (filters.every((filter) => filter.column.isOneOf(row, filter.values))) kept.push(row);
       }
-      if (Math.trunc((written + count) / STRIDE) > Math.trunc(written / STRIDE)) checkSize(written, texts);
+      if (Math.trunc((written + count) / STRIDE) > Math.trunc(written / STRIDE)) checkSize(written, all);
       written += count;
       return (kept?.length ?? written) < limit;
     },
@@ -74,7 +73,7 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
     },
   };
   table.generate(context, writers);
-  checkSize(written, texts);
+  checkSize(written, all);
   const keep = written > limit || kept !== undefined ? (kept ?? firstRows(limit)).slice(0, limit) : undefined;
   return {
     columns: names.map((name) => ({ name, ...specOf(table, name) })),
@@ -106,7 +105,7 @@ function constraint(
 ): { column: string; values: ReadonlySet<string> } {
   if (specOf(table, column).kind === "text") return { column, values: new Set(values) };
   for (const value of values) {
-    if (!/^-?\d{1,15}$/.test(value)) {
+    if (!/^-?\d{1,19}$/.test(value)) {
       throw new GuestError(
         "bad-request",
         `column '${column}' of table ${table.name} is an integer; '${value}' is none`,
@@ -116,13 +115,8 @@ function constraint(
   return { column, values: new Set(values.map((value) => String(Number(value)))) };
 }
 
-function checkSize(rows: number, texts: readonly TextColumn[]): void {
+function checkSize(rows: number, columns: readonly AnyColumn[]): void {
   let size = 0;
-  for (const column of texts) size += column.size;
-  if (rows > MAX_ROWS || size > MAX_ANSWER_BYTES) {
-    throw new GuestError(
-      "over-budget",
-      "the answer is too large; ask for fewer columns, or add a constraint or a limit",
-    );
-  }
+  for (const column of columns) size += column.size;
+  if (rows > MAX_ROWS || size > MAX_ANSWER_BYTES) throw tooLarge();
 }

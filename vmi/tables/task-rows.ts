@@ -3,6 +3,7 @@ import type { Kernel } from "../linux/kernel.ts";
 import { DEFAULT_PRIO, PF_KTHREAD, TASK_COMM_LEN, taskStruct } from "../linux/task-struct.ts";
 import { stateLetter } from "../linux/tasks.ts";
 import { clockOf } from "../linux/timekeeping.ts";
+import { SCRATCH_SIZE } from "../memory/physical-memory.ts";
 import type { Layout } from "../symbols/specs.ts";
 import { CELL, type IntegerColumn, type TextColumn } from "./columns.ts";
 import type { TableContext } from "./table.ts";
@@ -30,7 +31,7 @@ interface TaskList {
   readonly lo: readonly number[];
 }
 
-/** A block of task_structs must fit the scratch area, where memory is copied rather than mapped. */
+/** A block of task_structs must fit half the scratch area, where memory is copied rather than mapped. */
 const BLOCK = 128;
 const ATTEMPTS = 3;
 
@@ -47,14 +48,20 @@ export function writeTasks(
   writers: readonly BlockWriter[],
 ): void {
   const block: TaskBlock = { count: 0, base: [], hi: [], lo: [], identity: [] };
-  for (let from = 0; from < tasks.hi.length; from += BLOCK) {
+  const { extent } = context.kernel.layout(taskStruct);
+  const size = Math.max(1, Math.min(BLOCK, Math.trunc(SCRATCH_SIZE / 2 / extent)));
+  for (let from = 0; from < tasks.hi.length; from += size) {
     for (let attempt = 1; ; attempt++) {
-      fillBlock(context, tasks, from, wanted, block);
+      fillBlock(context, tasks, from, Math.min(from + size, tasks.hi.length), wanted, block);
       for (const write of writers) write(block);
       // In place, this looks at the guest again; a copy was taken at one instant and agrees with itself.
-      if (sameTasks(context.kernel, block) || attempt === ATTEMPTS) break;
-      context.discard();
+      if (sameTasks(context.kernel, block)) break;
       context.retried(1);
+      if (attempt === ATTEMPTS) {
+        context.incomplete("tasks changed while they were read; a row may be of two tasks in turn");
+        break;
+      }
+      context.discard();
     }
     if (!context.rows(block.count)) return;
   }
@@ -64,6 +71,7 @@ function fillBlock(
   context: TableContext,
   tasks: TaskList,
   from: number,
+  to: number,
   wanted: ReadonlySet<number> | undefined,
   block: TaskBlock,
 ): void {
@@ -72,13 +80,12 @@ function fillBlock(
   const { view } = kernel.memory;
   const layout = kernel.layout(taskStruct);
   const { extent, tgid } = layout;
-  const to = Math.min(from + BLOCK, tasks.hi.length);
   budget.spend(to - from);
   let count = 0;
   for (let i = from; i < to; i++) {
     const hi = tasks.hi[i]!;
     const lo = tasks.lo[i]!;
-    const base = space.borrow(hi, lo, extent);
+    const base = space.hold(hi, lo, extent);
     if (base < 0) {
       context.incomplete("a task on the list could not be read");
       continue;
