@@ -75,6 +75,15 @@ function processes(): ProcessStatus[] {
     });
 }
 
+/** Whether the process runs: not ended, nor dead and waiting for its parent to notice. */
+export function isRunning(pid: number): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
 /** The processes below one, however deep, whose command line matches. */
 export function descendants(ancestor: number, command: RegExp): number[] {
   const all = processes();

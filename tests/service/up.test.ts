@@ -9,9 +9,11 @@ const alone: string[] =
     ? ["unshare", "--fork", "--pid", "--mount-proc", "--kill-child"]
     : ["bwrap", "--dev-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "--die-with-parent"];
 
-test("`cloudvmi up` finds a VM that runs already, and shows it to its owner once it has one", async () => {
+test("`cloudvmi up` finds a VM that runs already, and shows it to its owner once it has one", async (t) => {
   const [command, ...args] = [...alone, process.execPath, join(import.meta.dirname, "programs/up-alone.ts")];
   const child = spawn(command!, args, { stdio: ["ignore", "pipe", "inherit"] });
+  // unshare takes no notice of gentler signals, and takes what runs inside with it.
+  t.after(() => child.kill("SIGKILL"));
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     output += text;
