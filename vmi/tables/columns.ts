@@ -213,7 +213,7 @@ export class TextColumn extends Column {
   #reserve(length: number): void {
     if (this.#used + length <= this.#bytes.length) return;
     if (this.#used + length > MAX_TEXT) throw tooLarge();
-    const bytes = Buffer.allocUnsafe(Math.max(this.#bytes.length * 4, this.#used + length));
+    const bytes = Buffer.allocUnsafe(Math.max(Math.min(this.#bytes.length * 4, MAX_TEXT), this.#used + length));
     bytes.set(this.#bytes.subarray(0, this.#used));
     this.#bytes = bytes;
     this.#view = viewOf(bytes);
