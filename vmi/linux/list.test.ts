@@ -59,7 +59,7 @@ test("more elements than may be are not followed", () => {
 
 const KERNEL_HOLE = 0xffff_c900_0000_0000n;
 const broken: Record<string, (elements: readonly bigint[], head: bigint) => [at: bigint, value: bigint]> = {
-  "the way back is another": (elements) => [prev(elements[3]!), next(elements[1]!)],
+  "the way back is another": (elements) => [prev(elements[3]!), next(elements[0]!)],
   null: (elements) => [next(elements[2]!), 0n],
   "not mapped": (elements) => [next(elements[2]!), KERNEL_HOLE],
   "not canonical": (elements) => [next(elements[2]!), 1n << 63n],
@@ -78,6 +78,24 @@ for (const [what, change] of Object.entries(broken)) {
       assert.equal(found.complete, false);
       assert.equal(found.retried, 5);
       assert.deepEqual(addresses(found), elements.slice(0, 3));
+    }
+  });
+}
+
+const halfway: Record<string, (elements: readonly bigint[], head: bigint) => [at: bigint, value: bigint]> = {
+  "an element in the middle is being taken out": (elements) => [prev(elements[3]!), next(elements[1]!)],
+  "the first is being taken out, or put in": (elements, head) => [prev(elements[1]!), head],
+  "the last is being taken out, or put in": (elements, head) => [head + 8n, next(elements[4]!)],
+};
+
+for (const [what, change] of Object.entries(halfway)) {
+  test(`a list caught in the middle of a change is whole: ${what}`, () => {
+    const { head, elements } = listOf(6);
+    const [at, value] = change(elements, head);
+    mini.writeInteger(at, value, 8);
+    for (const found of walk(head)) {
+      assert.deepEqual([found.complete, found.retried], [true, 0]);
+      assert.deepEqual(addresses(found), elements);
     }
   });
 }

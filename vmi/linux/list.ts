@@ -20,7 +20,9 @@ const ATTEMPT_COST = 32;
 
 /**
  * Walks a circular `list_head` (include/linux/list.h). Every step is checked: the next element must point back at this
- * one, which also rules out loops that leave the head out. A broken step means a torn read: the walk begins anew.
+ * one, which also rules out loops that leave the head out; or at the one before, as it does while this one is being put
+ * in or taken out (a vCPU can stay in the middle of that for long). Anything else means a torn read: the walk begins
+ * anew.
  *
  * @param head address of the list_head that the list hangs on, which is no element itself
  * @param member offset of the list_head within an element
@@ -47,18 +49,26 @@ function walkOnce(kernel: Kernel, head: Halves, member: number, maximum: number,
   const lo: number[] = [];
   let atHi = head.hi;
   let atLo = head.lo;
+  let beforeHi = atHi;
+  let beforeLo = atLo;
   let index = space.borrow(atHi, atLo, 16);
   while (index >= 0) {
     const nextLo = view.getInt32(index, true);
     const nextHi = view.getInt32(index + 4, true);
     const next = space.borrow(nextHi, nextLo, 16);
-    const linked = next >= 0 && view.getInt32(next + 8, true) === atLo && view.getInt32(next + 12, true) === atHi;
-    if (!linked) break;
+    if (next < 0) break;
+    const backLo = view.getInt32(next + 8, true);
+    const backHi = view.getInt32(next + 12, true);
+    const linked = backLo === atLo && backHi === atHi;
+    const halfway = backLo === beforeLo && backHi === beforeHi && (nextLo !== atLo || nextHi !== atHi);
+    if (!linked && !halfway) break;
     if (nextLo === head.lo && nextHi === head.hi) return { hi, lo, count: hi.length, complete: true };
     if (hi.length === maximum) break;
     budget.spend();
     hi.push(addHi(nextHi, nextLo, -member));
     lo.push(addLo(nextLo, -member));
+    beforeHi = atHi;
+    beforeLo = atLo;
     atHi = nextHi;
     atLo = nextLo;
     index = next;

@@ -17,7 +17,7 @@ const timekeeper = struct("timekeeper", {
 });
 /** Behind the seqcount, aligned as the u64 that struct timekeeper begins with. */
 const TIMEKEEPER_IN_ANONYMOUS = 8;
-/** A reader that meets the writer this often gives up on a consistent set. */
+/** A reader that meets the writer this often takes what there is. */
 const ATTEMPTS = 8;
 
 export interface Clock {
@@ -29,7 +29,10 @@ export interface Clock {
   readonly uptimeNanoseconds: number;
 }
 
-/** The kernel's clock (kernel/time/timekeeping.c). Undefined when it can't be read or kept changing. */
+/**
+ * The kernel's clock (kernel/time/timekeeping.c). Undefined when it can't be read. A vCPU that the host has stopped in
+ * the middle of a tick stays there for long: then the parts are of two ticks, and the clock is off by that much.
+ */
 export function clockOf(kernel: Kernel): Clock | undefined {
   const place = kernel.optionalPlace(tkCore) ?? kernel.optionalPlace(timekeeperData);
   if (place === undefined) return undefined;
@@ -38,6 +41,7 @@ export function clockOf(kernel: Kernel): Clock | undefined {
   const start = data.timekeeper >= 0 ? data.timekeeper : TIMEKEEPER_IN_ANONYMOUS;
   const { view } = kernel.memory;
   const s64 = (at: number) => signedNumberOf(view.getInt32(at + 4, true), view.getInt32(at, true));
+  let clock: Clock | undefined;
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     // A copy would stay in the middle of the change that it was taken in.
     if (attempt > 0) kernel.memory.dropCaches();
@@ -48,12 +52,12 @@ export function clockOf(kernel: Kernel): Clock | undefined {
     const offsReal = s64(at + keeper.offs_real);
     const offsBoot = s64(at + keeper.offs_boot);
     const fraction = s64(at + keeper.xtime_nsec) / 2 ** (view.getUint32(at + keeper.shift, true) & 31);
-    const clock = {
+    clock = {
       realSeconds: s64(at + keeper.xtime_sec),
       bootNanoseconds: offsReal - offsBoot,
       uptimeNanoseconds: s64(at + keeper.base) + offsBoot + fraction,
     };
-    if ((sequence & 1) === 0 && view.getUint32(head, true) === sequence) return clock;
+    if ((sequence & 1) === 0 && view.getUint32(head, true) === sequence) break;
   }
-  return undefined;
+  return clock;
 }
