@@ -117,15 +117,23 @@ const parts = {
 type Part = keyof typeof parts;
 const isPart = (name: string): name is Part => Object.hasOwn(parts, name);
 
-async function setUp(wanted: readonly Part[]): Promise<boolean> {
+/** Builds and prepares what the parts need; returns those that can run. */
+async function setUp(wanted: readonly Part[]): Promise<readonly Part[]> {
   if (wanted.some((part) => part !== "static" && part !== "code")) {
-    if (!(await step("build", process.execPath, ["scripts/build.ts"]))) return false;
+    if (!(await step("build", process.execPath, ["scripts/build.ts"])))
+      return wanted.filter((part) => part === "static");
   }
-  if (!wanted.includes("system")) return true;
+  if (!wanted.includes("system")) return wanted;
   say("lab: QEMU, kernels and the guests' file system …");
-  const { ensureLab } = await import("../lab/index.ts");
-  await ensureLab((line) => say(`  ${line}`));
-  return true;
+  try {
+    const { ensureLab } = await import("../lab/index.ts");
+    await ensureLab((line) => say(`  ${line}`));
+    return wanted;
+  } catch (error) {
+    total.failed += 1;
+    failures.push(`lab: ${error instanceof Error ? error.message : String(error)}`);
+    return wanted.filter((part) => part !== "system");
+  }
 }
 
 const { positionals } = parseArgs({ allowPositionals: true });
@@ -137,12 +145,7 @@ if (unknown.length > 0) {
   process.exit(2);
 }
 const wanted = positionals.length > 0 ? positionals.filter(isPart) : (Object.keys(parts) as Part[]);
-try {
-  if (await setUp(wanted)) for (const part of wanted) await parts[part]();
-} catch (error) {
-  total.failed += 1;
-  failures.push(`set-up: ${error instanceof Error ? error.message : String(error)}`);
-}
+for (const part of await setUp(wanted)) await parts[part]();
 say(failures.length === 0 ? "done" : `FAILED:\n  ${failures.join("\n  ")}`);
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed === 0 ? 0 : 1;
