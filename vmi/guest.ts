@@ -48,11 +48,11 @@ export type TranslationResult =
   | { readonly mapped: false; readonly error: string };
 
 /** Bytes of one item, items of one batch, and bytes of one batch. */
-export const MAX_READ = 1 << 20;
-export const MAX_ITEMS = 4096;
-export const MAX_BATCH = 16 << 20;
-export const MAX_TRANSLATIONS = 65_536;
-export const MAX_SYMBOLS = 4096;
+const MAX_READ = 1 << 20;
+const MAX_ITEMS = 4096;
+const MAX_BATCH = 16 << 20;
+const MAX_TRANSLATIONS = 65_536;
+const MAX_SYMBOLS = 4096;
 
 /** A guest whose kernel has been found. Every question sees the guest as it is then: nothing of it is remembered. */
 export class Guest {

@@ -77,7 +77,7 @@ export function qemuArguments(
 }
 
 /** The guest kernel's command line. */
-export function kernelArguments(spec: ResolvedSpec): string {
+function kernelArguments(spec: ResolvedSpec): string {
   const words = ["console=ttyS0", "quiet"];
   if (spec.pti !== undefined) words.push(spec.pti ? "pti=on" : "pti=off");
   words.push(`lab.name=${spec.name}`, `lab.workload=${spec.workload}`, `lab.extra=${spec.extraTasks}`);

@@ -5,7 +5,7 @@ import type { Kernel } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
 import { plus, readCString, readNumber, readPointer, readU32 } from "./read.ts";
 
-export const modules = symbol("modules");
+const modules = symbol("modules");
 
 /** include/linux/module.h */
 export const moduleStruct = struct("module", {

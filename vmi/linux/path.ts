@@ -4,9 +4,9 @@ import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
 import { isNull, plus, readPointer, readU32, sameAddress } from "./read.ts";
 
-export const file = struct("file", { f_path: "f_path" });
+const file = struct("file", { f_path: "f_path" });
 /** include/linux/path.h */
-export const path = struct("path", { mnt: "mnt", dentry: "dentry" });
+const path = struct("path", { mnt: "mnt", dentry: "dentry" });
 const dentry = struct("dentry", {
   d_parent: "d_parent",
   name: "d_name.name",
