@@ -77,7 +77,10 @@ test("paths go through embedded structures, and through anonymous ones unsaid", 
   const w = new BtfWriter();
   const int = w.int("int", 4);
   const leaf = w.struct("leaf", 8, [member("x", int, 0), member("y", int, 4)]);
-  const hidden = w.struct("", 16, [member("low", int, 0), member("leaf", w.qualified(10, w.typedef("leaf_t", leaf)), 8)]);
+  const hidden = w.struct("", 16, [
+    member("low", int, 0),
+    member("leaf", w.qualified(10, w.typedef("leaf_t", leaf)), 8),
+  ]);
   const choice = w.union("", 16, [member("number", int, 0), member("", hidden, 0)]);
   w.struct("outer", 40, [member("first", int, 0), member("", choice, 8), member("last", leaf, 24)]);
   const at = (path: string) => found(w, "outer", path)?.offset;
@@ -191,7 +194,11 @@ test("typedefs in a circle, types that are not there, and structures within them
 test("anonymous structures that each hold many others do not make a search endless", () => {
   const w = new BtfWriter();
   const self = 1;
-  w.struct("s", 8, Array.from({ length: 60_000 }, () => member("", self, 0)));
+  w.struct(
+    "s",
+    8,
+    Array.from({ length: 60_000 }, () => member("", self, 0)),
+  );
   assert.equal(found(w, "s", "x"), undefined);
 });
 

@@ -108,7 +108,10 @@ test("every page that begins with a note is found, across the pieces of a scan a
   ram.bytes.set(vmcoreinfoNote("nothing"), 0x1_1000);
   for (const paged of [false, true]) {
     assert.deepEqual(find(ram, undefined, paged), places);
-    assert.deepEqual(find(ram, ({ gpa }) => gpa === 1 << 20, paged), places.slice(0, 4));
+    assert.deepEqual(
+      find(ram, ({ gpa }) => gpa === 1 << 20, paged),
+      places.slice(0, 4),
+    );
   }
 });
 
