@@ -1,6 +1,6 @@
 import { type AttachOptions, attachKernel } from "./attach.ts";
 import { Budget } from "./budget.ts";
-import { gvaOf, type Halves } from "./bytes/address.ts";
+import { formatAddress, gvaOf, type Halves } from "./bytes/address.ts";
 import type { VcpuRegisters } from "./driver/driver.ts";
 import { GuestError } from "./errors.ts";
 import { type Kernel, kernelGone } from "./linux/kernel.ts";
@@ -118,7 +118,10 @@ export class Guest {
       results.push({
         bytes: bytes.subarray(0, done),
         address,
-        error: done === item.length ? "" : `0x${(address + BigInt(done)).toString(16)} is not mapped to memory`,
+        error:
+          done === item.length
+            ? ""
+            : `${formatAddress(BigInt.asUintN(64, address + BigInt(done)))} is not mapped to memory`,
       });
     }
     return results;
@@ -224,10 +227,10 @@ function readPhysical(memory: PhysicalMemory, address: bigint, target: Uint8Arra
 }
 
 function resolveAddress(item: ReadItem, results: readonly ReadResult[]): bigint | undefined {
-  if (item.after === undefined) return item.address;
+  if (item.after === undefined) return BigInt.asUintN(64, item.address);
   const earlier = results[item.after.item]?.bytes;
   const { offset } = item.after;
-  if (earlier === undefined || offset + 8 > earlier.length) return undefined;
+  if (earlier === undefined || !(offset >= 0 && offset + 8 <= earlier.length)) return undefined;
   const view = new DataView(earlier.buffer, earlier.byteOffset + offset, 8);
   return BigInt.asUintN(64, gvaOf(view.getInt32(4, true), view.getInt32(0, true)) + item.address);
 }
@@ -236,6 +239,8 @@ function checkBatch(items: readonly ReadItem[]): void {
   if (items.length > MAX_ITEMS) throw tooMany("reads", MAX_ITEMS);
   let total = 0;
   items.forEach((item, i) => {
+    if (!Number.isInteger(item.length) || item.length < 0)
+      throw new GuestError("bad-request", `${item.length} is no number of bytes to read`);
     if (item.length > MAX_READ)
       throw new GuestError(
         "bad-request",
