@@ -112,7 +112,16 @@ test("a path spends from the budget", () => {
   const [one, other] = [makeMount(mini), makeMount(mini)];
   one.thing.setAll({ mnt_parent: other.thing.va, mnt_mountpoint: other.root.va });
   other.thing.setAll({ mnt_parent: one.thing.va, mnt_mountpoint: one.root.va });
-  assert.throws(() => pathTo(one, one.root, new Budget(60_000, 1000)), { kind: "over-budget" });
+  const spent = { kind: "over-budget" };
+  assert.throws(() => pathTo(one, one.root, new Budget(60_000, 1000)), spent);
+  const set = makeCgroup(
+    mini,
+    Array.from({ length: 200 }, () => "deep"),
+  );
+  const budget = new Budget(60_000, 1000);
+  assert.throws(() => {
+    for (let i = 0; i < 10; i++) cgroupPath(kernel, halvesOf(set.va), budget);
+  }, spent);
 });
 
 test("cgroups: the root, some below it, one within itself, one that can't be read", () => {

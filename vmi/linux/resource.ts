@@ -52,6 +52,11 @@ export function* walkIomem(kernel: Kernel, budget: Budget): Generator<IomemEntry
     const name = nameAt && !isNull(nameAt) ? readCString(kernel.space, nameAt, MAX_NAME) : undefined;
     yield { depth, start: gvaOf(start.hi, start.lo), end: gvaOf(end.hi, end.lo), name };
     if (!isNull(sibling)) pending.push({ at: sibling, depth });
-    if (!isNull(child) && depth < MAX_DEPTH) pending.push({ at: child, depth: depth + 1 });
+    if (isNull(child)) continue;
+    if (depth === MAX_DEPTH) {
+      yield undefined;
+      return;
+    }
+    pending.push({ at: child, depth: depth + 1 });
   }
 }

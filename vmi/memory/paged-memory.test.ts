@@ -52,6 +52,7 @@ test("slots go round: more pages than there are slots, and an index is good for 
     const index = memory.locate(first * PAGE_SIZE);
     for (let gfn = 2000; gfn < 2000 + SLOTS - 1; gfn++) assert.equal(frameAt(memory, gfn * PAGE_SIZE), gfn);
     assert.equal(memory.view.getUint32(index, true), first + 7);
+    for (const gfn of [2000 + SLOTS, 2001 + SLOTS, first]) assert.equal(frameAt(memory, gfn * PAGE_SIZE), gfn);
   }
 });
 
