@@ -234,6 +234,24 @@ export class AddressSpace {
     return this.read(hi, lo, bytes.subarray(target, target + length)) === length ? target : -1;
   }
 
+  /**
+   * A copy of `length` bytes as they are now, past what this request has kept of their pages; undefined when one of
+   * them can't be read.
+   */
+  reread(hi: number, lo: number, length: number): Uint8Array | undefined {
+    const target = new Uint8Array(length);
+    for (let done = 0; done < length; ) {
+      const pageLo = addLo(lo, done);
+      const count = Math.min(length - done, PAGE_SIZE - (pageLo & (PAGE_SIZE - 1)));
+      const gpa = this.#walk(addHi(hi, lo, done), pageLo);
+      const bytes = gpa < 0 ? undefined : this.memory.copy(gpa, count);
+      if (bytes === undefined) return undefined;
+      target.set(bytes, done);
+      done += count;
+    }
+    return target;
+  }
+
   /** Copies from a virtual address on until `target` is full or a page is missing; returns the bytes copied. */
   read(hi: number, lo: number, target: Uint8Array): number {
     let done = 0;

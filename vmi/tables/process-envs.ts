@@ -1,5 +1,6 @@
+import { follow } from "../linux/follow.ts";
 import { mmStruct, readUserSpan } from "../linux/mm.ts";
-import { isNull, readPointer, readU32 } from "../linux/read.ts";
+import { readU32 } from "../linux/read.ts";
 import { taskStruct } from "../linux/task-struct.ts";
 import { walkProcesses } from "../linux/tasks.ts";
 import { defineTable, integer, text } from "./table.ts";
@@ -28,10 +29,12 @@ export const processEnvs = defineTable({
     for (let i = 0; i < list.count; i++) {
       const at = { hi: list.hi[i]!, lo: list.lo[i]! };
       const pid = readU32(kernel.space, at, task.tgid);
-      const mmAt = readPointer(kernel.space, at, task.mm);
-      if (pid === undefined || mmAt === undefined || isNull(mmAt) || (wanted !== undefined && !wanted.has(pid)))
-        continue;
-      const bytes = readUserSpan(kernel, mmAt, mm.env_start, mm.env_end, budget);
+      if (pid === undefined || (wanted !== undefined && !wanted.has(pid))) continue;
+      const found = follow(kernel, at, task.mm, budget, (mmAt) =>
+        readUserSpan(kernel, mmAt, mm.env_start, mm.env_end, budget),
+      );
+      if (found === "null") continue;
+      const bytes = typeof found === "string" ? undefined : found.value;
       if (bytes === undefined) context.incomplete(`the environment of process ${pid} is not in memory`);
       for (let start = 0; bytes !== undefined && start < bytes.length; ) {
         budget.spend();

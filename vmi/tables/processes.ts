@@ -1,6 +1,7 @@
 import { addHi, addLo, type Halves } from "../bytes/address.ts";
 import { cgroupPath } from "../linux/cgroup.ts";
 import { cred } from "../linux/cred.ts";
+import { follow } from "../linux/follow.ts";
 import { fsStruct } from "../linux/fs-struct.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import { mmStruct, readArguments, residentPages } from "../linux/mm.ts";
@@ -14,10 +15,10 @@ import {
   utsNamespace,
 } from "../linux/nsproxy.ts";
 import { pathOf, pathOfFile } from "../linux/path.ts";
-import { isNull, plus, readNumber, readPointer } from "../linux/read.ts";
+import { plus, readNumber, readPointer } from "../linux/read.ts";
 import { signalStruct, taskStruct } from "../linux/task-struct.ts";
 import { walkProcesses } from "../linux/tasks.ts";
-import { CELL, type IntegerColumn, type TextColumn } from "./columns.ts";
+import { CELL, type IntegerColumn } from "./columns.ts";
 import { defineTable, integer, type TableContext, text, type Writers } from "./table.ts";
 import { type BlockWriter, commonWriters, int32Writer, writeTasks } from "./task-rows.ts";
 
@@ -152,25 +153,36 @@ function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
   const task = kernel.layout(taskStruct);
   const mm = kernel.layout(mmStruct);
   const { view } = kernel.memory;
-  return (_, index) => {
-    const at = { hi: view.getInt32(index + task.mm + 4, true), lo: view.getInt32(index + task.mm, true) };
-    if (isNull(at)) {
+  return (taskAt, index) => {
+    // The kernel's own threads have none, and never get any.
+    if (view.getInt32(index + task.mm + 4, true) === 0 && view.getInt32(index + task.mm, true) === 0) {
       for (const column of wanted) column.absent(CELL.notApplicable);
       return;
     }
-    if (path !== undefined || on_disk !== undefined) {
-      const exe = readPointer(kernel.space, at, mm.exe_file);
-      const resolved = exe && pathOfFile(kernel, exe, budget);
-      path?.pushOr(resolved?.bytes, CELL.unreadable);
-      on_disk?.pushOr(resolved && (resolved.deleted ? 0 : 1), CELL.unreadable);
+    const found = follow(kernel, taskAt, task.mm, budget, (at) => {
+      const exe = path || on_disk ? readPointer(kernel.space, at, mm.exe_file) : undefined;
+      return {
+        exe: exe && pathOfFile(kernel, exe, budget),
+        args: cmdline && spaced(readArguments(kernel, at, budget)),
+        resident: resident_size && residentPages(kernel, at),
+        total: total_size && readNumber(kernel.space, at, mm.total_vm),
+      };
+    });
+    if (typeof found === "string") {
+      for (const column of wanted) column.absent(CELL_OF[found]);
+      return;
     }
-    cmdline?.pushOr(spaced(readArguments(kernel, at, budget)), CELL.unreadable);
-    const resident = resident_size && residentPages(kernel, at);
+    const { exe, args, resident, total } = found.value;
+    path?.pushOr(exe?.bytes, CELL.unreadable);
+    on_disk?.pushOr(exe && (exe.deleted ? 0 : 1), CELL.unreadable);
+    cmdline?.pushOr(args, CELL.unreadable);
     resident_size?.pushOr(resident && resident * 4096, CELL.unreadable);
-    const total = total_size && readNumber(kernel.space, at, mm.total_vm);
     total_size?.pushOr(total && total * 4096, CELL.unreadable);
   };
 }
+
+/** A task that is exiting has given up its memory, directories and namespaces. */
+const CELL_OF = { null: CELL.notApplicable, unreadable: CELL.unreadable, torn: CELL.torn } as const;
 
 /** Arguments end with zeros; as one line they are separated by spaces. */
 function spaced(args: Uint8Array | undefined): Uint8Array | undefined {
@@ -197,19 +209,23 @@ function directoryWriter({ kernel, budget }: TableContext, out: Writers<typeof c
   const { cwd, root } = out;
   if (cwd === undefined && root === undefined) return undefined;
   const task = kernel.layout(taskStruct);
-  const directories = kernel.layout(fsStruct);
-  return (at) => {
-    const fs = readPointer(kernel.space, at, task.fs);
-    const write = (column: TextColumn | undefined, offset: number) => {
-      if (fs === undefined || isNull(fs)) column?.absent(CELL.notApplicable);
-      else column?.pushOr(pathOf(kernel, plus(fs, offset), budget)?.bytes, CELL.unreadable);
-    };
-    write(cwd, directories.pwd);
-    write(root, directories.root);
+  const { pwd, root: rootMember } = kernel.layout(fsStruct);
+  const pathAt = (at: Halves) => pathOf(kernel, at, budget)?.bytes;
+  return (taskAt) => {
+    const found = follow(kernel, taskAt, task.fs, budget, (fs) => ({
+      cwd: cwd && pathAt(plus(fs, pwd)),
+      root: root && pathAt(plus(fs, rootMember)),
+    }));
+    if (typeof found === "string") {
+      for (const column of [cwd, root]) column?.absent(CELL_OF[found]);
+      return;
+    }
+    cwd?.pushOr(found.value.cwd, CELL.unreadable);
+    root?.pushOr(found.value.root, CELL.unreadable);
   };
 }
 
-function namespaceWriter({ kernel }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {
+function namespaceWriter({ kernel, budget }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {
   const proxy = kernel.layout(nsproxy);
   const members = [
     { column: out.cgroup_namespace, member: proxy.cgroup_ns, spec: cgroupNamespace },
@@ -221,12 +237,13 @@ function namespaceWriter({ kernel }: TableContext, out: Writers<typeof columns>)
   if (members.length === 0) return undefined;
   const task = kernel.layout(taskStruct);
   return (at) => {
-    const proxyAt = readPointer(kernel.space, at, task.nsproxy);
-    for (const { column, member, spec } of members) {
-      // A task that is exiting has given its namespaces up.
-      if (proxyAt === undefined || isNull(proxyAt)) column?.absent(CELL.notApplicable);
-      else column?.pushOr(namespaceInode(kernel, proxyAt, member, kernel.layout(spec).inum), CELL.unreadable);
-    }
+    const found = follow(kernel, at, task.nsproxy, budget, (proxyAt) =>
+      members.map(({ member, spec }) => namespaceInode(kernel, proxyAt, member, kernel.layout(spec).inum)),
+    );
+    members.forEach(({ column }, i) => {
+      if (typeof found === "string") column?.absent(CELL_OF[found]);
+      else column?.pushOr(found.value[i], CELL.unreadable);
+    });
   };
 }
 
@@ -235,7 +252,8 @@ function cgroupWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
   if (cgroup_path === undefined) return undefined;
   const task = kernel.layout(taskStruct);
   return (at) => {
-    const set = readPointer(kernel.space, at, task.cgroups);
-    cgroup_path.pushOr(set && cgroupPath(kernel, set, budget), CELL.unreadable);
+    const found = follow(kernel, at, task.cgroups, budget, (set) => cgroupPath(kernel, set, budget));
+    if (typeof found === "string") cgroup_path.absent(CELL_OF[found]);
+    else cgroup_path.pushOr(found.value, CELL.unreadable);
   };
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { attach } from "../guest.ts";
 import { MappedMemory } from "../memory/mapped-memory.ts";
+import { PagedMemory } from "../memory/paged-memory.ts";
 import { MiniKernel } from "../testing/mini-kernel.ts";
 import { addProcess, type Process } from "../testing/mini-objects.ts";
 import { makeDentry, makeFile, makeMount } from "../testing/mini-vfs.ts";
@@ -111,4 +112,29 @@ test("a task that can't be read has no row, and is told of", () => {
   const answer = guest.table("processes", { columns: ["pid"] });
   assert.equal(answer.rows, 4);
   assert.deepEqual([answer.incomplete, answer.notes.length], [true, 1]);
+});
+
+test("copied: a task whose parent or credentials become others while its row is written is written again", () => {
+  for (const member of ["real_parent", "real_cred", "pid"] as const) {
+    const { kernel, processes } = crowd(3, 2);
+    const { task, tables } = processes[1]!;
+    const other = processes[0]!.task;
+    const values = { real_parent: other.va, real_cred: kernel.ram.u64(kernel.gpa(other.at("real_cred"))), pid: 77n };
+    let changes = 0;
+    class Reused extends PagedMemory {
+      override locate(gpa: number): number {
+        if (changes === 0 && armed && gpa >> 12 === tables!.pgd >> 12) {
+          changes++;
+          task.set(member, values[member]);
+        }
+        return super.locate(gpa);
+      }
+    }
+    let armed = false;
+    const guest = attach(new Reused(kernel.ram.layout, kernel.ram.reader()));
+    armed = true;
+    const answer = guest.table("processes", { columns: ["pid", "uid", "cmdline"] });
+    assert.deepEqual([changes, answer.retried, answer.incomplete], [1, 1, false], member);
+    assert.equal(rowsOf(answer)[1]!.uid, member === "real_cred" ? 0 : 1);
+  }
 });

@@ -1,4 +1,4 @@
-import { numberOf } from "../bytes/address.ts";
+import { addHi, addLo, numberOf } from "../bytes/address.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import { DEFAULT_PRIO, PF_KTHREAD, TASK_COMM_LEN, taskStruct } from "../linux/task-struct.ts";
 import { stateLetter } from "../linux/tasks.ts";
@@ -33,6 +33,8 @@ interface TaskList {
 
 /** A block of task_structs must fit half the scratch area, where memory is copied rather than mapped. */
 const BLOCK = 128;
+/** Copying takes so much longer that in the time for a large block some of its tasks would be gone. */
+const COPIED_BLOCK = 8;
 const ATTEMPTS = 3;
 
 /**
@@ -48,20 +50,22 @@ export function writeTasks(
   writers: readonly BlockWriter[],
 ): void {
   const block: TaskBlock = { count: 0, base: [], hi: [], lo: [], identity: [] };
-  const { extent } = context.kernel.layout(taskStruct);
-  const size = Math.max(1, Math.min(BLOCK, Math.trunc(SCRATCH_SIZE / 2 / extent)));
+  const { kernel } = context;
+  const { extent } = kernel.layout(taskStruct);
+  const most = kernel.memory.direct ? BLOCK : COPIED_BLOCK;
+  const size = Math.max(1, Math.min(most, Math.trunc(SCRATCH_SIZE / 2 / extent)));
   for (let from = 0; from < tasks.hi.length; from += size) {
     for (let attempt = 1; ; attempt++) {
       fillBlock(context, tasks, from, Math.min(from + size, tasks.hi.length), wanted, block);
       for (const write of writers) write(block);
-      // In place, this looks at the guest again; a copy was taken at one instant and agrees with itself.
-      if (sameTasks(context.kernel, block)) break;
+      if (sameTasks(kernel, block)) break;
       context.retried(1);
       if (attempt === ATTEMPTS) {
         context.incomplete("tasks changed while they were read; a row may be of two tasks in turn");
         break;
       }
       context.discard();
+      kernel.dropCaches();
     }
     if (!context.rows(block.count)) return;
   }
@@ -108,11 +112,39 @@ function identityOf(view: DataView, layout: Layout<"tgid" | "pid">, base: number
   return (Math.imul(view.getInt32(base + layout.tgid, true), 31) + view.getInt32(base + layout.pid, true)) | 0;
 }
 
+/** Looks at the guest again: in place, or at a new copy. */
 function sameTasks(kernel: Kernel, block: TaskBlock): boolean {
+  if (!kernel.memory.direct) return sameCopies(kernel, block);
   const { view } = kernel.memory;
   const layout = kernel.layout(taskStruct);
   for (let i = 0; i < block.count; i++) {
     if (identityOf(view, layout, block.base[i]!) !== block.identity[i]) return false;
+  }
+  return true;
+}
+
+/**
+ * Copies are far apart in time: beside its ids a task must still have its parent and its credentials, since those that
+ * it had may be another's by now.
+ */
+function sameCopies(kernel: Kernel, block: TaskBlock): boolean {
+  const { tgid, pid, real_parent, real_cred } = kernel.layout(taskStruct);
+  const { bytes } = kernel.memory;
+  const start = Math.min(tgid, pid, real_parent, real_cred);
+  const length = Math.max(tgid, pid, real_parent, real_cred) + 8 - start;
+  for (let i = 0; i < block.count; i++) {
+    const now = kernel.space.reread(addHi(block.hi[i]!, block.lo[i]!, start), addLo(block.lo[i]!, start), length);
+    for (const [member, size] of [
+      [tgid, 4],
+      [pid, 4],
+      [real_parent, 8],
+      [real_cred, 8],
+    ] as const) {
+      const at = block.base[i]! + member;
+      const was = bytes.subarray(at, at + size);
+      if (now === undefined || Buffer.compare(was, now.subarray(member - start, member - start + size)) !== 0)
+        return false;
+    }
   }
   return true;
 }
