@@ -6,53 +6,61 @@ import { attach } from "../guest.ts";
 import { miniGuest } from "../testing/mini-guest.ts";
 import { follow } from "./follow.ts";
 import { halvesOf } from "./mm.ts";
+import { taskStruct } from "./task-struct.ts";
 
-const MEMBER = 24;
-const { kernel: mini } = miniGuest();
-const kernels = [attach(mini.ram.mapped()).kernel, attach(mini.ram.paged()).kernel];
-const task = mini.allocate(64);
-const point = (value: bigint) => mini.writeInteger(task + BigInt(MEMBER), value, 8);
+for (const kind of ["mapped", "paged"] as const) {
+  const { kernel: mini, shell } = miniGuest();
+  const { kernel } = attach(mini.ram[kind]());
+  const { mm } = kernel.layout(taskStruct);
+  const task = halvesOf(shell.task.va);
+  const first = shell.mm!.va;
 
-for (const kernel of kernels) {
-  const where = kernel.memory.direct ? "mapped" : "copied";
-  const through = (read: (at: bigint) => void) =>
-    follow(kernel, halvesOf(task), MEMBER, new Budget(), ({ hi, lo }) => {
-      read(gvaOf(hi, lo));
-      return gvaOf(hi, lo);
+  /** Follows the pointer to the mm while the guest gives it one value after the other, at each reading. */
+  function followed(start: bigint, meanwhile: readonly bigint[], budget = new Budget()) {
+    shell.task.set("mm", start);
+    kernel.dropCaches();
+    const seen: bigint[] = [];
+    const found = follow(kernel, task, mm, budget, (at) => {
+      seen.push(gvaOf(at.hi, at.lo));
+      const next = meanwhile[seen.length - 1];
+      if (next !== undefined) shell.task.set("mm", next);
+      return seen.length;
     });
+    return { found, seen };
+  }
 
-  test(`${where}: a pointer that stays is followed once`, () => {
-    point(0x1000n);
-    let reads = 0;
-    assert.deepEqual(
-      through(() => reads++),
-      { value: 0x1000n },
-    );
-    assert.equal(reads, 1);
+  test(`${kind}: a pointer that stays is followed once`, () => {
+    assert.deepEqual(followed(first, []), { found: { value: 1 }, seen: [first] });
   });
 
-  test(`${where}: what was read through a pointer that changed meanwhile does not count`, () => {
-    point(0x1000n);
-    assert.deepEqual(
-      through(() => point(0x2000n)),
-      { value: 0x2000n },
-    );
-    point(0x1000n);
+  test(`${kind}: null, and what can't be read`, () => {
+    assert.deepEqual(followed(0n, []), { found: "null", seen: [] });
+    const missing = halvesOf(0xffff_c900_0000_0000n);
     assert.equal(
-      through(() => point(0n)),
-      "null",
-    );
-    point(0x1000n);
-    assert.equal(
-      through((at) => point(at + 1n)),
-      "torn",
-    );
-  });
-
-  test(`${where}: a task that can't be read`, () => {
-    assert.equal(
-      follow(kernel, halvesOf(0xffff_c900_0000_0000n), MEMBER, new Budget(), () => 0),
+      follow(kernel, missing, mm, new Budget(), () => assert.fail("there is nothing to read")),
       "unreadable",
+    );
+  });
+
+  test(`${kind}: a pointer that changes while it is followed is followed anew`, () => {
+    assert.deepEqual(followed(first, [first + 8n]), { found: { value: 2 }, seen: [first, first + 8n] });
+    assert.deepEqual(followed(first, [0n]), { found: "null", seen: [first] }, "given up meanwhile");
+  });
+
+  test(`${kind}: one that never stays the same is torn`, () => {
+    const changes = Array.from({ length: 10 }, (_, i) => first + BigInt(8 * (i + 1)));
+    const { found, seen } = followed(first, changes);
+    assert.equal(found, "torn");
+    assert.ok(seen.length > 1 && seen.length < 10);
+  });
+
+  test(`${kind}: following spends from the budget`, () => {
+    const budget = new Budget(60_000, 100);
+    assert.throws(
+      () => {
+        for (let i = 0; i < 10_000; i++) followed(first, [], budget);
+      },
+      { kind: "over-budget" },
     );
   });
 }
