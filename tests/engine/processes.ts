@@ -141,7 +141,7 @@ function isCollector(process: TruthProcess): boolean {
 /** A task that did not run between the truths has one state; one that ran may have been caught in another. */
 function assertState(row: Row, was: TruthProcess, is: TruthProcess): void {
   const possible = new Set([was.stat.state, is.stat.state]);
-  if (switches(was) !== switches(is)) for (const state of "RSD") possible.add(state);
+  if (switches(was) !== switches(is)) for (const state of "RSDI") possible.add(state);
   assert.ok(
     possible.has(textIn(row, "state")),
     `state ${textIn(row, "state")} of ${was.pid} (${was.comm}), not ${[...possible]}`,

@@ -150,6 +150,7 @@ export async function kernelAddresses(subject: Subject, guest: Guest): Promise<b
     const start = BigInt(textIn(module, "address"));
     addresses.push(...sample({ start, end: start + 5n * PAGE }, 6, random));
   }
+  for (let gpa = 0; gpa < last.gpa + last.length; gpa += 2 ** 30) addresses.push(direct + BigInt(gpa + 0x1234_5678));
   const offsets = at("__per_cpu_offset");
   const [perCpu] = guest.read([{ space: "kernel", address: offsets, length: 8 * subject.lab.spec.vcpus }]);
   for (let vcpu = 0; vcpu < subject.lab.spec.vcpus; vcpu++) {
