@@ -20,7 +20,7 @@ export function follow<T>(
   budget: Budget,
   read: (at: Halves) => T,
 ): Followed<T> {
-  let at = pointerNow(kernel, task, member);
+  let at = readPointer(kernel.space, task, member);
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     budget.spend();
     if (at === undefined) return "unreadable";

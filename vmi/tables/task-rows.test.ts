@@ -126,6 +126,8 @@ test("copied: a task whose parent or credentials become others while its row is 
         if (changes === 0 && armed && gpa >> 12 === tables!.pgd >> 12) {
           changes++;
           task.set(member, values[member]);
+          // Long enough for the kernel to have freed what the copy points to.
+          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3);
         }
         return super.locate(gpa);
       }

@@ -35,6 +35,8 @@ interface TaskList {
 const BLOCK = 128;
 /** Copying takes so much longer that in the time for a large block some of its tasks would be gone. */
 const COPIED_BLOCK = 8;
+/** Tasks and their credentials are freed after an RCU grace period, which takes several milliseconds. */
+const GRACE_MS = 1;
 const ATTEMPTS = 3;
 
 /**
@@ -56,9 +58,10 @@ export function writeTasks(
   const size = Math.max(1, Math.min(most, Math.trunc(SCRATCH_SIZE / 2 / extent)));
   for (let from = 0; from < tasks.hi.length; from += size) {
     for (let attempt = 1; ; attempt++) {
+      const begun = performance.now();
       fillBlock(context, tasks, from, Math.min(from + size, tasks.hi.length), wanted, block);
       for (const write of writers) write(block);
-      if (sameTasks(kernel, block)) break;
+      if (sameTasks(kernel, block, performance.now() - begun)) break;
       context.retried(1);
       if (attempt === ATTEMPTS) {
         context.incomplete("tasks changed while they were read; a row may be of two tasks in turn");
@@ -112,9 +115,9 @@ function identityOf(view: DataView, layout: Layout<"tgid" | "pid">, base: number
   return (Math.imul(view.getInt32(base + layout.tgid, true), 31) + view.getInt32(base + layout.pid, true)) | 0;
 }
 
-/** Looks at the guest again: in place, or at a new copy. */
-function sameTasks(kernel: Kernel, block: TaskBlock): boolean {
-  if (!kernel.memory.direct) return sameCopies(kernel, block);
+/** Looks at the guest again: in place, or at a new copy, which is worth its while when the first is `age` milliseconds old. */
+function sameTasks(kernel: Kernel, block: TaskBlock, age: number): boolean {
+  if (!kernel.memory.direct) return age < GRACE_MS || sameCopies(kernel, block);
   const { view } = kernel.memory;
   const layout = kernel.layout(taskStruct);
   for (let i = 0; i < block.count; i++) {
