@@ -8,8 +8,8 @@ import type { RamRange } from "../vmi/index.ts";
 import { Encoded } from "../wire/index.ts";
 import type { OpenedMemory } from "./inspection.ts";
 
-/** Bytes read at once. */
-const chunkBytes = 512 * 1024;
+/** Bytes read at once: few enough to stay in a processor's cache on their way. */
+const chunkBytes = 256 * 1024;
 /** Zero runs shorter than this cost more to tell than to send. */
 const shortestZeros = 16 * 1024;
 const pageBytes = 4096;
@@ -35,16 +35,17 @@ export async function* streamMemory(memory: OpenedMemory, start: bigint, length:
     );
   }
   const end = length === 0n ? BigInt(endOfRam) : start + length;
+  const buffers = createBuffers();
   const pieces = plan(ranges, Number(start), Number(end > BigInt(endOfRam) ? BigInt(endOfRam) : end));
-  let ahead = pieces.length > 0 ? readPiece(pieces[0]!, backings) : undefined;
+  let ahead = pieces.length > 0 ? readPiece(pieces[0]!, backings, buffers) : undefined;
   for (let i = 0; i < pieces.length; i++) {
     const piece = pieces[i]!;
     const buffer = await ahead;
-    ahead = i + 1 < pieces.length ? readPiece(pieces[i + 1]!, backings) : undefined;
+    ahead = i + 1 < pieces.length ? readPiece(pieces[i + 1]!, backings, buffers) : undefined;
     // Left early: the read ahead ends on its own.
     ahead?.catch(() => {});
     if (!buffer) yield new Encoded(encodeRun(ABSENT, piece.gpa, BigInt(piece.length)));
-    else yield* encodeChunk(buffer, piece.gpa, piece.length);
+    else yield* encodeChunk(buffer, piece.gpa, piece.length, buffers);
   }
   if (end > BigInt(endOfRam)) yield new Encoded(encodeRun(ABSENT, endOfRam, end - BigInt(endOfRam)));
 }
@@ -78,11 +79,29 @@ function plan(ranges: readonly RamRange[], start: number, end: number): Piece[] 
   return pieces;
 }
 
+/** Buffers for chunks that go round: new ones for every chunk would keep the garbage collector busier than the reading. */
+interface Buffers {
+  take(): Buffer;
+  give(buffer: Buffer): void;
+}
+
+function createBuffers(): Buffers {
+  const free: Buffer[] = [];
+  return {
+    take: () => free.pop() ?? Buffer.allocUnsafeSlow(headBytes + chunkBytes),
+    give: (buffer) => void free.push(buffer),
+  };
+}
+
 /** The bytes of a piece, behind room for a head; undefined where there are none. */
-function readPiece(piece: Piece, backings: OpenedMemory["layout"]["backings"]): Promise<Buffer | undefined> {
+function readPiece(
+  piece: Piece,
+  backings: OpenedMemory["layout"]["backings"],
+  buffers: Buffers,
+): Promise<Buffer | undefined> {
   const { from, length } = piece;
   if (!from) return Promise.resolve(undefined);
-  const buffer = Buffer.allocUnsafeSlow(headBytes + length);
+  const buffer = buffers.take();
   return new Promise((resolve) => {
     read(backings[from.backing]!.fd, buffer, headBytes, length, from.offset, (error, bytes) => {
       // RAM that its file or process no longer has: a truncated file, a process that has ended.
@@ -92,7 +111,16 @@ function readPiece(piece: Piece, backings: OpenedMemory["layout"]["backings"]): 
 }
 
 /** Overwrites what lies before each stretch of data: the room at the beginning, or zeros that have been told. */
-function* encodeChunk(buffer: Buffer, gpa: number, length: number): Generator<Encoded> {
+function* encodeChunk(buffer: Buffer, gpa: number, length: number, buffers: Buffers): Generator<Encoded> {
+  /** This loop, and the messages that have not left. */
+  let holders = 1;
+  const release = () => {
+    if (--holders === 0) buffers.give(buffer);
+  };
+  const data = (from: number, to: number) => {
+    holders++;
+    return new Encoded(...encodeData(buffer, gpa, from, to), release);
+  };
   let from = 0;
   for (let at = 0; at < length; ) {
     const zeros = zeroRun(buffer, at, length);
@@ -101,13 +129,14 @@ function* encodeChunk(buffer: Buffer, gpa: number, length: number): Generator<En
       continue;
     }
     if (zeros >= shortestZeros || zeros === length) {
-      if (at > from) yield encodeData(buffer, gpa, from, at);
+      if (at > from) yield data(from, at);
       yield new Encoded(encodeRun(ZEROS, gpa + at, BigInt(zeros)));
       from = at + zeros;
     }
     at += zeros;
   }
-  if (from < length) yield encodeData(buffer, gpa, from, length);
+  if (from < length) yield data(from, length);
+  release();
 }
 
 /** Bytes of zero pages at `at`. */
@@ -122,7 +151,8 @@ function zeroRun(buffer: Buffer, at: number, length: number): number {
   return end - at;
 }
 
-function encodeData(buffer: Buffer, gpa: number, from: number, to: number): Encoded {
+/** The message, and the bytes before it that are free. */
+function encodeData(buffer: Buffer, gpa: number, from: number, to: number): [message: Uint8Array, room: number] {
   let size = to - from;
   const lengthBytes = size < 1 << 7 ? 1 : size < 1 << 14 ? 2 : size < 1 << 21 ? 3 : 4;
   const start = headBytes + from - (9 + 1 + lengthBytes);
@@ -132,7 +162,7 @@ function encodeData(buffer: Buffer, gpa: number, from: number, to: number): Enco
   let at = start + 10;
   for (; size > 0x7f; size >>>= 7) buffer[at++] = (size & 0x7f) | 0x80;
   buffer[at] = size;
-  return new Encoded(buffer.subarray(start, headBytes + to), start - from);
+  return [buffer.subarray(start, headBytes + to), start - from];
 }
 
 function encodeRun(tag: number, gpa: number, length: bigint): Uint8Array {

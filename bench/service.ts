@@ -66,7 +66,7 @@ export async function measureStream(guest: GuestHandle, progress: (line: string)
     let carried = 0;
     let covered = 0;
     const start = 64n << 20n;
-    for await (const piece of guest.streamMemory({ start, length: BigInt(STREAM_BYTES) })) {
+    for await (const piece of guest.streamMemory({ start, length: BigInt(STREAM_BYTES), reuse: true })) {
       if ("data" in piece) {
         carried += piece.data.length;
         covered += piece.data.length;

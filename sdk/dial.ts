@@ -2,6 +2,7 @@
 import { isIP } from "node:net";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { reusedReads } from "../wire/index.ts";
 
 /** What a session asks for by ALPN. */
 const SESSION_PROTOCOL = "cloudvmi/1";
@@ -32,15 +33,18 @@ export function nameOf({ host, port }: Address): string {
 /** A socket that has proved whom it reaches and agreed on the session protocol. `ca`: the only authority trusted, PEM. */
 export function dialSession({ host, port }: Address, ca: string | undefined): Promise<TLSSocket> {
   return new Promise((resolve, reject) => {
+    const reads = reusedReads();
     const socket = connectTls({
       host,
       port,
+      ...reads.options,
       ALPNProtocols: [SESSION_PROTOCOL],
       minVersion: "TLSv1.3",
       ...(ca === undefined ? {} : { ca }),
       // Names are sent, addresses must not be.
       ...(isIP(host) === 0 ? { servername: host } : {}),
     });
+    reads.bind(socket);
     const fail = (error: unknown): void => {
       socket.destroy();
       reject(dialError(error, nameOf({ host, port })));

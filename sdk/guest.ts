@@ -81,8 +81,16 @@ export interface GuestHandle {
   pause(seconds: number): Promise<PauseLease>;
   /** Gives back a lease whose secret has been kept. */
   resume(lease: string): Promise<boolean>;
-  /** Guest physical memory from `start`, in order; without a length to the end of RAM. */
-  streamMemory(range?: { start?: bigint; length?: bigint; signal?: AbortSignal }): AsyncIterable<MemoryPiece>;
+  /**
+   * Guest physical memory from `start`, in order; without a length to the end of RAM. With `reuse`, a piece's data is good
+   * only until the next piece is asked for: twice as fast, for those who write it away at once.
+   */
+  streamMemory(range?: {
+    start?: bigint;
+    length?: bigint;
+    signal?: AbortSignal;
+    reuse?: boolean;
+  }): AsyncIterable<MemoryPiece>;
 }
 
 const ITEM_BYTES = 1 << 20;
@@ -203,10 +211,10 @@ export function guestOver(transport: Transport, vm: VmId): GuestHandle {
         },
       };
     },
-    async *streamMemory({ start = 0n, length = 0n, signal } = {}) {
+    async *streamMemory({ start = 0n, length = 0n, signal, reuse = false } = {}) {
       const request = { vm, start: checkAddress(start), length: checkAddress(length) };
       let next = start;
-      for await (const message of streamMessages(transport, GuestService.method.streamMemory, request, signal)) {
+      for await (const message of streamMessages(transport, GuestService.method.streamMemory, request, signal, reuse)) {
         const size = BigInt(message.data.length) + message.zeros + message.absent;
         const inRange = message.address >= next && (length === 0n || message.address + size <= start + length);
         if (!inRange) throw inconsistent("memory that was not asked for, or out of order");

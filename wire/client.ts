@@ -51,6 +51,8 @@ export interface WireTransport extends Transport, AsyncDisposable {
     request: MessageInitShape<I> | Encoded,
     options?: WireCallOptions,
   ): AsyncIterable<Uint8Array>;
+  /** Takes back a message of unaryEncoded or streamEncoded that nobody looks at any more, so that its buffer serves again. */
+  recycle(message: Uint8Array): void;
   /** Ends the connection; calls under way fail with Canceled. Later calls fail too. */
   close(): Promise<void>;
   /** Settles, never rejects, when no call can succeed any more: after `close`, or without `reconnect` when the stream broke. */
@@ -187,6 +189,7 @@ export function createWireTransport(options: WireOptions): WireTransport {
   return {
     unaryEncoded,
     streamEncoded,
+    recycle: (message) => session?.recycle(message),
     close,
     closed,
     [Symbol.asyncDispose]: close,

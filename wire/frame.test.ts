@@ -87,6 +87,44 @@ test("frames that are passed on in the room of their headers harm no neighbour, 
   );
 });
 
+test("chunks whose memory is used again, and payloads that are given back, mix up no frames", async () => {
+  await fc.assert(
+    fc.asyncProperty(frames, fc.array(fc.integer({ min: 1, max: 9000 }), { minLength: 1 }), async (sent, cuts) => {
+      const bytes = await encode(sent);
+      const received: Frame[] = [];
+      /** Given back late, as a message is that has to leave first. */
+      const held: Uint8Array[] = [];
+      const reader = createFrameReader(
+        1 << 20,
+        (id, kind, payload) => {
+          held.push(payload);
+          if (held.length > 2) {
+            const first = held.shift()!;
+            received.push({ id, kind, payload: first.slice() });
+            reader.recycle(first);
+          }
+          return true;
+        },
+        () => true,
+      );
+      const chunk = Buffer.alloc(9000);
+      for (let at = 0, cut = 0; at < bytes.length; cut++) {
+        const size = Math.min(cuts[cut % cuts.length]!, bytes.length - at);
+        bytes.copy(chunk, 0, at, at + size);
+        reader.push(chunk.subarray(0, size));
+        chunk.fill(0xee);
+        at += size;
+      }
+      const payloads = [...received.map(({ payload }) => payload), ...held.map((payload) => payload.slice())];
+      assert.deepEqual(
+        payloads,
+        sent.map(({ payload }) => new Uint8Array(payload)),
+      );
+    }),
+    { numRuns: 100 },
+  );
+});
+
 test("a handler that says stop gets the rest when it is pushed again", async () => {
   const bytes = await encode([1, 2, 3].map((id) => ({ id, kind: 1, payload: Uint8Array.of(id) })));
   const seen: number[] = [];

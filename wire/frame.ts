@@ -52,15 +52,30 @@ export interface FrameReader {
   push(chunk: Uint8Array): number;
   /** Sets the largest message accepted from now on. */
   limit(maxMessage: number): void;
+  /** Takes back the buffer of a payload that nobody looks at any more. Large ones cost the garbage collector dearly. */
+  recycle(payload: Uint8Array): void;
 }
+
+/** Buffers of past payloads that are kept for further ones, and how large at most. */
+const SPARE_BUFFERS = 8;
+const SPARE_BYTES = 1 << 20;
 
 /**
  * Cuts a byte stream into frames. A payload within one chunk is a view of it; one that spans chunks is gathered in a buffer
  * of its size, so memory held for an incomplete frame never exceeds the limit, however small the chunks. The HEADER_BYTES
  * before a payload in its buffer are the payload's own: see Encoded.received.
+ *
+ * @param reused the chunks' memory is used again for the next chunk, so that every payload must be a copy
  */
-export function createFrameReader(maxMessage: number, onFrame: FrameHandler): FrameReader {
+export function createFrameReader(
+  maxMessage: number,
+  onFrame: FrameHandler,
+  reused: () => boolean = () => false,
+): FrameReader {
   const header = new Uint8Array(HEADER_BYTES);
+  const spare: ArrayBufferLike[] = [];
+  /** Buffers of payloads that are with whoever was told of them. */
+  const lent = new WeakSet<ArrayBufferLike>();
   let largest = maxMessage + OPEN_BYTES;
   let headerFilled = 0;
   let payload: Uint8Array | undefined;
@@ -98,14 +113,13 @@ export function createFrameReader(maxMessage: number, onFrame: FrameHandler): Fr
           headerFilled = 0;
           size = parseHeader(header, 0);
         }
-        if (bytes.length - at >= size && at >= HEADER_BYTES) {
+        if (bytes.length - at >= size && at >= HEADER_BYTES && !reused()) {
           const view = bytes.subarray(at, at + size);
           at += size;
           if (!onFrame(id, kind, view)) return at;
           continue;
         }
-        const gathered = Buffer.allocUnsafeSlow(HEADER_BYTES + size);
-        payload = new Uint8Array(gathered.buffer, HEADER_BYTES, size);
+        payload = bufferFor(size);
         payloadFilled = 0;
       }
       const part = Math.min(payload.length - payloadFilled, bytes.length - at);
@@ -115,15 +129,34 @@ export function createFrameReader(maxMessage: number, onFrame: FrameHandler): Fr
       if (payloadFilled === payload.length) {
         const whole = payload;
         payload = undefined;
+        if (whole.length > COPY_BELOW) lent.add(whole.buffer);
         if (!onFrame(id, kind, whole)) return at;
       }
     }
     return at;
   }
+  /** For a payload: of its own with room before it when it is large, from Node's pool when it is small. */
+  function bufferFor(size: number): Uint8Array {
+    if (size <= COPY_BELOW) {
+      const pooled = Buffer.allocUnsafe(size);
+      return new Uint8Array(pooled.buffer, pooled.byteOffset, size);
+    }
+    const bytes = HEADER_BYTES + size;
+    // The last given back is still in the processor's cache. Large ones are not for small payloads to hold.
+    const found = spare.findLastIndex(({ byteLength }) => byteLength >= bytes && byteLength <= bytes * 2);
+    const buffer = found < 0 ? Buffer.allocUnsafeSlow(bytes).buffer : spare.splice(found, 1)[0]!;
+    return new Uint8Array(buffer, HEADER_BYTES, size);
+  }
+
   return {
     push,
     limit(max) {
       largest = max + OPEN_BYTES;
+    },
+    recycle({ buffer }) {
+      if (!lent.delete(buffer) || buffer.byteLength > SPARE_BYTES) return;
+      if (spare.length === SPARE_BUFFERS) spare.shift();
+      spare.push(buffer);
     },
   };
 }
@@ -132,8 +165,9 @@ export interface FrameWriter {
   /**
    * Queues a frame with payload `head` + `body`. Frames of one turn of the event loop leave in one write. Large bodies are
    * not copied; with `room` for the header before it (see Encoded), a large body without a head is one buffer with it.
+   * `sent` is called when they have left or never will.
    */
-  send(id: number, kind: number, head?: Uint8Array, body?: Uint8Array, room?: number): void;
+  send(id: number, kind: number, head?: Uint8Array, body?: Uint8Array, room?: number, sent?: () => void): void;
 }
 
 /** Writes frames to a stream; does nothing once the stream is over. */
@@ -144,8 +178,11 @@ export function createFrameWriter(stream: Duplex): FrameWriter {
     stream.uncork();
   }
   return {
-    send(id, kind, head = NOTHING, body = NOTHING, room = 0) {
-      if (stream.destroyed || stream.writableEnded) return;
+    send(id, kind, head = NOTHING, body = NOTHING, room = 0, sent) {
+      if (stream.destroyed || stream.writableEnded) {
+        sent?.();
+        return;
+      }
       if (!corked) {
         corked = true;
         stream.cork();
@@ -156,7 +193,7 @@ export function createFrameWriter(stream: Duplex): FrameWriter {
       if (!inline && head.length === 0 && room >= HEADER_BYTES) {
         const frame = Buffer.from(body.buffer, body.byteOffset - HEADER_BYTES, HEADER_BYTES + size);
         writeHeader(frame, size, id, kind);
-        stream.write(frame);
+        stream.write(frame, sent);
         return;
       }
       const frame = Buffer.allocUnsafe(HEADER_BYTES + head.length + (inline ? body.length : 0));
@@ -164,10 +201,10 @@ export function createFrameWriter(stream: Duplex): FrameWriter {
       if (head.length > 0) frame.set(head, HEADER_BYTES);
       if (inline) {
         if (body.length > 0) frame.set(body, HEADER_BYTES + head.length);
-        stream.write(frame);
+        stream.write(frame, sent);
       } else {
         stream.write(frame);
-        stream.write(body);
+        stream.write(body, sent);
       }
     },
   };

@@ -50,7 +50,7 @@ export interface WireConnection {
 }
 
 /** Answer bytes waiting in the stream at which handlers of streams are held back. */
-const BACKLOG = 1024 * 1024;
+const BACKLOG = 128 * 1024;
 /** Messages of one call after which others get their turn. */
 const BURST = 64;
 /** Answer bytes waiting at which nothing more is read from a client that does not read either. */
@@ -235,8 +235,8 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
       release(call);
       if (call.over) return;
       try {
-        const { bytes, room } = checked(encodeMessage(route.method.output, value));
-        writer.send(call.id, Kind.Last, undefined, bytes, room);
+        const { bytes, room, sent } = checked(encodeMessage(route.method.output, value));
+        writer.send(call.id, Kind.Last, undefined, bytes, room, sent);
         finish(call);
         holdBack();
       } catch (error) {
@@ -274,7 +274,7 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
         const next = await endOfTurn(ahead);
         if (call.over) return;
         if (next?.done) {
-          writer.send(call.id, Kind.Last, undefined, answer.bytes, answer.room);
+          writer.send(call.id, Kind.Last, undefined, answer.bytes, answer.room, answer.sent);
           finish(call);
           return;
         }
@@ -298,9 +298,9 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
     }
   }
 
-  function sendMessage(call: Call, { bytes, room }: Encoded): void {
+  function sendMessage(call: Call, { bytes, room, sent }: Encoded): void {
     call.credit -= creditCost(bytes.length);
-    writer.send(call.id, Kind.Message, undefined, bytes, room);
+    writer.send(call.id, Kind.Message, undefined, bytes, room, sent);
   }
 
   /** Waits until the call may send; also ends when the call is over. */

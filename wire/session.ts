@@ -3,6 +3,7 @@ import type { Duplex } from "node:stream";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { createFrameReader, createFrameWriter, Kind, protocolError, tune } from "./frame.ts";
 import { decodeEnd, encodeCredit, encodeHello, encodeOpen, type Hello } from "./payload.ts";
+import { listenTo } from "./reads.ts";
 
 /** Who waits for the answer of a call. */
 export interface Listener {
@@ -24,6 +25,8 @@ export interface Session {
   cancel(id: number): void;
   /** Lets the server send more bytes of a call. */
   credit(id: number, bytes: number): void;
+  /** Takes back the buffer of a message that nobody looks at any more. */
+  recycle(message: Uint8Array): void;
   /** Ends the connection; calls under way fail with `reason`. */
   close(reason: ConnectError): void;
 }
@@ -36,7 +39,8 @@ export interface SessionOptions extends Hello {
 
 export function startSession(stream: Duplex, options: SessionOptions): Session {
   const calls = new Map<number, Listener>();
-  const reader = createFrameReader(options.maxMessage, onFrame);
+  let reused = false;
+  const reader = createFrameReader(options.maxMessage, onFrame, () => reused);
   const writer = createFrameWriter(stream);
   const { promise: closed, resolve: resolveClosed } = Promise.withResolvers<void>();
   let nextId = 1;
@@ -47,13 +51,13 @@ export function startSession(stream: Duplex, options: SessionOptions): Session {
   let keepalive: NodeJS.Timeout | undefined;
 
   tune(stream);
-  stream.on("data", onData);
   stream.on("error", (error: Error) => close(new ConnectError(`connection lost: ${error.message}`, Code.Unavailable)));
   stream.on("end", () => close(lost()));
   stream.on("close", () => {
     close(lost());
     resolveClosed();
   });
+  reused = listenTo(stream, onData);
   writer.send(0, Kind.Hello, encodeHello(options));
   if (options.keepaliveMs !== undefined) keepalive = setInterval(listen, options.keepaliveMs).unref();
   if (stream.destroyed) {
@@ -142,6 +146,7 @@ export function startSession(stream: Duplex, options: SessionOptions): Session {
     credit(id, bytes) {
       if (calls.has(id)) writer.send(id, Kind.Credit, encodeCredit(bytes));
     },
+    recycle: reader.recycle,
     close,
   };
 }

@@ -40,7 +40,7 @@ export const streamCommand: OneGuestCommand<[], StreamOptions> = {
       using progress = startProgress(io, "copying memory …");
       const total = { bytes: 0, zeros: 0, absent: 0 };
       let end = 0;
-      const request = { start: options.start, length: options.length, signal: io.signal };
+      const request = { start: options.start, length: options.length, signal: io.signal, reuse: true };
       for await (const piece of guest.streamMemory(request)) {
         let length: number;
         const offset = Number(piece.address - options.start);

@@ -79,7 +79,8 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
     using call = await gate.enter(context);
     const { vm, recorded } = await gate.vm(call, request.vm, requirement, detail);
     try {
-      const answer = route(request, vm).streamEncoded(rpc, request as MessageInitShape<I>, {
+      const transport = route(request, vm);
+      const answer = transport.streamEncoded(rpc, request as MessageInitShape<I>, {
         signal: call.signal,
         timeoutMs: call.timeoutMs,
       });
@@ -87,7 +88,7 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
       for await (const bytes of answer) {
         if (first) await recorded;
         first = false;
-        yield Encoded.received(bytes);
+        yield Encoded.received(bytes, () => transport.recycle(bytes));
       }
     } catch (error) {
       await recorded;

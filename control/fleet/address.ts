@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import net from "node:net";
 import type { Duplex } from "node:stream";
 import tls from "node:tls";
+import { reusedReads } from "../../wire/index.ts";
 
 /** Where an agent listens. */
 export type AgentAddress =
@@ -45,12 +46,14 @@ export function dialAgent(address: AgentAddress, agentTls: AgentTls | undefined,
   if (address.kind === "tls" && agentTls === undefined) {
     return Promise.reject(new Error("control has no certificate towards agents: set [agent_tls] in its configuration"));
   }
+  const reads = reusedReads();
   const socket =
     address.kind === "unix"
-      ? net.connect(address.path)
+      ? net.connect({ path: address.path, ...reads.options })
       : tls.connect({
           host: address.host,
           port: address.port,
+          ...reads.options,
           ...(net.isIP(address.host) === 0 ? { servername: address.host } : {}),
           ca: agentTls!.ca,
           cert: agentTls!.certificate,
@@ -58,6 +61,7 @@ export function dialAgent(address: AgentAddress, agentTls: AgentTls | undefined,
           minVersion: "TLSv1.3",
           ALPNProtocols: ["cloudvmi/1"],
         });
+  reads.bind(socket);
   return new Promise((resolve, reject) => {
     const giveUp = () => socket.destroy(new Error("it does not answer"));
     const timer = setTimeout(giveUp, dialTimeoutMs);
