@@ -8,7 +8,7 @@ import type { AgentConfig } from "./config.ts";
 import { guestService } from "./guest-service.ts";
 import { watchHost } from "./host.ts";
 import { tableSpecs } from "./inspector/catalogue.ts";
-import { openProfileStore } from "./profiles.ts";
+import { openProfileStores } from "./profiles.ts";
 import { inspectorProgram } from "./program.ts";
 import { probeSandbox } from "./sandbox/layers.ts";
 import { serve } from "./server.ts";
@@ -43,7 +43,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     host: config.name,
     sandbox,
     program,
-    profiles: openProfileStore(join(config.state, "profiles")),
+    profiles: openProfileStores(join(config.state, "profiles")),
     pauses,
     entries: config.vms,
     processes: config.discovery.processes,

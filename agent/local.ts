@@ -18,7 +18,7 @@ import { guestService } from "./guest-service.ts";
 import { incarnationOf, uuid5 } from "./identity.ts";
 import { createInspection, type OpenedMemory } from "./inspection.ts";
 import type { Process } from "./monitor.ts";
-import { noProfileStore, openProfileStore } from "./profiles.ts";
+import { noProfileStore, openProfileStores } from "./profiles.ts";
 import { inspectorProgram } from "./program.ts";
 import { type Layer, probeSandbox } from "./sandbox/layers.ts";
 import { type HostVm, openVm, type VmEnvironment } from "./vm.ts";
@@ -51,7 +51,7 @@ export async function openLocal(target: LocalTarget, options: LocalOptions = {})
   const log = options.log ?? (() => {});
   const program = inspectorProgram();
   const sandbox = await probeSandbox(program, options.allowMissing ?? []);
-  const profiles = options.profiles === undefined ? noProfileStore() : openProfileStore(options.profiles);
+  const profiles = options.profiles === undefined ? noProfileStore : openProfileStores(options.profiles);
   const environment = { host: "local", sandbox, program, profiles, pauses: undefined, entries: [], log };
   const vm = await openTarget(target, environment);
   const find = (id: VmId | undefined) => {
@@ -114,7 +114,9 @@ function openWithoutMonitor(
   open()[Symbol.dispose]();
   const id = { uuid: uuid5(noNamespace, place), incarnation };
   const openMemory = async () => open();
-  const inspection = createInspection({ ...environment, vm: id, openRam: openMemory, registers: async () => [] });
+  const profiles = environment.profiles(`VM ${id.uuid}`);
+  const source = { vm: id, openRam: openMemory, registers: async () => [] };
+  const inspection = createInspection({ ...environment, ...source, profiles });
   return { id, inspection, openMemory, close: async () => inspection.close() };
 }
 

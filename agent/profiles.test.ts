@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync, utimesSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { openProfileStore } from "./profiles.ts";
+import { openProfileStore, openProfileStores } from "./profiles.ts";
 
 const root = mkdtempSync(join(tmpdir(), "cloudvmi-profiles-"));
 after(() => rmSync(root, { recursive: true }));
@@ -62,4 +62,17 @@ test("an inspector's word does not name files or fill the disk", () => {
   assert.equal(store.save(id(1), new Uint8Array(0)), false);
   assert.deepEqual(readdirSync(folder), []);
   assert.deepEqual(readdirSync(root).includes("escape"), false);
+});
+
+test("what one owner's inspectors leave is given to nobody else's", () => {
+  const storeOf = openProfileStores(join(root, "owners"));
+  storeOf("project a").save(id(1), bytes(1));
+  assert.deepEqual(storeOf("project b").load(id(1)), []);
+  assert.deepEqual(storeOf("VM a").load(undefined), []);
+  assert.deepEqual(
+    storeOf("project a")
+      .load(undefined)
+      .map((profile) => profile[0]),
+    [1],
+  );
 });

@@ -3,7 +3,18 @@
  * are opaque bytes that came from an inspector, which may lie: names are checked, number and size are bounded, and
  * inspectors don't trust what they get from here.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 
 const validName = /^[0-9a-f]{8,64}$/;
@@ -30,8 +41,9 @@ export interface ProfileStore {
 export function openProfileStore(folder: string, limits = defaults): ProfileStore {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const file = (name: string) => join(folder, name);
+  // The folder goes with its owner when too many others have come since: see openProfileStores.
   const newestFirst = () =>
-    readdirSync(folder)
+    (existsSync(folder) ? readdirSync(folder) : [])
       .filter((name) => validName.test(name))
       .map((name) => ({ name, ...at(file(name)) }))
       .sort((a, b) => b.time - a.time);
@@ -51,6 +63,7 @@ export function openProfileStore(folder: string, limits = defaults): ProfileStor
     },
     save(buildId, profile) {
       if (!validName.test(buildId) || profile.length === 0 || profile.length > limits.bytes) return false;
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
       const temporary = file(`.${buildId}.${process.pid}`);
       writeFileSync(temporary, profile, { mode: 0o600 });
       renameSync(temporary, file(buildId));
@@ -66,6 +79,29 @@ export function openProfileStore(folder: string, limits = defaults): ProfileStor
         // Not in the cache: the profile came with the request, or has just been pushed out.
       }
     },
+  };
+}
+
+/** Owners whose profiles are kept, at most: those that used theirs last. */
+const maxOwners = 512;
+
+/**
+ * A store for each owner: VMs of one project share what is known of kernels, others do not. An inspector that has been
+ * taken over can write wrong profiles, and must mislead nobody but its own tenant by them.
+ */
+export function openProfileStores(folder: string): (owner: string) => ProfileStore {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const file = (name: string) => join(folder, name);
+  return (owner) => {
+    const name = createHash("sha256").update(owner).digest("hex").slice(0, 32);
+    const store = openProfileStore(file(name));
+    const now = new Date();
+    utimesSync(file(name), now, now);
+    const oldestLast = readdirSync(folder)
+      .map((entry) => ({ entry, time: at(file(entry)).time }))
+      .sort((a, b) => b.time - a.time);
+    for (const { entry } of oldestLast.slice(maxOwners)) rmSync(file(entry), { recursive: true, force: true });
+    return store;
   };
 }
 

@@ -19,7 +19,8 @@ export interface VmEnvironment {
   readonly sandbox: Sandbox;
   /** The inspector's bundle. */
   readonly program: string;
-  readonly profiles: ProfileStore;
+  /** Of an owner, by a name of its own. */
+  readonly profiles: (owner: string) => ProfileStore;
   /** Folder for the notes of pauses; undefined where nothing outlives the program. */
   readonly pauses: string | undefined;
   readonly entries: readonly VmEntry[];
@@ -99,7 +100,9 @@ async function describeVm(
   let status = statusOf(facts.status);
   const openRam = (hint: boolean) => monitor.use((qmp) => findRam(qmp, process.pid, hint)).catch(unreadable);
   const registers = () => monitor.use(readRegisters);
-  const inspection = createInspection({ ...environment, vm: id, openRam: () => openRam(true), registers });
+  // A VM whose project the agent isn't told shares with none.
+  const profiles = environment.profiles(entry?.project ? `project ${entry.project}` : `VM ${id.uuid}`);
+  const inspection = createInspection({ ...environment, profiles, vm: id, openRam: () => openRam(true), registers });
   const note = environment.pauses === undefined ? undefined : join(environment.pauses, id.incarnation);
   const leases = createLeases(
     {

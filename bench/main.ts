@@ -44,7 +44,7 @@ await using cluster = await startCluster(
 );
 const few = cluster.guests.get("few")!;
 // Memory that is not zero, so that a stream has something to carry.
-await few.exec("head -c 402653184 /dev/zero | tr '\\0' 'x' > /tmp/ballast");
+await few.exec(`python3 -c "f = open('/tmp/ballast', 'wb'); [f.write(b'x' * 1048576) for _ in range(384)]"`);
 await using service = cluster.connect("bench");
 const handles = { few: await service.vm("few"), many: await service.vm("many") };
 const figures: Figure[] = [
