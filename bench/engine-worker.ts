@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { gvaOf } from "../vmi/bytes/address.ts";
-import { attach, type GuestMemoryLayout, openMemory, type VcpuRegisters } from "../vmi/index.ts";
+import { attach, type GuestMemoryLayout, openMemory, prepare, type VcpuRegisters } from "../vmi/index.ts";
 import { cred } from "../vmi/linux/cred.ts";
 import { initTask, taskStruct } from "../vmi/linux/task-struct.ts";
 
@@ -42,6 +42,8 @@ const registers: VcpuRegisters[] = order.registers.map((vcpu) => ({
 }));
 const profiles = order.profile === undefined ? [] : [Buffer.from(order.profile, "base64")];
 
+// As an inspector does while it starts.
+prepare();
 const begin = performance.now();
 using memory = openMemory({ ...order.layout, backings: [{ kind: "shared", fd: 3 }] });
 const guest = attach(memory, { registers, profiles });

@@ -10,6 +10,7 @@ export { attach, type Guest, type ReadItem, type ReadResult, type Space, type Tr
 export { openMemory } from "./memory/open.ts";
 export type { PhysicalMemory } from "./memory/physical-memory.ts";
 export type { KernelSymbol } from "./symbols/kallsyms.ts";
+export { prepare } from "./symbols/profile.ts";
 export type { ColumnData } from "./tables/columns.ts";
 export { tables } from "./tables/index.ts";
 export type { TableAnswer, TableQuery } from "./tables/read-table.ts";

@@ -1,9 +1,11 @@
 /** The inspector of one guest: the only process that makes sense of its memory. */
 import { writeSync } from "node:fs";
+import { prepare } from "../../vmi/index.ts";
 import { serveWire } from "../../wire/index.ts";
 import { inspectorRoutes } from "./service.ts";
 import { start } from "./start.ts";
 
+prepare();
 const { memory, agent } = start();
 const connection = serveWire(agent, inspectorRoutes(memory), {
   authenticate: () => undefined,

@@ -109,6 +109,11 @@ function isNumbers(value: unknown): value is number[][] {
   );
 }
 
+/** Does what attaching needs and no guest is needed for, so that the first guest does not wait for it. */
+export function prepare(): void {
+  declarationsDigest();
+}
+
 let declarations: string | undefined;
 
 function declarationsDigest(): string {
