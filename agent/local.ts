@@ -1,5 +1,6 @@
 /** One guest, asked without a service: the same inspector in the same sandbox. */
 import { realpathSync } from "node:fs";
+import { basename } from "node:path";
 import { duplexPair } from "node:stream";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { GuestService, type VmId } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
@@ -124,11 +125,20 @@ const noNamespace = "00000000-0000-0000-0000-000000000000";
 
 function lookAt(pid: number): { sockets: readonly string[]; process: Process } {
   try {
-    const { qmpSockets } = parseCommandLine(readArguments(pid), readWorkingDirectory(pid));
+    const argv = readArguments(pid);
+    // A QEMU by another name has its usual options all the same.
+    if (!/qemu|kvm/i.test(basename(argv[0] ?? "")) && !argv.some((word) => /^--?(?:qmp|machine|M|m)$/.test(word))) {
+      throw new ConnectError(
+        `process ${pid} (${argv[0] ?? "of the kernel"}) is not QEMU: give the process id of a qemu-system process`,
+        Code.InvalidArgument,
+      );
+    }
+    const { qmpSockets } = parseCommandLine(argv, readWorkingDirectory(pid));
     return { sockets: qmpSockets, process: { pid, start: readStartTime(pid) } };
   } catch (error) {
+    if (error instanceof ConnectError) throw error;
     const code: unknown = Reflect.get(Object(error), "code");
-    if (code === "ENOENT" || code === "ESRCH") throw new RamError(`there is no process ${pid}`);
+    if (code === "ENOENT" || code === "ESRCH") throw new ConnectError(`there is no process ${pid}`, Code.NotFound);
     throw new RamError(`process ${pid} may not be looked at by this user: run as the user of the VM or as root`);
   }
 }

@@ -2,7 +2,7 @@
 import { chmodSync, readFileSync, rmSync, statSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
-import { createServer as createTlsServer } from "node:tls";
+import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { type Routes, serveWire } from "../wire/index.ts";
 import type { AgentConfig } from "./config.ts";
 import { ConfigError } from "./config-reader.ts";
@@ -67,9 +67,16 @@ function createTls(
     accept,
   );
   server.on("tlsClientError", (error, socket) =>
-    log(`refused ${socket.remoteAddress ?? "a client"}: ${error.message}`),
+    log(`refused ${socket.remoteAddress ?? "a client"}: ${whyRefused(error, socket)}`),
   );
   return server;
+}
+
+/** Node ends the connection of a certificate that can't be trusted, and then reports only that it has ended. */
+function whyRefused(error: Error, socket: TLSSocket): string {
+  const reason: unknown = socket.authorizationError;
+  const text = reason instanceof Error ? reason.message : reason;
+  return typeof text === "string" ? `its certificate can't be used: ${text}` : error.message;
 }
 
 function pem(file: string, key: string): Buffer {

@@ -54,8 +54,10 @@ export function describeFailure(error: unknown): Failure {
     return { exit: error.exitCode === 0 ? exitCode.done : exitCode.usage, line: commanderLine(error.message) };
   }
   if (error instanceof ConnectError) {
-    const hint = error.code === Code.Unavailable ? unavailableHint(error) : advice[error.code];
     const line = oneLine(error.rawMessage) || `the service answered ${Code[error.code]}`;
+    // A text with a colon and `cloudvmi …` in it has its advice already.
+    const advised = /:.*cloudvmi \w/.test(line);
+    const hint = advised ? undefined : error.code === Code.Unavailable ? unavailableHint(error) : advice[error.code];
     return { exit: exitCodeOf(error.code), line: hint === undefined ? line : `${line}: ${hint}` };
   }
   const system = systemLine(error);

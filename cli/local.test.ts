@@ -34,12 +34,16 @@ test("what isn't there is not found", async () => {
   const file = join(folder, "file");
   await writeFile(file, "");
   await refused(["--qmp", file], 3, /nobody listens there/);
+  await refused(["--pid", "2147483647"], 3, /there is no process/);
 });
 
-test("a file that can't be a memory image, and a process that is no VM, can't be read", async () => {
+test("a process that is not QEMU is wrong usage, whoever asks", async () => {
+  await refused(["--pid", "1"], 2, /process 1 \(.*\) is not QEMU: give the process id/);
+});
+
+test("a file that can't be a memory image can't be read", async () => {
   const file = join(folder, "image");
   await writeFile(file, "");
   await refused(["--memory", file], 4, /image: empty/);
   await refused(["--memory", folder], 4, /not a file/);
-  await refused(["--pid", "2147483647"], 4, /there is no process/);
 });

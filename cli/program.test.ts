@@ -227,6 +227,10 @@ test("translate, symbol and registers", async () => {
     [16, 0],
   );
   assert.equal((await cloudvmi("symbol", "web1", "nosuch")).code, 3);
+  const some = await cloudvmi("symbol", "web1", "init_task", "nosuch");
+  assert.equal(some.code, 3);
+  assert.match(some.out, /init_task/);
+  assert.match(some.err, /^cloudvmi: not found in this kernel: nosuch: /);
 
   assert.match((await cloudvmi("registers", "web1")).out, /^register +vcpu 0\nr(?:ip|ax) +0x/);
 });

@@ -38,6 +38,8 @@ interface Rules {
   readonly effect: "read" | "act";
   /** Calls of one user at once, below the limit over all actions. */
   readonly concurrent?: number;
+  /** How long a call lasts at most, where the limits of all calls are too short for it. */
+  readonly timeoutMs?: number;
 }
 
 interface VmRules extends Rules {
@@ -49,7 +51,8 @@ export const vmActions: { readonly [A in VmAction]: VmRules } = {
   list: { role: "viewer", effect: "read" },
   table: { role: "viewer", effect: "read" },
   read: { role: "analyst", effect: "read" },
-  stream: { role: "analyst", effect: "read", concurrent: 4 },
+  // A host's whole memory takes as long as its reader's line; who stops reading is cut off by the session.
+  stream: { role: "analyst", effect: "read", concurrent: 4, timeoutMs: 6 * 3_600_000 },
   translate: { role: "analyst", effect: "read" },
   symbols: { role: "analyst", effect: "read" },
   registers: { role: "analyst", effect: "read" },

@@ -23,6 +23,7 @@ test("everything that can be said", () => {
      timeout_seconds = 5
      max_timeout_seconds = 60
      calls_per_user = 4
+     connections = 9
      [[agent]]
      name = "host1"
      address = "tls://host1:7444"
@@ -44,6 +45,7 @@ test("everything that can be said", () => {
     tls: { certificate: "/srv/server.pem", key: "/srv/server.key" },
     agentTls: { ca: "/srv/ca.pem", certificate: "/srv/control.pem", key: "/srv/control.key" },
     limits: { defaultTimeoutMs: 5000, maxTimeoutMs: 60_000, maxConcurrent: 4 },
+    maxConnections: 9,
     agents: [{ name: "host1", address: "tls://host1:7444" }],
     projects: [{ name: "shop", description: "the shop" }],
     users: [{ name: "ann", operator: true, memberships: [{ project: "shop", role: "owner" }] }],
@@ -56,6 +58,7 @@ test("only the state directory must be said", () => {
     listen: { host: "127.0.0.1", port: 7443 },
     state: "/s",
     limits: { defaultTimeoutMs: 30_000, maxTimeoutMs: 300_000, maxConcurrent: 32 },
+    maxConnections: 1024,
     agents: [],
     projects: [],
     users: [],
@@ -68,7 +71,7 @@ const refused: [text: string, says: RegExp][] = [
   ["state = 5", /^state must be a text/],
   [`state = ""`, /^state must be a text that is not empty/],
   [`state = "s"\nlisten = "0.0.0.0:7443"`, /^listen = "0.0.0.0:7443": use tls:\/\/host:port/],
-  [`state = "s"\nstatus = "s"`, /^unknown key status: known here are agent, /],
+  [`state = "s"\nstatus = "s"`, /^unknown key status: known here are agent, .* policies, /],
   [`state = "s"\ntls = true`, /^tls must be a table/],
   [`state = "s"\n[tls]\ncertificate = "a"`, /^tls\.key is missing/],
   [`state = "s"\n[tls]\ncertificate = "a"\nkey = "b"\nca = "c"`, /^unknown key tls\.ca/],

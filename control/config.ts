@@ -37,6 +37,7 @@ export interface ConfiguredUser {
  * timeout_seconds = 30                 # for calls that name no timeout
  * max_timeout_seconds = 300            # what a call may ask for at most
  * calls_per_user = 32                  # at once
+ * connections = 1024                   # of the public port, at once
  *
  * [[agent]]                            # more can be added while it runs (`cloudvmi admin`)
  * name = "host1"
@@ -61,10 +62,14 @@ export interface ControlConfig {
   readonly tls?: { readonly certificate: string; readonly key: string };
   readonly agentTls?: { readonly ca: string; readonly certificate: string; readonly key: string };
   readonly limits: CallLimits;
+  /** Of the public port, at once. */
+  readonly maxConnections: number;
   readonly agents: readonly ConfiguredAgent[];
   readonly projects: readonly { readonly name: string; readonly description: string }[];
   readonly users: readonly ConfiguredUser[];
 }
+
+const defaultConnections = 1024;
 
 /** Reads and checks a configuration. Throws ConfigError. */
 export function loadControlConfig(file: string): ControlConfig {
@@ -120,6 +125,7 @@ export function parseControlConfig(text: string, directory: string): ControlConf
             maxTimeoutMs: limits.number("max_timeout_seconds", defaultLimits.maxTimeoutMs / 1000) * 1000,
             maxConcurrent: limits.number("calls_per_user", defaultLimits.maxConcurrent),
           },
+    maxConnections: limits?.number("connections", defaultConnections) ?? defaultConnections,
     agents: unique(top.tables("agent").map(readAgent), "agent"),
     projects: unique(top.tables("project").map(readProject), "project"),
     users: unique(top.tables("user").map(readUser), "user"),
@@ -209,7 +215,7 @@ function reader(values: TomlTable, prefix: string): Reader {
     typeof value === "object" && !Array.isArray(value) && !(value instanceof Date);
 
   return {
-    has: (key) => values[key] !== undefined,
+    has: (key) => take(key) !== undefined,
     string: (key, fallback) =>
       typed(
         key,

@@ -68,7 +68,14 @@ export async function startControl(config: ControlConfig, log: Log = createLog()
     const keyPair =
       readFiles("tls", config.tls && (() => readKeyPair(config.tls!))) ??
       (await ensureServerCertificate(config.state, config.listen.host));
-    const server = await startServer({ listen: config.listen, keyPair, routes, gate, log });
+    const server = await startServer({
+      listen: config.listen,
+      keyPair,
+      routes,
+      gate,
+      log,
+      maxConnections: config.maxConnections,
+    });
 
     const noteAnchor = () => {
       const { sequence, hash } = audit.head();

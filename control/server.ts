@@ -22,16 +22,29 @@ export interface ServerOptions {
   readonly routes: Routes<Session>;
   readonly gate: Gate;
   readonly log: Log;
+  /** At once; those beyond are closed unanswered. */
+  readonly maxConnections: number;
 }
 
-/** Of one HTTP request: the largest batch of addresses takes a fraction of it. */
-const maxRequestBytes = 8 * 1024 * 1024;
+/** Of one request: the largest batch, 65,536 addresses of processes, takes 1.6 MiB of it. */
+const maxRequestBytes = 2 * 1024 * 1024;
+/** Calls of one connection at once. */
+const maxCalls = 64;
+/** Of one connection, of all calls under way together. */
+const maxHeldBytes = 8 * 1024 * 1024;
 
 /**
  * The one public port. What a client speaks is settled in the TLS handshake (ALPN): our session protocol, or HTTP/2
  * or HTTP/1.1 for Connect, gRPC and gRPC-Web.
  */
-export async function startServer({ listen, keyPair, routes, gate, log }: ServerOptions): Promise<Server> {
+export async function startServer({
+  listen,
+  keyPair,
+  routes,
+  gate,
+  log,
+  maxConnections,
+}: ServerOptions): Promise<Server> {
   const onError = (error: unknown, where: string) =>
     log.error("call failed", {
       where,
@@ -51,7 +64,7 @@ export async function startServer({ listen, keyPair, routes, gate, log }: Server
   });
   // Both are given sockets whose TLS is done; neither listens.
   const http1 = http.createServer(handler);
-  const h2 = http2.createServer(handler);
+  const h2 = http2.createServer({ settings: { maxConcurrentStreams: maxCalls } }, handler);
   h2.on("sessionError", (error) => log.warn("http/2 session failed", { problem: error.message }));
   const sockets = new Set<tls.TLSSocket>();
   const wires = new Set<WireConnection>();
@@ -70,13 +83,20 @@ export async function startServer({ listen, keyPair, routes, gate, log }: Server
     ALPNProtocols: ["cloudvmi/1", "h2", "http/1.1"],
     handshakeTimeout: 10_000,
   });
+  server.maxConnections = maxConnections;
   server.on("secureConnection", (socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
     socket.on("error", () => socket.destroy());
     socket.setNoDelay(true);
     if (socket.alpnProtocol === "cloudvmi/1") {
-      const wire = serveWire(socket, routes, { authenticate, onError });
+      const wire = serveWire(socket, routes, {
+        authenticate,
+        onError,
+        maxRequest: maxRequestBytes,
+        maxRequestBytes: maxHeldBytes,
+        maxCalls,
+      });
       wires.add(wire);
       void wire.closed.then(() => wires.delete(wire));
     } else if (socket.alpnProtocol === "h2") {

@@ -210,7 +210,7 @@ function addTokenCommands(program: Command, io: Io): void {
   );
   addCommand(token, "revoke", {
     summary: "End a token at once.",
-    examples: ["token revoke 7f3a91c2"],
+    examples: ["token revoke 7f3a91c25d08e6b4"],
   })
     .argument("<id>", "the token's id, from `token list`")
     .action(

@@ -107,7 +107,7 @@ function addMemberCommands(admin: Command, io: Io): void {
     summary: "Give a user a role in a project, or take it away.",
     description:
       "viewer: list VMs and read tables. analyst: also memory, translations, symbols and registers.\n" +
-      "responder: also pause and resume. owner: also the project's members. none: no role any more.",
+      "responder: also pause and resume. owner: at present as responder. none: no role any more.",
     examples: ["admin member set alice shop analyst", "admin member set alice shop none"],
   })
     .argument("<user>")
@@ -148,7 +148,7 @@ function addUserTokenCommands(admin: Command, io: Io): void {
         await session.printer.list(tokens.map(tokenRow), tokenColumns);
       }),
     );
-  addCommand(token, "revoke", { summary: "End a token at once.", examples: ["admin token revoke 7f3a91c2"] })
+  addCommand(token, "revoke", { summary: "End a token at once.", examples: ["admin token revoke 7f3a91c25d08e6b4"] })
     .argument("<id>")
     .action(
       action(io, async (session: Session, _options: CommonOptions, id: string) => {
@@ -206,7 +206,7 @@ function addAgentCommands(admin: Command, io: Io): void {
       action(io, async (session: Session, _options: CommonOptions, name: string, address: string) => {
         const { admin: service } = await session.service();
         const { agent } = await service.addAgent({ name, address });
-        const problem = agent?.reachable === false ? ` It can't be reached yet: ${agent.problem}` : "";
+        const problem = agent?.reachable === false ? ` It can't be reached: ${agent.problem}` : "";
         await session.printer.done(`Agent ${name} is known.${problem}`, {
           name,
           address,

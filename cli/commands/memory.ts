@@ -184,7 +184,9 @@ function access(row: { user: boolean | null; writable: boolean | null; executabl
 const symbolCommand: OneGuestCommand<[Place[]], CommonOptions> = {
   name: "symbol",
   summary: "Look up kernel symbols by name, or by address.",
-  description: "For an address: the symbol at or before it, and how far behind that it is.",
+  description:
+    "For an address: the symbol at or before it, and how far behind that it is.\n" +
+    "What isn't found is said on stderr, with exit code 3; the rest is printed all the same.",
   examples: ["symbol VM init_task", "symbol VM 0xffffffff81000010 linux_banner"],
   group: groups.memory,
   configure(command) {
@@ -218,7 +220,10 @@ const symbolCommand: OneGuestCommand<[Place[]], CommonOptions> = {
       { name: "module" },
       { name: "error" },
     ]);
-    if (rows.every((row) => row.error !== null)) throw new CliError(exitCode.refused, "no such symbol in this kernel");
+    const missing = rows.filter((row) => row.error !== null).map((row) => row.asked);
+    if (missing.length > 0) {
+      throw new CliError(exitCode.refused, `not found in this kernel: ${missing.join(", ")}: check the spelling`);
+    }
   },
 };
 

@@ -13,10 +13,11 @@ export function addServeCommands(program: Command, io: Io): void {
     {
       summary: "Run the whole service on this host: finds its VMs, and serves them.",
       description:
-        "Starts an agent and a control process, restarts them when they fail, and stops both on Ctrl-C. State is kept in\n" +
-        "$CLOUDVMI_STATE, by default /var/lib/cloudvmi (root) or ~/.local/state/cloudvmi; the two configurations written\n" +
-        "there are yours to change. Both run as the user that starts this: to keep the public side without the agent's\n" +
-        "privileges, run `cloudvmi agent` and `cloudvmi control` as services of two users.",
+        "Starts an agent and a control process, restarts them when they fail, and stops both on Ctrl-C.\n" +
+        "State is kept in $CLOUDVMI_STATE, by default /var/lib/cloudvmi (root) or ~/.local/state/cloudvmi;\n" +
+        "the two configurations written there are yours to change. Both run as the user that starts this:\n" +
+        "to keep the public side without the agent's privileges, run `cloudvmi agent` and `cloudvmi control`\n" +
+        "as services of two users.",
       examples: ["up", "up --listen 0.0.0.0:7443 --name host1", "up --state ./try"],
     },
     groups.operate,
@@ -59,8 +60,12 @@ export function addServeCommands(program: Command, io: Io): void {
 type ServeOptions = CommonOptions & { config: string };
 
 async function runAgent(session: Session, { config }: ServeOptions): Promise<void> {
-  const { loadAgentConfig, startAgent } = await import("../../agent/index.ts");
-  const running = await startAgent(configured(() => loadAgentConfig(config)));
+  const { ConfigError, loadAgentConfig, startAgent } = await import("../../agent/index.ts");
+  const running = await startAgent(configured(() => loadAgentConfig(config))).catch((error: unknown) => {
+    // A certificate or an address that shows only at start that it can't be used.
+    if (error instanceof ConfigError) throw usageError(error.message, error);
+    throw error;
+  });
   await serve(
     session,
     running,

@@ -105,7 +105,7 @@ async function introduce({ printer }: Session, url: string, files: UpFiles, vms:
       "-qmp unix:/run/NAME.qmp,server=on,wait=off; they are found while this runs. As root it finds those of all users.",
     ]);
   }
-  const vm = vms[0]?.name || vms[0]?.id?.uuid || "VM";
+  const vm = referenceTo(vms);
   await printer.lines([
     "",
     `The first operator's token is in ${files.token}, for you alone. In another terminal:`,
@@ -118,6 +118,13 @@ async function introduce({ printer }: Session, url: string, files: UpFiles, vms:
     "  cloudvmi admin token create alice > alice.token",
     "Ctrl-C stops it.",
   ]);
+}
+
+/** How commands can name the first VM: by its name when no other has it. */
+export function referenceTo(vms: readonly Pick<Vm, "id" | "name">[]): string {
+  const [first] = vms;
+  const named = first !== undefined && first.name !== "" && vms.filter(({ name }) => name === first.name).length === 1;
+  return (named ? first.name : first?.id?.uuid) || "VM";
 }
 
 function ended(signal: AbortSignal): Promise<void> {

@@ -93,7 +93,7 @@ test("the trail is listed in pages, and verified against an anchor", async () =>
 
 test("what a stranger may put into a record is bounded", async () => {
   const { guest } = await harness.as("viewer");
-  const names = Array.from({ length: 5000 }, () => "x".repeat(5000));
+  const names = Array.from({ length: 5000 }, () => "x".repeat(300));
   await guest.lookupSymbols({ vm: { uuid: "web1" }, names }).catch((error) => assert.ok(error instanceof ConnectError));
   const [, record] = (await harness.admin.listAudit({ newest: true, limit: 2 })).records;
   assert.equal(record?.action, "symbols");

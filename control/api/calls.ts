@@ -21,8 +21,9 @@ export interface ActiveCall extends Disposable {
   readonly principal: Principal;
   /** Aborted when the caller goes, and when its token is revoked meanwhile. */
   readonly signal: AbortSignal;
+  /** As the limits or the rules of the action that has begun say. */
   readonly timeoutMs: number;
-  /** Counts the call against the limit of its action; throws ResourceExhausted. */
+  /** Puts the call under the limits of its action; throws ResourceExhausted. */
   begin(action: Action): void;
 }
 
@@ -60,12 +61,16 @@ export function createCalls(limits: CallLimits): Calls {
       else context.signal.addEventListener("abort", onAbort);
       const entry = { tokenId: principal.tokenId, end };
       running.add(entry);
+      let { defaultTimeoutMs, maxTimeoutMs } = limits;
       return {
         principal,
         signal: end.signal,
-        timeoutMs: Math.min(context.timeoutMs ?? limits.defaultTimeoutMs, limits.maxTimeoutMs),
+        get timeoutMs() {
+          return Math.min(context.timeoutMs ?? defaultTimeoutMs, maxTimeoutMs);
+        },
         begin(action) {
-          const { concurrent } = rulesOf(action);
+          const { concurrent, timeoutMs } = rulesOf(action);
+          if (timeoutMs !== undefined) defaultTimeoutMs = maxTimeoutMs = timeoutMs;
           if (concurrent !== undefined) release.push(take(`${user} ${action}`, concurrent, `'${action}' calls`));
         },
         [Symbol.dispose]() {

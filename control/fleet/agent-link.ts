@@ -25,6 +25,8 @@ export interface AgentLink {
   readonly description: DescribeResponse | undefined;
   /** Why it isn't reachable; empty while it is. */
   readonly problem: string;
+  /** Settles when the first attempt has either succeeded or failed, or the link was closed. */
+  readonly tried: Promise<void>;
   close(): Promise<void>;
 }
 
@@ -48,6 +50,7 @@ export function linkAgent({ name, address, configured, tls, registry, log }: Age
   let transport: WireTransport | undefined;
   let description: DescribeResponse | undefined;
   let problem = "not connected yet";
+  const tried = Promise.withResolvers<void>();
 
   /** Returns, or throws, when the connection is over. */
   async function follow(): Promise<void> {
@@ -76,6 +79,7 @@ export function linkAgent({ name, address, configured, tls, registry, log }: Age
         transport = wire;
         problem = "";
         registry.setReachable(name, true);
+        tried.resolve();
         log.info("agent connected", { agent: name, version: description.version, vms: listed.size });
       }
       throw new Error("the agent ended the connection");
@@ -93,10 +97,15 @@ export function linkAgent({ name, address, configured, tls, registry, log }: Age
       } catch (error) {
         if (ended.signal.aborted) return;
         if (problem === "") retryMs = firstRetryMs;
-        const reason = reasonOf(error);
+        const lost =
+          description === undefined && address.startsWith("tls:") && /connection was lost/.test(reasonOf(error));
+        // With TLS 1.3 a server checks its client's certificate after the client has taken itself for connected.
+        const hint = lost ? ": the agent may have refused control's certificate: see its log" : "";
+        const reason = `${reasonOf(error)}${hint}`;
         if (reason !== problem) log.warn("agent unreachable", { agent: name, address, problem: reason });
         problem = reason;
         registry.setReachable(name, false);
+        tried.resolve();
       }
       // Not all at once, when a host comes back that many replicas wait for.
       await sleep(retryMs * (0.75 + Math.random() / 2), undefined, { signal: ended.signal }).catch(() => {});
@@ -118,8 +127,10 @@ export function linkAgent({ name, address, configured, tls, registry, log }: Age
     get problem() {
       return problem;
     },
+    tried: tried.promise,
     async close() {
       ended.abort();
+      tried.resolve();
       await finished;
       registry.removeAgent(name);
     },

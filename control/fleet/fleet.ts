@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { TableSpec } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import type { WireTransport } from "../../wire/index.ts";
 import type { Log } from "../log.ts";
@@ -39,6 +40,9 @@ export interface FleetOptions {
   /** VMs, or what is known of them, have changed. */
   onChange(): void;
 }
+
+/** How long whoever adds an agent waits to hear whether it can be reached. */
+const firstAttemptMs = 2_000;
 
 export async function openFleet({ state, agents, tls, log, onChange }: FleetOptions): Promise<Fleet> {
   const registry = createRegistry(onChange);
@@ -85,7 +89,9 @@ export async function openFleet({ state, agents, tls, log, onChange }: FleetOpti
       }
       if (links.has(name)) throw invalid(`agent ${name} exists already: remove it first, or choose another name`);
       await insertAgent(state, name, address);
-      return link(name, address, false);
+      const added = link(name, address, false);
+      await Promise.race([added.tried, sleep(firstAttemptMs, undefined, { ref: false })]);
+      return added;
     },
     async removeAgent(name) {
       const found = links.get(name);

@@ -63,8 +63,7 @@ export async function setMembership(state: State, user: string, project: string,
     await state.deleteFrom("memberships").where("user_name", "=", user).where("project", "=", project).execute();
     return;
   }
-  if (!isRole(role))
-    throw invalid(`no role ${JSON.stringify(role)}: use ${roles.join(", ")}, or nothing to take it away`);
+  if (!isRole(role)) throw invalid(`no role ${JSON.stringify(role)}: use ${roles.join(", ")}, or none to take it away`);
   await state
     .insertInto("memberships")
     .values({ user_name: user, project, role })

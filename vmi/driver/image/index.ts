@@ -44,7 +44,8 @@ export function openImage(path: string): OpenedImage {
 function imageLayout(path: string, fd: number): GuestMemoryLayout {
   const stat = fstatSync(fd);
   if (!stat.isFile()) throw new ImageError(`${path}: not a file`);
-  if (stat.size === 0) throw new ImageError(`${path}: empty`);
+  if (stat.size === 0)
+    throw new ImageError(`${path}: empty: what should have written it failed: copy the memory again`);
   const head = Buffer.alloc(16);
   readSync(fd, head, 0, head.length, 0);
   for (const { magic, name } of otherFormats) {
