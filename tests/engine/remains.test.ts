@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { bootFirmwareOnly, type GuestSpec, type LabGuest } from "../../lab/index.ts";
+import { bootFirmwareOnly, type KernelSeries, type LabGuest } from "../../lab/index.ts";
 import { openImage } from "../../vmi/driver/image/index.ts";
 import { attach, type Guest, GuestError, openMemory, type PhysicalMemory, tables } from "../../vmi/index.ts";
 import { findVmcoreinfo } from "../../vmi/symbols/vmcoreinfo.ts";
@@ -65,27 +65,29 @@ function readAll(guest: Guest): Set<string> {
 }
 
 suite("remains", { concurrency: 2 }, () => {
-  suite("a RAM file that is used again", { concurrency: 1 }, () => reusedFile());
   suite("one guest through resets to its end", { concurrency: 1 }, () => resets());
+  for (const earlier of ["6.12", "6.1"] as const) {
+    suite(`a RAM file that is used again, after ${earlier}`, { concurrency: 1 }, () => reusedFile(earlier));
+  }
 });
 
-function reusedFile(): void {
+function reusedFile(earlier: KernelSeries): void {
   const folder = mkdtempSync(join(tmpdir(), "cloudvmi-remains-"));
   after(() => rmSync(folder, { recursive: true }));
-  const ramFile = join(folder, "ram");
+  const [ramFile, image] = [join(folder, "ram"), join(folder, "image")];
   const common = { la57: true, ram: "file", ramFile, workload: "quiet" } as const;
   // A guest with RAM above 4 GiB uses that first: what a small one left below stays whole.
   const [small, large] = [1024, 5632];
 
   /** A guest over what the last one left. */
-  function boot(kernel: GuestSpec["kernel"], memoryMiB: number): Promise<Subject> {
+  function boot(kernel: KernelSeries, memoryMiB: number): Promise<Subject> {
     writeFileSync(ramFile, "", { flag: "a" });
     truncateSync(ramFile, memoryMiB * MIB);
     return Subject.boot({ ...common, kernel, memoryMiB });
   }
 
   /** Leaves a kernel behind; its name. */
-  async function leave(kernel: GuestSpec["kernel"]): Promise<string> {
+  async function leave(kernel: KernelSeries): Promise<string> {
     await using subject = await boot(kernel, small);
     const name = nameOf(await subject.attach());
     await subject.lab.shutdown();
@@ -106,44 +108,33 @@ function reusedFile(): void {
     }
   }
 
-  for (const [earlier, kernel] of [
-    ["6.12", "6.12"],
-    ["6.1", "6.12"],
-  ] as const) {
-    test(`${kernel} over ${earlier}`, async (t: TestContext) => {
-      for (let attempt = 1; ; attempt++) {
-        const last = await leave(earlier);
-        if (attempt === 1 && earlier === "6.12") copyImage(last);
-        await using subject = await boot(kernel, large);
-        if (!looksAlive(subject, last)) {
-          // KASLR has put the new kernel in the place of the last one.
-          assert.ok(attempt < 4, `${last} never survived`);
-          continue;
-        }
-        t.diagnostic(`in memory: ${kernelsIn(subject.memory).join(", ")}`);
-        const running = nameOf(await assertFound(subject));
-        assert.notEqual(running, last);
-        return;
+  test("the kernel that runs is found", async (t: TestContext) => {
+    for (let attempt = 1; ; attempt++) {
+      const last = await leave(earlier);
+      if (attempt === 1) execFileSync("cp", ["--sparse=always", ramFile, image]);
+      await using subject = await boot("6.12", large);
+      if (!looksAlive(subject, last)) {
+        // KASLR has put the new kernel in the place of the last one.
+        assert.ok(attempt < 4, `${last} never survived`);
+        continue;
       }
-    });
-  }
-
-  const image = { path: join(folder, "image"), kernel: "" };
-  function copyImage(kernel: string): void {
-    execFileSync("cp", ["--sparse=always", ramFile, image.path]);
-    image.kernel = kernel;
-  }
+      t.diagnostic(`in memory: ${kernelsIn(subject.memory).join(", ")}`);
+      const running = nameOf(await assertFound(subject));
+      assert.notEqual(running, last);
+      return;
+    }
+  });
 
   test("the file is an image of the guest that ended, and what is cut off it is told", (t: TestContext) => {
     for (let eighths = 8; eighths > 0; eighths--) {
-      truncateSync(image.path, (small * MIB * eighths) / 8);
-      using opened = openImage(image.path);
+      truncateSync(image, (small * MIB * eighths) / 8);
+      using opened = openImage(image);
       using memory = openMemory(opened.layout);
       let guest: Guest | undefined;
       const attached = outcome(() => {
         guest = attach(memory);
       });
-      if (eighths === 8) assert.equal(guest && nameOf(guest), image.kernel);
+      if (eighths === 8) assert.match(guest!.kernel.release, new RegExp(`^${earlier}\\.`));
       const found = guest ? `${nameOf(guest)}, tables: ${[...readAll(guest)].join(", ")}` : attached;
       t.diagnostic(`${eighths}/8: ${found}`);
     }
@@ -186,7 +177,7 @@ function resets(): void {
       note(`attach: ${outcome(() => note(`found: ${nameOf(attach(subject.memory, { registers }))}`))}`);
       for (const kind of readAll(first)) note(`tables of the first: ${kind}`);
       assert.equal(first.isCurrent(registers), false);
-      await sleep(100);
+      await sleep(200);
     }
     await rebooted;
     for (const [what, count] of seen) t.diagnostic(`${count} x ${what}`);
