@@ -311,3 +311,12 @@ test("the service out of reach is one line", async () => {
   await refused(["vms"], 1, /can't reach 127\.0\.0\.1:1: connection refused/);
   assert.equal(vms.length, 3);
 });
+
+test("help of a command at any depth; of none that exists it is wrong usage", async () => {
+  const create = await cloudvmi("help", "token", "create");
+  assert.equal(create.code, 0);
+  assert.match(create.out, /^Usage: cloudvmi token create/);
+  const nonsense = await cloudvmi("help", "symbl");
+  assert.equal(nonsense.code, 2);
+  assert.match(nonsense.err, /^cloudvmi: cloudvmi has no command 'symbl': did you mean 'symbol'\?\n$/);
+});

@@ -1,15 +1,18 @@
 import { Command, Help } from "commander";
 import { addAccountCommands } from "./commands/account.ts";
 import { addAdminCommands } from "./commands/admin.ts";
+import { addCommand } from "./commands/command.ts";
 import { addFleetCommands } from "./commands/fleet.ts";
 import { addLocalCommands } from "./commands/local.ts";
 import { addMemoryCommands } from "./commands/memory.ts";
 import { addPauseCommands } from "./commands/pause.ts";
 import { addServeCommands } from "./commands/serve.ts";
 import { addTableCommands } from "./commands/tables.ts";
+import { usageError } from "./failure.ts";
 import { sanitise } from "./format/sanitise.ts";
 import { type Io, usesColour } from "./io.ts";
 import { serviceGuests } from "./service-guests.ts";
+import { nearest } from "./suggest.ts";
 import { version } from "./version.ts";
 
 const closing = `
@@ -29,7 +32,7 @@ export function buildProgram(io: Io): Command {
     .description("See what really runs in virtual machines, from outside them.")
     .version(version, "--version", "print the version")
     .option("--json", "print JSON: one array of rows, or one object")
-    .option("--verbose", "print where an error came from")
+    .option("--verbose", "print where an error came from, and what reading a table took")
     .option("--context <name>", "use this stored service (see login)")
     .helpOption("-h, --help", "show this help")
     .addHelpText("after", closing)
@@ -43,9 +46,31 @@ export function buildProgram(io: Io): Command {
   addLocalCommands(program, io);
   addServeCommands(program, io);
   addAdminCommands(program, io);
-  program.helpCommand("help [command]", "show the help of a command");
+  program.helpCommand(false);
+  addCommand(program, "help", { summary: "Show the help of a command.", examples: ["help ps", "help token create"] })
+    .argument("[command...]")
+    .action((words: string[]) => named(program, words).outputHelp());
   for (const command of everyCommand(program)) configure(command, io);
   return program;
+}
+
+/** The command of these words: ["token", "create"]. */
+function named(program: Command, words: readonly string[]): Command {
+  let found = program;
+  for (const word of words) {
+    const next = found.commands.find((command) => command.name() === word);
+    if (next === undefined) {
+      const path = commandPath(found);
+      const meant = nearest(
+        word,
+        found.commands.map((command) => command.name()),
+      );
+      const advice = meant === undefined ? `see \`${path} --help\`` : `did you mean '${meant}'?`;
+      throw usageError(`${path} has no command '${word}': ${advice}`);
+    }
+    found = next;
+  }
+  return found;
 }
 
 function* everyCommand(command: Command): Generator<Command> {

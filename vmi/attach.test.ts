@@ -166,6 +166,9 @@ test("memory without a kernel: empty, of another system, encrypted", () => {
   assert.throws(() => attach(ram.mapped(), { registers: [real] }), { kind: "no-kernel", message: /paging/ });
   randomFillSync(ram.bytes);
   refused(ram, "encrypted");
+  assert.throws(() => attach(ram.mapped(), { image: true }), { kind: "encrypted", message: /or not a memory image/ });
+  ram.bytes.fill(0);
+  assert.throws(() => attach(ram.mapped(), { image: true }), { kind: "no-kernel", message: /in the image/ });
 });
 
 test("a guest that was reset is no longer the one that was attached to", () => {

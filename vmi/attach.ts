@@ -28,6 +28,8 @@ export interface AttachOptions {
   readonly registers?: readonly VcpuRegisters[];
   /** Encoded profiles from earlier attachments. One is used only if it fits this guest's own tables. */
   readonly profiles?: readonly Uint8Array[];
+  /** It is a copy, which asking again does not change: only what failures say differs. */
+  readonly image?: boolean;
 }
 
 export interface Attached {
@@ -93,7 +95,7 @@ export function attachKernel(memory: PhysicalMemory, options: AttachOptions): At
     }),
   );
   if (!hinted) findVmcoreinfo(memory, consider);
-  if (best === undefined) throw problem ?? noKernel(memory, refused, registers);
+  if (best === undefined) throw problem ?? noKernel(memory, refused, options);
   requireTasks(best.attached.kernel);
   return best.attached;
 }
@@ -157,21 +159,30 @@ function runsOn({ note, space, physBase }: Candidate, registers: readonly VcpuRe
   });
 }
 
-function noKernel(memory: PhysicalMemory, refused: readonly string[], registers: readonly VcpuRegisters[]): GuestError {
+function noKernel(
+  memory: PhysicalMemory,
+  refused: readonly string[],
+  { registers = [], image = false }: AttachOptions,
+): GuestError {
   const paging = registers.length === 0 || registers.some((vcpu) => ((vcpu.registers.cr0 ?? 0n) & CR0_PG) !== 0n);
   if (refused.length > 0) {
     return new GuestError(
       "not-running",
-      `no running Linux kernel: ${refused[0]}; if the guest is starting, ask again in a moment`,
+      `no running Linux kernel: ${refused[0]}${image ? "" : "; if the guest is starting, ask again in a moment"}`,
     );
   }
   if (looksEncrypted(memory)) {
-    return new GuestError("encrypted", "the guest's memory is encrypted (SEV or TDX) and can't be read from outside");
+    const text = image
+      ? "the image reads as noise: encrypted (SEV or TDX), or not a memory image"
+      : "the guest's memory is encrypted (SEV or TDX) and can't be read from outside";
+    return new GuestError("encrypted", text);
   }
   const stage = paging ? "" : "; the vCPUs have not switched paging on: it is in its firmware or switched off";
   return new GuestError(
     "no-kernel",
-    `no Linux kernel found in the guest's memory${stage}; if it is starting, ask again in a moment`,
+    image
+      ? "no Linux kernel found in the image: is it a whole raw copy of a Linux guest's memory, from address 0?"
+      : `no Linux kernel found in the guest's memory${stage}; if it is starting, ask again in a moment`,
   );
 }
 

@@ -6,8 +6,9 @@ import { inspectorRoutes } from "./service.ts";
 import { start } from "./start.ts";
 
 prepare();
-const { memory, agent } = start();
-const connection = serveWire(agent, inspectorRoutes(memory), {
+const { memory, layout, agent } = start();
+const image = layout.backings.some(({ kind }) => kind === "file");
+const connection = serveWire(agent, inspectorRoutes(memory, image), {
   authenticate: () => undefined,
   onError: (error, where) => {
     writeSync(2, `${where}: ${error instanceof Error ? error.stack : String(error)}\n`);

@@ -32,7 +32,8 @@ const defaultMs = 10_000;
 /** The guest is asked whether it still is the one that was attached to at most this often. */
 const recheckMs = 1000;
 
-export function inspectorRoutes(memory: PhysicalMemory): Routes<undefined> {
+/** @param image the memory is a copy, not a guest's that runs. */
+export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<undefined> {
   let attached: { guest: Guest; vm: VmId | undefined; checked: number } | undefined;
 
   /** Runs one question, and tells a guest that has become another one from a question that failed. */
@@ -56,7 +57,7 @@ export function inspectorRoutes(memory: PhysicalMemory): Routes<undefined> {
     const start = performance.now();
     attached = undefined;
     const registers = request.vcpus.map((vcpu) => ({ index: vcpu.index, registers: vcpu.registers }));
-    const guest = attach(memory, { registers, profiles: request.profiles });
+    const guest = attach(memory, { registers, profiles: request.profiles, image });
     attached = { guest, vm: request.vm, checked: performance.now() };
     return { guest, microseconds: since(start) };
   }

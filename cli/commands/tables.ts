@@ -254,8 +254,13 @@ async function readTable(
     const rows = await reading.all();
     const [header, summary] = await Promise.all([reading.header(), reading.summary]);
     const notes = summary.incomplete
-      ? [`the list is incomplete: ${summary.notes.join("; ") || "it kept changing"}`]
+      ? (summary.notes.length > 0 ? summary.notes : ["it kept changing"]).map(
+          (note) => `the list is incomplete: ${note}`,
+        )
       : [];
+    if (session.common.verbose) {
+      notes.push(`${table}: ${rows.length} rows in ${summary.microseconds} µs, ${summary.retried} read again`);
+    }
     return { rows, header, notes };
   } catch (error) {
     throw (await explainUnknown(handle, table, options)) ?? error;
