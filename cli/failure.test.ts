@@ -39,3 +39,10 @@ test("verbose prints the stacks of the causes too, and survives a cycle", () => 
   cause.cause = error;
   assert.match(stackOf(error), /outer.*caused by: Error: inner/s);
 });
+
+test("advice that the service has given is not given twice", () => {
+  const failed = (text: string) => describeFailure(new ConnectError(text, Code.Unauthenticated)).line;
+  const whole = "this token has expired: ask for a new one, then run 'cloudvmi login'";
+  assert.equal(failed(whole), whole);
+  assert.match(failed("no"), /^no: log in with `cloudvmi login URL`/);
+});

@@ -320,3 +320,7 @@ test("help of a command at any depth; of none that exists it is wrong usage", as
   assert.equal(nonsense.code, 2);
   assert.match(nonsense.err, /^cloudvmi: cloudvmi has no command 'symbl': did you mean 'symbol'\?\n$/);
 });
+
+test("--verbose tells on stderr what a table took", async () => {
+  assert.match((await cloudvmi("ps", "web1", "--verbose")).err, /processes: \d+ rows in \d+ µs, \d+ read again\n/);
+});
