@@ -21,8 +21,8 @@ test("a UUID that two agents claim stays with the first, and the later is told",
     impostor,
     { uuid: moved, name: "other", project: "bank" },
   ]);
-  const { agent } = await harness.admin.addAgent({ name: "host2", address: second.address });
-  assert.equal(agent?.reachable, true);
+  const added = await harness.admin.addAgent({ name: "host2", address: second.address });
+  assert.equal(added.agent?.reachable, true);
   const agent = async (name: string) => (await harness.admin.listAgents({})).agents.find((each) => each.name === name);
   await until(async () => (await agent("host2"))?.reachable === true);
   const host2 = await agent("host2");
