@@ -16,6 +16,7 @@ import { type PhysicalMemory, SCRATCH_SIZE } from "./physical-memory.ts";
 const SMALL_SLOTS = 1024;
 const LARGE_SLOTS = 256;
 const LARGE_SIZE = 1 << 21;
+const REGION_SIZE = 1 << 30;
 const U32 = 0x1_0000_0000;
 /** Set in a tag, whose page offset bits are free, to tell it from an empty slot. */
 const VALID = 1;
@@ -48,6 +49,10 @@ export class AddressSpace {
   readonly #largeHi = new Int32Array(LARGE_SLOTS);
   readonly #largeLo = new Int32Array(LARGE_SLOTS);
   readonly #largeGpa = new Float64Array(LARGE_SLOTS);
+  // The table for the 1 GiB that was walked last: the upper levels of most walks are the same.
+  #regionHi = 0;
+  #regionLo = 0;
+  #regionTable = -1;
   #scratchUsed = 0;
   #leafShift = 0;
 
@@ -88,6 +93,7 @@ export class AddressSpace {
   flush(): void {
     this.#smallLo.fill(0);
     this.#largeLo.fill(0);
+    this.#regionTable = -1;
   }
 
   /**
@@ -144,7 +150,12 @@ export class AddressSpace {
     const { shifts } = this.mmu;
     const smeMaskHi = this.#smeMaskHi;
     let table = this.#pgd;
-    for (let level = 0; level < shifts.length; level++) {
+    let level = 0;
+    if (this.#regionTable >= 0 && hi === this.#regionHi && (lo & -REGION_SIZE) === this.#regionLo) {
+      table = this.#regionTable;
+      level = shifts.length - 2;
+    }
+    for (; level < shifts.length; level++) {
       const shift = shifts[level]!;
       const at = memory.locate(table + tableIndex(hi, lo, shift) * 8);
       if (at < 0) return -1;
@@ -162,6 +173,11 @@ export class AddressSpace {
         return frameOf(shift, entryHi, entryLo, lo);
       }
       table = tableOf(entryHi, entryLo);
+      if (shift === 30) {
+        this.#regionHi = hi;
+        this.#regionLo = lo & -REGION_SIZE;
+        this.#regionTable = table;
+      }
     }
     return -1;
   }

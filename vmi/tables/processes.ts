@@ -107,28 +107,24 @@ function parentWriter(kernel: Kernel, out: Writers<typeof columns>): BlockWriter
 
 function credentialWriter(kernel: Kernel, out: Writers<typeof columns>): BlockWriter[] {
   const ids = kernel.layout(cred);
-  const wanted: { column: IntegerColumn; offset: number }[] = [];
-  for (const key of ["uid", "gid", "suid", "sgid", "euid", "egid"] as const) {
-    const column = out[key];
-    if (column !== undefined) wanted.push({ column, offset: ids[key] });
-  }
-  if (wanted.length === 0) return [];
+  const keys = ["uid", "gid", "suid", "sgid", "euid", "egid"] as const;
+  return keys.flatMap((key) => idWriter(kernel, out[key], ids[key]));
+}
+
+/** @param offset of a 32-bit member of struct cred */
+function idWriter(kernel: Kernel, column: IntegerColumn | undefined, offset: number): BlockWriter[] {
+  if (column === undefined) return [];
   const { real_cred } = kernel.layout(taskStruct);
-  const end = Math.max(...wanted.map(({ offset }) => offset)) + 4;
   const { view } = kernel.memory;
   const { space } = kernel;
   return [
     ({ base, count }) => {
-      const creds: number[] = [];
       for (let i = 0; i < count; i++) {
-        const at = base[i]!;
-        creds.push(space.borrow(view.getInt32(at + real_cred + 4, true), view.getInt32(at + real_cred, true), end));
-      }
-      for (const { column, offset } of wanted) {
-        for (const at of creds) {
-          if (at < 0) column.absent(CELL.unreadable);
-          else column.push(view.getUint32(at + offset, true));
-        }
+        const at = base[i]! + real_cred;
+        const lo = view.getInt32(at, true);
+        const index = space.borrow(addHi(view.getInt32(at + 4, true), lo, offset), addLo(lo, offset), 4);
+        if (index < 0) column.absent(CELL.unreadable);
+        else column.push(view.getUint32(index, true));
       }
     },
   ];
