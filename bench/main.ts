@@ -1,5 +1,7 @@
 /** `npm run bench`: what CloudVMI costs, against what it is measured by, in one run on one machine. */
+import { execFileSync } from "node:child_process";
 import { cpus } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startCluster } from "../demo/cluster.ts";
 import { ensureLab } from "../lab/index.ts";
@@ -27,6 +29,9 @@ const begin = performance.now();
 const progress = (line: string) =>
   process.stderr.write(`[${((performance.now() - begin) / 1000).toFixed(1).padStart(5)} s] ${line}\n`);
 
+progress("building …");
+// A fresh clone has nothing built, and figures of an old build would mislead.
+execFileSync(process.execPath, [join(import.meta.dirname, "..", "scripts", "build.ts")], { stdio: ["ignore", 2, 2] });
 await ensureLab(progress);
 await using cluster = await startCluster(
   {
