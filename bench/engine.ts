@@ -3,11 +3,14 @@ import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { nodeFlags } from "../agent/sandbox/bubblewrap.ts";
 import { cacheFolder, type LabGuest } from "../lab/index.ts";
+import { bundle } from "../scripts/build.ts";
 import { findRam, Qmp, readRegisters } from "../vmi/driver/qemu/index.ts";
 import type { EngineOrder, EngineResult } from "./engine-worker.ts";
 import { atMost, type Figure, figure, median, ratioOf } from "./figures.ts";
 
+const distribution = join(import.meta.dirname, "..", "dist");
 const ATTACHMENTS = 7;
 const ROUNDS = 3;
 const FLOOR_RUNS = 2000;
@@ -80,11 +83,24 @@ export async function measureEngine(
 }
 
 async function runWorker(order: EngineOrder, descriptor: number): Promise<EngineResult> {
-  const child = spawn(process.execPath, [join(import.meta.dirname, "engine-worker.ts")], {
+  // Bundled, compiled before, and with the flags of an inspector, as that is what the engine runs in.
+  const child = spawn(process.execPath, [...nodeFlags, await workerBundle()], {
     stdio: ["pipe", "pipe", "inherit", descriptor],
+    env: { ...process.env, NODE_COMPILE_CACHE: join(distribution, "bench-cache") },
   });
   child.stdin?.end(JSON.stringify(order));
   return JSON.parse(await text(child.stdout as NodeJS.ReadableStream)) as EngineResult;
+}
+
+let bundled: Promise<string> | undefined;
+
+function workerBundle(): Promise<string> {
+  bundled ??= (async () => {
+    const program = join(distribution, "engine-worker.cjs");
+    await bundle("bench/engine-worker.ts", program);
+    return program;
+  })();
+  return bundled;
 }
 
 /** Undefined where there is no C compiler. */

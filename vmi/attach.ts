@@ -9,10 +9,11 @@ import { initTask, taskStruct } from "./linux/task-struct.ts";
 import { clockOf } from "./linux/timekeeping.ts";
 import { AddressSpace } from "./memory/address-space.ts";
 import { looksEncrypted } from "./memory/entropy.ts";
+import { PageTables } from "./memory/page-tables.ts";
 import type { PhysicalMemory } from "./memory/physical-memory.ts";
 import { Btf } from "./symbols/btf.ts";
 import { Kallsyms, type SymbolPosition } from "./symbols/kallsyms.ts";
-import { buildProfile, decodeProfile, digestOf, type Profile, symbolPosition } from "./symbols/profile.ts";
+import { buildProfile, decodeProfile, type Profile, sealOf, seals, symbolPosition } from "./symbols/profile.ts";
 import { type SymbolSpec, symbol } from "./symbols/specs.ts";
 import {
   findVmcoreinfo,
@@ -129,10 +130,13 @@ function proveNote(memory: PhysicalMemory, note: Vmcoreinfo): Candidate | string
   const mmu = numberField(note, "pgtable_l5_enabled") === 1n ? fiveLevel : fourLevel;
   const pgd = imageGpa(swapper, physBase);
   if (!memory.contains(pgd, PAGE_SIZE)) return `the page tables of Linux ${release} are not in RAM`;
-  const space = new AddressSpace(memory, mmu, pgd, numberField(note, "sme_mask") ?? 0n);
-  if (space.translate(hiOf(stext), loOf(stext))?.gpa !== imageGpa(stext, physBase)) {
+  const smeMask = numberField(note, "sme_mask") ?? 0n;
+  if (
+    new PageTables(memory, mmu, pgd, smeMask).translate(hiOf(stext), loOf(stext))?.gpa !== imageGpa(stext, physBase)
+  ) {
     return `remains of Linux ${release} are in memory, its page tables are not`;
   }
+  const space = new AddressSpace(memory, mmu, pgd, smeMask);
   const named = new Uint8Array(release.length + 1);
   const at = utsName + UTS_RELEASE;
   space.read(addHi(hiOf(uts), loOf(uts), at), addLo(loOf(uts), at), named);
@@ -153,7 +157,7 @@ function runsOn({ note, space, physBase }: Candidate, registers: readonly VcpuRe
     const smeMask = numberField(note, "sme_mask");
     // Bit 12 tells PTI's user half from the kernel half; without PTI it is part of the address.
     return [cr3, cr3 & ~CR3_PTI_USER].some((value) => {
-      const tables = AddressSpace.ofCr3(space.memory, mmu, value, smeMask);
+      const tables = PageTables.ofCr3(space.memory, mmu, value, smeMask);
       return tables.translate(hiOf(stext), loOf(stext))?.gpa === expected;
     });
   });
@@ -215,7 +219,7 @@ function stillThere(candidate: Candidate, registers: readonly VcpuRegisters[]): 
 function fits(profile: Profile, candidate: Candidate, kallsyms: Kallsyms, tables: readonly Uint8Array[]): boolean {
   try {
     const types = typesOf(candidate, kallsyms, (spec) => symbolPosition(profile, spec));
-    return types !== undefined && digestOf([...tables, types]) === profile.digest;
+    return types !== undefined && seals(profile.seal, [...tables, types]);
   } catch (error) {
     if (error instanceof GuestError) return false;
     throw error;
@@ -231,7 +235,7 @@ function profileOf(candidate: Candidate, kallsyms: Kallsyms, tables: readonly Ui
       `kernel ${candidate.release} carries no type information (CONFIG_DEBUG_INFO_BTF)`,
     );
   }
-  return buildProfile(buildId, digestOf([...tables, types]), new Btf(types), kallsyms);
+  return buildProfile(buildId, sealOf([...tables, types]), new Btf(types), kallsyms);
 }
 
 /** The kernel's BTF, by the places of three symbols, from which the encoding of addresses is learnt too. */

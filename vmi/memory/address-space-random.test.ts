@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { fiveLevel, fourLevel } from "../arch/x86-64.ts";
 import { hiOf, loOf, PAGE_SIZE } from "../bytes/address.ts";
-import { naiveWalk, PageTables } from "../testing/page-tables.ts";
+import { naiveWalk, PageTableWriter } from "../testing/page-table-writer.ts";
 import { Ram } from "../testing/ram.ts";
 import { AddressSpace } from "./address-space.ts";
 
@@ -45,7 +45,7 @@ test("random page tables: the engine's walks agree with the manual's", () => {
       fc.constantFrom(0n, 1n << 47n, 1n << 51n),
       (entries, probes, mmu, smeMask) => {
         const ram = new Ram(SPANS);
-        const tables = new PageTables(ram, mmu, { pgd: 0, smeMask });
+        const tables = new PageTableWriter(ram, mmu, { pgd: 0, smeMask });
         entries.forEach(({ frame, high, noise, present }, i) => {
           const page = Math.floor(i / FILLED.length);
           const at = (page < 8 ? page : page + 4) * PAGE_SIZE + Number(FILLED[i % FILLED.length]!) * 8;

@@ -1,48 +1,21 @@
-import {
-  CR3_PGD_MASK,
-  type Mmu,
-  PTE_ADDRESS_HI,
-  PTE_ADDRESS_LO,
-  PTE_LARGE,
-  PTE_NX_HI,
-  PTE_PRESENT,
-  PTE_PROTNONE,
-  PTE_USER,
-  PTE_WRITABLE,
-} from "../arch/x86-64.ts";
+import { PTE_PRESENT, PTE_PROTNONE } from "../arch/x86-64.ts";
 import { addHi, addLo, PAGE_SIZE } from "../bytes/address.ts";
-import { type PhysicalMemory, SCRATCH_SIZE } from "./physical-memory.ts";
+import { frameOf, isLeaf, PageTables, tableIndex, tableOf } from "./page-tables.ts";
+import { SCRATCH_SIZE } from "./physical-memory.ts";
 
 const SMALL_SLOTS = 1024;
 const LARGE_SLOTS = 256;
 const LARGE_SIZE = 1 << 21;
 const REGION_SIZE = 1 << 30;
-const U32 = 0x1_0000_0000;
 /** Set in a tag, whose page offset bits are free, to tell it from an empty slot. */
 const VALID = 1;
-
-/** What the page tables say of one address. */
-export interface Translation {
-  /** Guest physical address. */
-  readonly gpa: number;
-  /** 4096, 2 MiB or 1 GiB. */
-  readonly pageSize: number;
-  readonly writable: boolean;
-  readonly user: boolean;
-  readonly executable: boolean;
-}
 
 /**
  * One tree of page tables over a guest's physical memory, with a software TLB. `resolve` is the engine's hot path: it
  * gives an index into `memory.view`.
  */
-export class AddressSpace {
-  readonly memory: PhysicalMemory;
-  readonly mmu: Mmu;
-  #pgd: number;
-  readonly #smeMask: bigint;
-  readonly #smeMaskHi: number;
-  readonly #direct: boolean;
+export class AddressSpace extends PageTables {
+  readonly #direct = this.memory.direct;
   readonly #smallHi = new Int32Array(SMALL_SLOTS);
   readonly #smallLo = new Int32Array(SMALL_SLOTS);
   readonly #smallGpa = new Float64Array(SMALL_SLOTS);
@@ -56,36 +29,14 @@ export class AddressSpace {
   #scratchUsed = 0;
   #leafShift = 0;
 
-  /**
-   * @param pgd guest physical address of the top table
-   * @param smeMask bits of an entry that mean "encrypted" (VMCOREINFO's NUMBER(sme_mask)), 0 without SME
-   */
-  constructor(memory: PhysicalMemory, mmu: Mmu, pgd: number, smeMask = 0n) {
-    this.memory = memory;
-    this.mmu = mmu;
-    this.#pgd = pgd;
-    this.#direct = memory.direct;
-    this.#smeMask = smeMask;
-    this.#smeMaskHi = ~Number((smeMask >> 32n) & 0xffff_ffffn);
-  }
-
-  /** The address space that a CR3 value selects. */
-  static ofCr3(memory: PhysicalMemory, mmu: Mmu, cr3: bigint, smeMask = 0n): AddressSpace {
-    return new AddressSpace(memory, mmu, Number(cr3 & CR3_PGD_MASK & ~smeMask), smeMask);
-  }
-
   /** Another address space of the same memory and processor, with a TLB of its own. */
   sibling(): AddressSpace {
-    return new AddressSpace(this.memory, this.mmu, this.#pgd, this.#smeMask);
-  }
-
-  get pgd(): number {
-    return this.#pgd;
+    return new AddressSpace(this.memory, this.mmu, this.pgd, this.smeMask);
   }
 
   /** Turns this into the address space below another top table: the tables of one process after another need no new TLB. */
   switchTo(pgd: number): void {
-    this.#pgd = pgd;
+    this.pgd = pgd;
     this.flush();
   }
 
@@ -148,8 +99,8 @@ export class AddressSpace {
     const { memory } = this;
     const { view } = memory;
     const { shifts } = this.mmu;
-    const smeMaskHi = this.#smeMaskHi;
-    let table = this.#pgd;
+    const { smeMaskHi } = this;
+    let table = this.pgd;
     let level = 0;
     if (this.#regionTable >= 0 && hi === this.#regionHi && (lo & -REGION_SIZE) === this.#regionLo) {
       table = this.#regionTable;
@@ -183,38 +134,19 @@ export class AddressSpace {
   }
 
   /**
-   * The tables' own answer, as the processor would give it: no TLB, PROT_NONE pages are not mapped.
-   * Undefined when the address is not mapped. The result need not be RAM.
-   */
-  translate(hi: number, lo: number): Translation | undefined {
-    const sign = hi >> (this.mmu.virtualBits - 33);
-    if (sign !== 0 && sign !== -1) return undefined;
-    const { view } = this.memory;
-    let table = this.#pgd;
-    let [writable, user, executable] = [true, true, true];
-    for (const shift of this.mmu.shifts) {
-      const at = this.memory.locate(table + tableIndex(hi, lo, shift) * 8);
-      if (at < 0) return undefined;
-      const entryLo = view.getInt32(at, true);
-      const entryHi = view.getInt32(at + 4, true);
-      if ((entryLo & PTE_PRESENT) === 0) return undefined;
-      writable &&= (entryLo & PTE_WRITABLE) !== 0;
-      user &&= (entryLo & PTE_USER) !== 0;
-      executable &&= (entryHi & PTE_NX_HI) === 0;
-      if (isLeaf(shift, entryLo)) {
-        const gpa = frameOf(shift, entryHi & this.#smeMaskHi, entryLo, lo);
-        return { gpa, pageSize: 2 ** shift, writable, user, executable };
-      }
-      table = tableOf(entryHi & this.#smeMaskHi, entryLo);
-    }
-    return undefined;
-  }
-
-  /**
    * Index into `memory.view` of `length` bytes in a row: in place where they lie so, otherwise a copy in the scratch
    * area, good for the next few borrowings. -1 when a byte of them can't be read.
    */
   borrow(hi: number, lo: number, length: number): number {
+    const slot = (lo >>> 21) & (LARGE_SLOTS - 1);
+    return this.#largeLo[slot] === ((lo & -LARGE_SIZE) | VALID) &&
+      this.#largeHi[slot] === hi &&
+      (lo & (LARGE_SIZE - 1)) + length <= LARGE_SIZE
+      ? this.#largeGpa[slot]! + (lo & (LARGE_SIZE - 1))
+      : this.#borrowSmall(hi, lo, length);
+  }
+
+  #borrowSmall(hi: number, lo: number, length: number): number {
     const index = this.resolve(hi, lo);
     return index < 0 || (lo & (PAGE_SIZE - 1)) + length <= PAGE_SIZE ? index : this.#span(hi, lo, length, index);
   }
@@ -282,23 +214,4 @@ export class AddressSpace {
     }
     return done;
   }
-}
-
-function tableIndex(hi: number, lo: number, shift: number): number {
-  if (shift >= 32) return (hi >>> (shift - 32)) & 511;
-  return shift === 30 ? ((hi << 2) | (lo >>> 30)) & 511 : (lo >>> shift) & 511;
-}
-
-function isLeaf(shift: number, entryLo: number): boolean {
-  return shift === 12 || (shift <= 30 && (entryLo & PTE_LARGE) !== 0);
-}
-
-function tableOf(entryHi: number, entryLo: number): number {
-  return (entryHi & PTE_ADDRESS_HI) * U32 + ((entryLo & PTE_ADDRESS_LO) >>> 0);
-}
-
-function frameOf(shift: number, entryHi: number, entryLo: number, lo: number): number {
-  // Below a large leaf's size the entry holds flags (PAT at bit 12), not address bits.
-  const offsetMask = shift === 12 ? 0xfff : shift === 21 ? 0x1f_ffff : 0x3fff_ffff;
-  return (entryHi & PTE_ADDRESS_HI) * U32 + (((entryLo & PTE_ADDRESS_LO & ~offsetMask) | (lo & offsetMask)) >>> 0);
 }

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { attach } from "../guest.ts";
 import { miniGuest } from "../testing/mini-guest.ts";
 import { rowsOf } from "../testing/rows.ts";
-import { decodeProfile, digestOf, encodeProfile } from "./profile.ts";
+import { decodeProfile, encodeProfile, sealOf, seals } from "./profile.ts";
 
 const { kernel } = miniGuest();
 const memory = kernel.ram.mapped();
@@ -37,14 +37,30 @@ test("a profile is for every guest of its kernel build, wherever KASLR put it", 
 test("a profile of another build, of other tables, or for other declarations is not used", () => {
   const wrong: Record<string, unknown>[] = [
     { buildId: "ffff" },
-    { digest: digestOf([Buffer.from("other")]) },
+    { seal: sealOf([Buffer.from("other")]) },
     { declarations: "0".repeat(64) },
   ];
   for (const change of wrong) {
     const guest = attach(memory, { profiles: [encoded({ ...parsed(), ...change })] });
     assert.equal(guest.profileWasCached, false, JSON.stringify(change));
-    assert.deepEqual(guest.profile, fresh.profile);
+    // All but the seal, whose key is another each time.
+    assert.deepEqual({ ...guest.kernel.profile, seal: "" }, { ...fresh.kernel.profile, seal: "" });
   }
+});
+
+test("a seal is of its tables, byte for byte and each in its place, and no two are the same", () => {
+  const tables = [Buffer.from("names"), Buffer.from("tokens"), Buffer.alloc(100_000, 7)];
+  const seal = sealOf(tables);
+  assert.equal(seals(seal, tables), true);
+  assert.notEqual(sealOf(tables), seal);
+  const [names, tokens, types] = tables as [Buffer, Buffer, Buffer];
+  const flipped = Buffer.from(types);
+  flipped[99_999]! ^= 1;
+  const moved = [Buffer.from("name"), Buffer.from("stokens"), types];
+  for (const others of [[names, tokens, flipped], moved, [tokens, names, types], [names, tokens], []])
+    assert.equal(seals(seal, others), false);
+  for (const wrong of ["", "zz", seal.slice(2), `${seal}00`, seal.toUpperCase()])
+    assert.equal(seals(wrong, tables), false, wrong);
 });
 
 test("another guest's kernel that only claims the build id is not read by this one's profile", () => {
@@ -69,7 +85,7 @@ test("what is no profile is not taken for one", () => {
   assert.notEqual(decodeProfile(encoded(good)), undefined);
   for (const [key, values] of Object.entries({
     buildId: [undefined, 7, null, {}],
-    digest: [undefined, 7],
+    seal: [undefined, 7],
     structs: [undefined, {}, [1], [["1"]], [[1.5]], [[null]], [[2 ** 60]], "x"],
     symbols: [undefined, { length: 1 }, [[[]]]],
     declarations: [undefined, ""],

@@ -1,17 +1,17 @@
-import { createHash } from "node:crypto";
+import { createCipheriv, createHash, randomBytes } from "node:crypto";
 import type { Btf } from "./btf.ts";
 import type { Kallsyms, SymbolPosition } from "./kallsyms.ts";
 import { declaredStructs, declaredSymbols, type StructSpec, type SymbolSpec, symbol } from "./specs.ts";
 
 /**
  * The answers to all declared structures and symbols for one kernel build: a few kilobytes, in place of the megabytes
- * of symbols and types, which stay in the guest. A profile names the digest of the tables that it was made from, so
- * one that was made from other tables, or by a guest that lies about its build id, is never used.
+ * of symbols and types, which stay in the guest. A profile carries a seal of the tables that it was made from, so one
+ * that was made from other tables, or by a guest that lies about its build id, is never used.
  */
 export interface Profile {
   readonly buildId: string;
-  /** SHA-256 over the kernel's type and symbol tables. */
-  readonly digest: string;
+  /** Of the kernel's type and symbol tables; see sealOf. */
+  readonly seal: string;
   /** Of each declared structure: its size and its members' offsets; empty when the kernel lacks it. */
   readonly structs: readonly (readonly number[])[];
   /** Of each declared symbol: index and position in kallsyms; empty when the kernel lacks it. */
@@ -30,18 +30,35 @@ interface StoredProfile extends Profile {
   readonly declarations: string;
 }
 
-export function digestOf(tables: readonly Uint8Array[]): string {
-  const hash = createHash("sha256");
-  for (const table of tables) hash.update(table);
-  return hash.digest("hex");
+const KEY_BYTES = 32;
+const NONCE = Buffer.alloc(12);
+
+/**
+ * A keyed hash of tables (GMAC, NIST SP 800-38D), key first, as hexadecimal digits: ten times faster than SHA-256, and
+ * as good against a guest, which chooses its tables before there is a key and never sees one. Every seal has a key of
+ * its own, so the nonce may be the same.
+ */
+export function sealOf(tables: readonly Uint8Array[], key = randomBytes(KEY_BYTES)): string {
+  const cipher = createCipheriv("aes-256-gcm", key, NONCE);
+  // Where one table ends and the next begins counts too.
+  cipher.setAAD(Buffer.from(Float64Array.from(tables, (table) => table.length).buffer));
+  for (const table of tables) cipher.setAAD(table);
+  cipher.final();
+  return Buffer.concat([key, cipher.getAuthTag()]).toString("hex");
 }
 
-export function buildProfile(buildId: string, digest: string, btf: Btf, kallsyms: Kallsyms): Profile {
+/** True when the seal is of these tables. */
+export function seals(seal: string, tables: readonly Uint8Array[]): boolean {
+  const key = Buffer.from(seal, "hex").subarray(0, KEY_BYTES);
+  return key.length === KEY_BYTES && sealOf(tables, key) === seal;
+}
+
+export function buildProfile(buildId: string, seal: string, btf: Btf, kallsyms: Kallsyms): Profile {
   const ids = btf.structs([...new Set(declaredStructs().map((spec) => spec.name))]);
   const positions = kallsyms.find(declaredSymbols().map((spec) => spec.name));
   return {
     buildId,
-    digest,
+    seal,
     structs: declaredStructs().map((spec) => {
       const id = ids.get(spec.name);
       return id === undefined ? [] : [btf.sizeOf(id), ...spec.members.map((member) => offsetOf(btf, id, member.paths))];
@@ -89,15 +106,15 @@ export function encodeProfile(profile: Profile): Uint8Array {
 export function decodeProfile(bytes: Uint8Array): Profile | undefined {
   try {
     const stored = JSON.parse(Buffer.from(bytes).toString()) as Partial<StoredProfile>;
-    const { buildId, digest, structs, symbols, noteHint } = stored;
+    const { buildId, seal, structs, symbols, noteHint } = stored;
     const fits =
       stored.declarations === declarationsDigest() &&
       typeof buildId === "string" &&
-      typeof digest === "string" &&
+      typeof seal === "string" &&
       isNumbers(structs) &&
       isNumbers(symbols) &&
       isNumbers([noteHint]);
-    return fits ? { buildId, digest, structs, symbols, noteHint: noteHint as number[] } : undefined;
+    return fits ? { buildId, seal, structs, symbols, noteHint: noteHint as number[] } : undefined;
   } catch {
     return undefined;
   }

@@ -4,7 +4,6 @@ import { DEFAULT_PRIO, PF_KTHREAD, TASK_COMM_LEN, taskStruct } from "../linux/ta
 import { stateLetter } from "../linux/tasks.ts";
 import { clockOf } from "../linux/timekeeping.ts";
 import { SCRATCH_SIZE } from "../memory/physical-memory.ts";
-import type { Layout } from "../symbols/specs.ts";
 import { CELL, type IntegerColumn, type TextColumn } from "./columns.ts";
 import type { TableContext } from "./table.ts";
 
@@ -13,15 +12,15 @@ import type { TableContext } from "./table.ts";
  * nothing is spent on columns that were not asked for.
  */
 export interface TaskBlock {
-  /** The arrays are used again for the next block, and may be longer than this. */
+  /** The arrays are longer, and used again for the next block. */
   count: number;
   /** Index of each task_struct in the memory's view. */
-  readonly base: number[];
+  readonly base: Float64Array;
   /** Its address. */
-  readonly hi: number[];
-  readonly lo: number[];
+  readonly hi: Int32Array;
+  readonly lo: Int32Array;
   /** See identityOf: as it was when the block was begun. */
-  readonly identity: number[];
+  readonly identity: Int32Array;
 }
 
 export type BlockWriter = (block: TaskBlock) => void;
@@ -39,6 +38,15 @@ const COPIED_BLOCK = 8;
 const GRACE_MS = 1;
 const ATTEMPTS = 3;
 
+/** The one block there is: tables are read one after the other, and making its arrays anew takes longer than filling them. */
+const block: TaskBlock = {
+  count: 0,
+  base: new Float64Array(BLOCK),
+  hi: new Int32Array(BLOCK),
+  lo: new Int32Array(BLOCK),
+  identity: new Int32Array(BLOCK),
+};
+
 /**
  * Writes the rows of tasks, a block again when a task_struct in it came to be another task's meanwhile; a task that
  * has gone has no row.
@@ -51,7 +59,6 @@ export function writeTasks(
   wanted: ReadonlySet<number> | undefined,
   writers: readonly BlockWriter[],
 ): void {
-  const block: TaskBlock = { count: 0, base: [], hi: [], lo: [], identity: [] };
   const { kernel } = context;
   const { extent } = kernel.layout(taskStruct);
   const most = kernel.memory.direct ? BLOCK : COPIED_BLOCK;
@@ -59,9 +66,9 @@ export function writeTasks(
   for (let from = 0; from < tasks.hi.length; from += size) {
     for (let attempt = 1; ; attempt++) {
       const begun = performance.now();
-      fillBlock(context, tasks, from, Math.min(from + size, tasks.hi.length), wanted, block);
+      fillBlock(context, tasks, from, Math.min(from + size, tasks.hi.length), wanted);
       for (const write of writers) write(block);
-      if (sameTasks(kernel, block, performance.now() - begun)) break;
+      if (sameTasks(kernel, performance.now() - begun)) break;
       context.retried(1);
       if (attempt === ATTEMPTS) {
         context.incomplete("tasks changed while they were read; a row may be of two tasks in turn");
@@ -80,13 +87,11 @@ function fillBlock(
   from: number,
   to: number,
   wanted: ReadonlySet<number> | undefined,
-  block: TaskBlock,
 ): void {
   const { kernel, budget } = context;
   const { space } = kernel;
   const { view } = kernel.memory;
-  const layout = kernel.layout(taskStruct);
-  const { extent, tgid } = layout;
+  const { extent, tgid, pid } = kernel.layout(taskStruct);
   budget.spend(to - from);
   let count = 0;
   for (let i = from; i < to; i++) {
@@ -101,7 +106,7 @@ function fillBlock(
     block.base[count] = base;
     block.hi[count] = hi;
     block.lo[count] = lo;
-    block.identity[count] = identityOf(view, layout, base);
+    block.identity[count] = identityOf(view, base + tgid, base + pid);
     count++;
   }
   block.count = count;
@@ -111,17 +116,18 @@ function fillBlock(
  * A number made of thread group and thread id. The kernel gives ids out in turn, so memory that has come to be another
  * task's within one read has other ids; looking at no more than them spares a cache miss a task.
  */
-function identityOf(view: DataView, layout: Layout<"tgid" | "pid">, base: number): number {
-  return (Math.imul(view.getInt32(base + layout.tgid, true), 31) + view.getInt32(base + layout.pid, true)) | 0;
+function identityOf(view: DataView, tgid: number, pid: number): number {
+  return (Math.imul(view.getInt32(tgid, true), 31) + view.getInt32(pid, true)) | 0;
 }
 
 /** Looks at the guest again: in place, or at a new copy, which is worth its while when the first is `age` milliseconds old. */
-function sameTasks(kernel: Kernel, block: TaskBlock, age: number): boolean {
-  if (!kernel.memory.direct) return age < GRACE_MS || sameCopies(kernel, block);
+function sameTasks(kernel: Kernel, age: number): boolean {
+  if (!kernel.memory.direct) return age < GRACE_MS || sameCopies(kernel);
   const { view } = kernel.memory;
-  const layout = kernel.layout(taskStruct);
-  for (let i = 0; i < block.count; i++) {
-    if (identityOf(view, layout, block.base[i]!) !== block.identity[i]) return false;
+  const { tgid, pid } = kernel.layout(taskStruct);
+  const { base, identity, count } = block;
+  for (let i = 0; i < count; i++) {
+    if (identityOf(view, base[i]! + tgid, base[i]! + pid) !== identity[i]) return false;
   }
   return true;
 }
@@ -130,7 +136,7 @@ function sameTasks(kernel: Kernel, block: TaskBlock, age: number): boolean {
  * Copies are far apart in time: beside its ids a task must still have its parent and its credentials, since those that
  * it had may be another's by now.
  */
-function sameCopies(kernel: Kernel, block: TaskBlock): boolean {
+function sameCopies(kernel: Kernel): boolean {
   const { tgid, pid, real_parent, real_cred } = kernel.layout(taskStruct);
   const { bytes } = kernel.memory;
   const start = Math.min(tgid, pid, real_parent, real_cred);
@@ -163,28 +169,26 @@ export interface CommonTaskColumns {
 }
 
 export function commonWriters(kernel: Kernel, out: CommonTaskColumns): BlockWriter[] {
-  const layout = kernel.layout(taskStruct);
+  const { comm, state: stateAt, exit_state, static_prio, start_boottime, flags } = kernel.layout(taskStruct);
   const { view } = kernel.memory;
   const { name, state, nice, start_time, kernel_thread, task } = out;
   const writers: BlockWriter[] = [];
   if (name !== undefined) {
     writers.push(({ base, count }) => {
-      for (let i = 0; i < count; i++) name.pushUntilZero(view, base[i]! + layout.comm, TASK_COMM_LEN / 4);
+      for (let i = 0; i < count; i++) name.pushUntilZero(view, base[i]! + comm, TASK_COMM_LEN / 4);
     });
   }
   if (state !== undefined) {
     writers.push(({ base, count }) => {
       for (let i = 0; i < count; i++) {
         const at = base[i]!;
-        state.pushCode(
-          stateLetter(view.getInt32(at + layout.state, true), view.getInt32(at + layout.exit_state, true)),
-        );
+        state.pushCode(stateLetter(view.getInt32(at + stateAt, true), view.getInt32(at + exit_state, true)));
       }
     });
   }
   if (nice !== undefined) {
     writers.push(({ base, count }) => {
-      for (let i = 0; i < count; i++) nice.push(view.getInt32(base[i]! + layout.static_prio, true) - DEFAULT_PRIO);
+      for (let i = 0; i < count; i++) nice.push(view.getInt32(base[i]! + static_prio, true) - DEFAULT_PRIO);
     });
   }
   if (start_time !== undefined) {
@@ -192,7 +196,7 @@ export function commonWriters(kernel: Kernel, out: CommonTaskColumns): BlockWrit
     writers.push(({ base, count }) => {
       for (let i = 0; i < count; i++) {
         const at = base[i]!;
-        const started = at + layout.start_boottime;
+        const started = at + start_boottime;
         const since = numberOf(view.getInt32(started + 4, true), view.getInt32(started, true));
         start_time.pushOr(boot === undefined ? boot : Math.floor((boot + since) / 1e9), CELL.unreadable);
       }
@@ -201,7 +205,7 @@ export function commonWriters(kernel: Kernel, out: CommonTaskColumns): BlockWrit
   if (kernel_thread !== undefined) {
     writers.push(({ base, count }) => {
       for (let i = 0; i < count; i++)
-        kernel_thread.push((view.getInt32(base[i]! + layout.flags, true) & PF_KTHREAD) === 0 ? 0 : 1);
+        kernel_thread.push((view.getInt32(base[i]! + flags, true) & PF_KTHREAD) === 0 ? 0 : 1);
     });
   }
   if (task !== undefined) {

@@ -3,7 +3,7 @@ import { PAGE_SIZE } from "../bytes/address.ts";
 import type { VcpuRegisters } from "../driver/driver.ts";
 import { type KallsymsEncoding, type SymbolEntry, writeKallsyms } from "./kallsyms-writer.ts";
 import { type Aggregate, type Flavour, type KernelTypes, kernelTypes } from "./kernel-types.ts";
-import { naiveWalk, PageTables } from "./page-tables.ts";
+import { naiveWalk, PageTableWriter } from "./page-table-writer.ts";
 import { Ram } from "./ram.ts";
 import { vmcoreinfoNote, vmcoreinfoText } from "./vmcoreinfo-writer.ts";
 
@@ -69,7 +69,7 @@ export class Thing {
 export class MiniKernel {
   readonly ram: Ram;
   readonly types: KernelTypes;
-  readonly tables: PageTables;
+  readonly tables: PageTableWriter;
   readonly options: Required<MiniKernelOptions>;
   readonly imageGpa: number;
   readonly imageVa: bigint;
@@ -105,7 +105,7 @@ export class MiniKernel {
     this.imageGpa = ram.take(IMAGE_SIZE, IMAGE_SIZE);
     this.directMap = mmu === fiveLevel ? 0xff11_0000_0000_0000n : 0xffff_8880_0000_0000n;
     const pgd = this.#gpaOf(this.image("swapper_pg_dir", PAGE_SIZE, "D", PAGE_SIZE));
-    this.tables = new PageTables(ram, mmu, { pgd, smeMask });
+    this.tables = new PageTableWriter(ram, mmu, { pgd, smeMask });
     this.tables.map(this.imageVa, this.imageGpa, { shift: 21 });
     for (const { gpa, length } of ram.layout.ranges) this.#mapDirectly(gpa, gpa + length);
     for (const name of ["_text", "_stext", "startup_64", "sys_init_start", "do_sys_open"]) this.image(name, 64, "T");

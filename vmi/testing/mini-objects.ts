@@ -1,6 +1,6 @@
 import { PAGE_SIZE } from "../bytes/address.ts";
 import type { MiniKernel, Thing } from "./mini-kernel.ts";
-import { PageTables } from "./page-tables.ts";
+import { PageTableWriter } from "./page-table-writer.ts";
 
 /** Puts tasks, modules and resources into a made-up kernel, linked as the kernel links its own. */
 
@@ -33,7 +33,7 @@ export interface Process {
   readonly signal: Thing;
   readonly mm: Thing | undefined;
   readonly cred: Thing;
-  readonly tables: PageTables | undefined;
+  readonly tables: PageTableWriter | undefined;
 }
 
 const PF_KTHREAD = 0x20_0000;
@@ -81,9 +81,9 @@ export function addThread(kernel: MiniKernel, process: Process, spec: TaskSpec):
   return task;
 }
 
-function makeMemory(kernel: MiniKernel, spec: MemorySpec): { mm: Thing; tables: PageTables } {
+function makeMemory(kernel: MiniKernel, spec: MemorySpec): { mm: Thing; tables: PageTableWriter } {
   const { ram, options } = kernel;
-  const tables = new PageTables(ram, options.mmu, { smeMask: options.smeMask });
+  const tables = new PageTableWriter(ram, options.mmu, { smeMask: options.smeMask });
   const args = Buffer.from(spec.args ?? "", "latin1");
   const env = Buffer.from(spec.env ?? "", "latin1");
   const bytes = Buffer.concat([args, env]);

@@ -23,7 +23,7 @@ export interface MapOptions {
 }
 
 /** Writes page tables into RAM. */
-export class PageTables {
+export class PageTableWriter {
   readonly ram: Ram;
   readonly mmu: Mmu;
   readonly pgd: number;
@@ -86,7 +86,7 @@ export interface NaiveTranslation {
 }
 
 /** The AMD64 manual's words in bigint, slow and plain: what the engine's walker must agree with. */
-export function naiveWalk(tables: PageTables, va: bigint): NaiveTranslation | undefined {
+export function naiveWalk(tables: PageTableWriter, va: bigint): NaiveTranslation | undefined {
   const { ram, mmu, smeMask } = tables;
   const signed = BigInt.asIntN(mmu.virtualBits, va);
   if (BigInt.asUintN(64, signed) !== va) return undefined;
