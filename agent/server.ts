@@ -61,6 +61,8 @@ function createTls(
       requestCert: true,
       rejectUnauthorized: true,
       minVersion: "TLSv1.3",
+      // The fastest first: guests' memory crosses this hop by the gigabyte.
+      ciphers: "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256",
       ALPNProtocols: [alpn],
       handshakeTimeout: 10_000,
     },

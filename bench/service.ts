@@ -10,7 +10,7 @@ const COLUMNS = ["pid", "parent", "name", "state", "uid"];
 const CALLS = 600;
 const WARM_UP = 200;
 const STREAM_BYTES = 256 << 20;
-const STREAM_ROUNDS = 3;
+const STREAM_ROUNDS = 5;
 
 /** The first answer about a VM whose kernel the agent has never seen, nor has an inspector for. */
 export async function measureFirstAnswer(guest: GuestHandle): Promise<Figure> {
