@@ -17,8 +17,11 @@ export interface GuestSpec {
   name?: string;
   /** Default: random. */
   uuid?: string;
-  /** standard: one process for each thing an observer may get wrong. churn: these, and processes that keep starting and ending. */
-  workload?: "standard" | "churn" | "quiet";
+  /**
+   * standard: one process for each thing an observer may get wrong. churn: these, and processes that keep starting and
+   * ending. full: these, and every program of lab/guest/full, so that there is something in every table.
+   */
+  workload?: "standard" | "churn" | "quiet" | "full";
   /** Separate page tables for kernel and user (default: the kernel decides; it takes an emulated CPU to be safe). */
   pti?: boolean;
   /** So many sleeping processes more. */

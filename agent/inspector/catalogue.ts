@@ -11,13 +11,15 @@ import { type TableAnswer, tables } from "../../vmi/index.ts";
 type AnswerColumn = TableAnswer["columns"][number];
 
 export function tableSpecs(): MessageInitShape<typeof TableSpecSchema>[] {
-  return tables.map(({ name, description, columns, permission, cost, examples }) => ({
+  return tables.map(({ name, description, columns, permission, cost, examples, required, reads }) => ({
     name,
     description,
     columns: Object.entries(columns).map(([column, spec]) => columnSpec({ name: column, ...spec })),
     permission,
     cost,
     examples: [...examples],
+    required: [...required],
+    reads: [...reads],
   }));
 }
 

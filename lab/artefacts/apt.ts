@@ -22,10 +22,13 @@ const userland = [
   "bash-static",
   "python3.11-minimal",
   "libpython3.11-minimal",
+  "libpython3.11-stdlib",
+  "libffi8",
   "libc6",
   "zlib1g",
   "libexpat1",
-];
+] as const;
+export type UserlandPackage = (typeof userland)[number];
 
 const kernelNames: Record<KernelSeries, RegExp> = {
   "6.1": /^linux-image-6\.1\.\d+-\d+-cloud-amd64$/,
@@ -49,7 +52,9 @@ export async function fetchPackages(progress: (line: string) => void, refresh: b
   const record = join(cacheFolder(), "packages.json");
   if (!refresh && existsSync(record)) {
     const packages = JSON.parse(readFileSync(record, "utf8")) as Packages;
-    if ([...Object.values(packages.kernels), ...packages.userland].every((file) => existsSync(file))) return packages;
+    const files = [...Object.values(packages.kernels), ...packages.userland];
+    const complete = packages.userland.length === userland.length;
+    if (complete && files.every((file) => existsSync(file))) return packages;
   }
   // The host's own lists first. They may lack a series, or be so old that the files they name are gone.
   const files = await fetchWith([], progress).catch(() => undefined);

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { cached, cacheFolder } from "./cache.ts";
@@ -7,6 +8,13 @@ import { run } from "./run.ts";
 const controlModules = ["virtio_pci", "virtio_console"];
 /** For the guest's own list of modules: some with dependencies, holders and parameters. */
 const workloadModules = ["loop", "dummy", "tun", "bridge", "overlay", "vsock"];
+/** For the workload "full": what its programs need beside these. */
+const fullModules = ["veth", "nf_tables", "nft_chain_nat", "af_packet"];
+const orders = {
+  "modules.control": controlModules,
+  "modules.workload": workloadModules,
+  "modules.full": fullModules,
+};
 
 /** A kernel ready to be booted. */
 export interface Kernel {
@@ -20,9 +28,11 @@ export interface Kernel {
 
 /** Unpacks what the lab needs of a kernel package into the cache. */
 export async function unpackKernel(deb: string, busybox: string, progress: (line: string) => void): Promise<Kernel> {
-  const name = basename(deb, ".deb");
+  // Other modules are another unpacking.
+  const chosen = createHash("sha256").update(JSON.stringify(orders)).digest("hex").slice(0, 8);
+  const name = `${basename(deb, ".deb")}-${chosen}`;
   const folder = await cached(join(cacheFolder(), "kernels", name), async (temporary) => {
-    progress(`unpacking ${name}`);
+    progress(`unpacking ${basename(deb, ".deb")}`);
     const all = `${temporary}/all`;
     mkdirSync(all, { recursive: true });
     await run("dpkg-deb", ["-x", deb, all]);
@@ -60,7 +70,6 @@ async function takeModules(from: string, to: string, busybox: string): Promise<v
     writeFileSync(join(to, `${module}.ko`), code);
     order.push(`${module}.ko\n`);
   };
-  const orders = { "modules.control": controlModules, "modules.workload": workloadModules };
   for (const [list, modules] of Object.entries(orders)) {
     const order: string[] = [];
     for (const module of modules) await take(module, order);

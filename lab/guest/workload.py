@@ -118,9 +118,14 @@ def zombie():
     """A parent that never waits for its child."""
     if not posix.fork():
         posix.setsid()
-        if not posix.fork():
+        child = posix.fork()
+        if not child:
             posix._exit(3)
+        # Waits for its end without taking notice of it.
+        posix.waitid(posix.P_PID, child, posix.WEXITED | posix.WNOWAIT)
+        open("/run/zombie", "w").close()
         posix.execve(BUSYBOX, [b"sh", b"-c", HOLD, b"negligent"], ENVIRONMENT)
+    wait_for("/run/zombie")
 
 
 def container():
@@ -150,6 +155,19 @@ def extra(count):
     script = b"exec 3<>/run/hold; for n in $(seq $1); do read x <&3 & done; : > /run/extra-ready; read x <&3"
     start(BUSYBOX, [b"sh", b"-c", script, b"extra", b"%d" % count])
     wait_for("/run/extra-ready")
+
+
+def full():
+    """Each program of the folder says that it is ready by making /run/full/NAME, and then stays, or leaves what it made."""
+    with open("/lab/modules.full") as order:
+        for module in order:
+            os.system("insmod /lab/modules/" + module)
+    os.makedirs("/run/full", exist_ok=True)
+    names = sorted(name[:-3] for name in os.listdir("/lab/full") if name.endswith(".py"))
+    for name in names:
+        start(PYTHON, [b"python3", b"-I", b"-S", b"/lab/full/%s.py" % name.encode()])
+    for name in names:
+        wait_for("/run/full/" + name)
 
 
 def churn():
@@ -182,6 +200,8 @@ def main():
         shell()
     if count := int(option("extra", "0")):
         extra(count)
+    if kind == "full":
+        full()
     if kind != "quiet":
         wait_for("/tmp/server-ready")
     open("/run/lab-ready", "w").close()

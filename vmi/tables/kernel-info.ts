@@ -34,6 +34,7 @@ export const kernelInfo = defineTable({
     paging: text("4-level or 5-level"),
   },
   cost: "constant",
+  reads: ["init_uts_ns", "saved_command_line", "tk_core"],
   examples: ["SELECT version, arguments, uptime FROM kernel_info"],
   generate: (context, out) => {
     const { kernel } = context;

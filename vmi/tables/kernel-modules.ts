@@ -29,6 +29,7 @@ export const kernelModules = defineTable({
     module: text("Address of the struct module"),
   },
   cost: "walk",
+  reads: ["modules", "module", "module_memory (from 6.4: ac3b43283923; before, module_layout)"],
   examples: ["SELECT name, size, taints FROM kernel_modules WHERE taints <> ''"],
   generate: (context, out) => {
     const { kernel, budget } = context;

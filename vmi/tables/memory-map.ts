@@ -15,6 +15,7 @@ export const memoryMap = defineTable({
     size: integer("Bytes"),
   },
   cost: "walk",
+  reads: ["iomem_resource", "resource"],
   examples: ["SELECT name, start, size FROM memory_map WHERE depth = 0"],
   generate: (context, out) => {
     for (const entry of walkIomem(context.kernel, context.budget)) {

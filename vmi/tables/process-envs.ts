@@ -1,8 +1,7 @@
 import { follow } from "../linux/follow.ts";
 import { mmStruct, readUserSpan } from "../linux/mm.ts";
-import { readU32 } from "../linux/read.ts";
 import { taskStruct } from "../linux/task-struct.ts";
-import { walkProcesses } from "../linux/tasks.ts";
+import { eachProcess } from "./each-process.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 const EQUALS = 0x3d;
@@ -17,23 +16,17 @@ export const processEnvs = defineTable({
     value: text("Its value; empty when the entry has no ="),
   },
   cost: "walk",
+  reads: ["init_task", "task_struct", "mm_struct", "the process's own memory"],
   examples: ["SELECT value FROM process_envs WHERE pid = 1 AND key = 'PATH'"],
   generate: (context, out) => {
     const { kernel, budget } = context;
     const task = kernel.layout(taskStruct);
     const mm = kernel.layout(mmStruct);
-    const list = walkProcesses(kernel, budget);
-    context.retried(list.retried);
-    if (!list.complete) context.incomplete("the task list could not be followed to its end");
-    const wanted = context.keys("pid");
-    for (let i = 0; i < list.count; i++) {
-      const at = { hi: list.hi[i]!, lo: list.lo[i]! };
-      const pid = readU32(kernel.space, at, task.tgid);
-      if (pid === undefined || (wanted !== undefined && !wanted.has(pid))) continue;
+    eachProcess(context, (at, pid) => {
       const found = follow(kernel, at, task.mm, budget, (mmAt) =>
         readUserSpan(kernel, mmAt, mm.env_start, mm.env_end, budget),
       );
-      if (found === "null") continue;
+      if (found === "null") return true;
       const bytes = typeof found === "string" ? undefined : found.value;
       if (bytes === undefined) context.incomplete(`the environment of process ${pid} is not in memory`);
       for (let start = 0; bytes !== undefined && start < bytes.length; ) {
@@ -47,8 +40,9 @@ export const processEnvs = defineTable({
         out.pid?.push(pid);
         out.key?.pushBytes(entry, 0, equals < 0 ? entry.length : equals);
         out.value?.pushBytes(entry, equals < 0 ? entry.length : equals + 1);
-        if (!context.row()) return;
+        if (!context.row()) return false;
       }
-    }
+      return true;
+    });
   },
 });

@@ -19,6 +19,7 @@ export const processThreads = defineTable({
     task: text("Address of the task_struct"),
   },
   cost: "walk",
+  reads: ["init_task", "task_struct", "signal_struct.thread_head (from 3.14: 0c740d0afc3b)"],
   examples: ["SELECT tid, name, state FROM process_threads WHERE pid = 1"],
   generate: (context, out) => {
     const { kernel, budget } = context;

@@ -59,6 +59,7 @@ export const processes = defineTable({
   description: "All running processes, from the kernel's task list",
   columns,
   cost: "walk",
+  reads: ["init_task", "task_struct", "cred", "mm_struct", "signal_struct", "fs_struct", "nsproxy", "css_set"],
   examples: [
     "SELECT pid, name, cmdline FROM processes WHERE uid = 0",
     "SELECT pid, path FROM processes WHERE on_disk = 0",

@@ -36,6 +36,9 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
   const twice = names.find((name, at) => names.indexOf(name) !== at);
   if (twice !== undefined) throw new GuestError("bad-request", `column '${twice}' is named twice: name it once`);
   const where = (query.where ?? []).map(({ column, values }) => constraint(table, column, values));
+  if (table.required.length > 0 && !where.some(({ column }) => table.required.includes(column))) {
+    throw new GuestError("bad-request", `table ${table.name} needs a constraint on ${table.required.join(" or ")}`);
+  }
   const writers: Record<string, AnyColumn | undefined> = Object.create(null);
   for (const name of [...names, ...where.map(({ column }) => column)]) writers[name] ??= newColumn(specOf(table, name));
   const all = Object.values(writers) as AnyColumn[];
@@ -53,6 +56,7 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
       const values = where.find((item) => item.column === column)?.values;
       return values && new Set([...values].map(Number));
     },
+    textKeys: (column) => where.find((item) => item.column === column)?.values,
     row: () => context.rows(1),
     rows: (count) => {
       for (let row = written; kept !== undefined && row < written + count; row++) {

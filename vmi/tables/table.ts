@@ -18,9 +18,14 @@ export interface Table {
   readonly name: string;
   readonly description: string;
   readonly columns: Readonly<Record<string, ColumnSpec>>;
-  /** The action that policy must grant. */
-  readonly permission: "table";
+  /** The action that policy must grant: "read" for what shows contents of memory rather than what the kernel knows of it. */
+  readonly permission: "table" | "read";
   readonly cost: CostClass;
+  /** Kernel structures and variables that it reads, with the versions that each branch serves: for the table reference. */
+  readonly reads: readonly string[];
+  /** Key columns of which one must be constrained: without, the table has too many rows to be read. Empty: none need be. */
+  readonly required: readonly string[];
+  /** Statements that work, for people; the tests run them. */
   readonly examples: readonly string[];
   /** Writes rows until there are none left or `row()` says that no more are wanted. */
   readonly generate: (context: TableContext, columns: Record<string, AnyColumn | undefined>) => void;
@@ -32,6 +37,8 @@ export interface TableContext {
   readonly budget: Budget;
   /** The numbers that a key column must be one of; undefined when any will do. */
   keys(column: string): ReadonlySet<number> | undefined;
+  /** The texts that a key column must be one of; undefined when any will do. */
+  textKeys(column: string): ReadonlySet<string> | undefined;
   /** Ends a row. Returns false when no more rows are wanted. */
   row(): boolean;
   /** Ends as many rows, which have been written column by column. Returns false when no more are wanted. */
@@ -55,13 +62,17 @@ export function defineTable<const C extends Columns>(spec: {
   name: string;
   description: string;
   columns: C;
+  permission?: Table["permission"];
   cost: CostClass;
+  reads: readonly string[];
+  required?: readonly (keyof C & string)[];
   examples: readonly string[];
   generate: (context: TableContext, columns: Writers<C>) => void;
 }): Table {
   return {
-    ...spec,
     permission: "table",
+    required: [],
+    ...spec,
     generate: (context, columns) => spec.generate(context, columns as Writers<C>),
   };
 }

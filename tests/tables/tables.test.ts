@@ -1,0 +1,33 @@
+// Every table equal to the guest's own truth, on a guest that has something in each.
+import assert from "node:assert/strict";
+import { after, before, suite, type TestContext, test } from "node:test";
+import { type Guest, tables } from "../../vmi/index.ts";
+import { Subject } from "../engine/support.ts";
+import { comparisons, NotApplicable, settle } from "./comparison.ts";
+
+const all = await comparisons();
+
+suite("tables", { concurrency: 2 }, () => {
+  for (const kernel of ["6.1", "6.12"] as const) {
+    suite(`Linux ${kernel}`, { concurrency: 1 }, () => {
+      let subject: Subject;
+      let guest: Guest;
+      before(async () => {
+        subject = await Subject.boot({ kernel, workload: "full", vcpus: 2, name: `tables-${kernel}` });
+        guest = await subject.attach();
+      });
+      after(() => subject?.[Symbol.asyncDispose]());
+      for (const comparison of all) {
+        test(comparison.table, async (t: TestContext) => {
+          const result = await settle(comparison, subject, guest);
+          t.diagnostic(result instanceof NotApplicable ? `not applicable: ${result.why}` : result);
+        });
+      }
+    });
+  }
+});
+
+test("every comparison is of a table that there is", () => {
+  const names = new Set(tables.map(({ name }) => name));
+  for (const { table } of all) assert.ok(names.has(table), table);
+});
