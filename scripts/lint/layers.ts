@@ -26,7 +26,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   lab: { may: {}, faces: index },
   demo: { may: { lab: "static", sdk: "static", control: "static" }, faces: [/^cluster\.ts$/] },
-  scripts: { may: { lab: "lazy" }, faces: [] },
+  scripts: { may: { lab: "lazy", vmi: "static" }, faces: [] },
   bench: { may: "everything", faces: [] },
   tests: { may: "everything", faces: [] },
 };
