@@ -1,10 +1,10 @@
 import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
+import { fileStruct } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
 import { isNull, plus, readPointer, readU32, sameAddress } from "./read.ts";
 
-const file = struct("file", { f_path: "f_path" });
 /** include/linux/path.h */
 const path = struct("path", { mnt: "mnt", dentry: "dentry" });
 const dentry = struct("dentry", {
@@ -32,7 +32,7 @@ export interface ResolvedPath {
 
 /** The path of an open file (`struct file`), from the root of its mount namespace. */
 export function pathOfFile(kernel: Kernel, at: Halves, budget: Budget): ResolvedPath | undefined {
-  return pathOf(kernel, plus(at, kernel.layout(file).f_path), budget);
+  return pathOf(kernel, plus(at, kernel.layout(fileStruct).f_path), budget);
 }
 
 /**

@@ -191,6 +191,9 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["desc", u64],
     ...["parent", "sibling", "child"].map((name): Member => [name, ptr]),
   );
+  const xarray = b.struct("xarray", ["xa_lock", u32], ["xa_flags", u32], ["xa_head", ptr]);
+  b.struct("xa_node", ["shift", u8], ["offset", u8], ["count", u8], gap(37), ["slots", b.btf.array(ptr, 64)]);
+  b.struct("idr", ["idr_rt", xarray], ["idr_base", u32], ["idr_next", u32]);
   const base = b.struct(
     "tk_read_base",
     ["clock", ptr],

@@ -1,0 +1,52 @@
+import type { Budget } from "../budget.ts";
+import type { Halves } from "../bytes/address.ts";
+import { struct } from "../symbols/specs.ts";
+import type { Kernel } from "./kernel.ts";
+import { isNull, readPointer, readU32 } from "./read.ts";
+
+/** include/linux/fdtable.h */
+const filesStruct = struct("files_struct", { fdt: "fdt" });
+const fdtable = struct("fdtable", { max_fds: "max_fds", fd: "fd", open_fds: "open_fds" });
+
+/** sysctl_nr_open_max: no table is larger. */
+const MAX_FDS = 0x7fff_ffc0;
+const WORD_BITS = 32;
+const POINTER = 8;
+
+/**
+ * Visits the open files of a struct files_struct by ascending descriptor. The bitmap of open descriptors tells which
+ * entries to look at: a descriptor that is reserved but not installed yet has a null pointer, and is left out.
+ *
+ * @param visit returns false to stop
+ * @returns false when part of the table could not be read
+ */
+export function walkOpenFiles(
+  kernel: Kernel,
+  files: Halves,
+  budget: Budget,
+  visit: (fd: number, file: Halves) => boolean,
+): boolean {
+  const { space } = kernel;
+  const layout = kernel.layout(fdtable);
+  const table = readPointer(space, files, kernel.layout(filesStruct).fdt);
+  if (table === undefined || isNull(table)) return false;
+  const maximum = readU32(space, table, layout.max_fds);
+  const array = readPointer(space, table, layout.fd);
+  const bits = readPointer(space, table, layout.open_fds);
+  if (maximum === undefined || maximum > MAX_FDS || array === undefined || bits === undefined) return false;
+  for (let base = 0; base < maximum; base += WORD_BITS) {
+    budget.spend();
+    let word = readU32(space, bits, base / 8);
+    if (word === undefined) return false;
+    while (word !== 0) {
+      const fd = base + 31 - Math.clz32(word & -word);
+      word &= word - 1;
+      if (fd >= maximum) break;
+      budget.spend();
+      const file = readPointer(space, array, fd * POINTER);
+      if (file === undefined) return false;
+      if (!isNull(file) && !visit(fd, file)) return true;
+    }
+  }
+  return true;
+}
