@@ -23,13 +23,22 @@ export const moduleStruct = struct("module", {
   mem: "?mem",
   core_layout: "?core_layout",
   init_layout: "?init_layout",
+  kallsyms: "?kallsyms",
+  syms: "?syms",
+  num_syms: "?num_syms",
+  gpl_syms: "?gpl_syms",
+  num_gpl_syms: "?num_gpl_syms",
 });
 const moduleMemory = struct("?module_memory", { base: "base", size: "size" });
-const moduleLayout = struct("?module_layout", { base: "base", size: "size" });
+const moduleLayout = struct("?module_layout", { base: "base", size: "size", text_size: "?text_size" });
 const moduleUse = struct("?module_use", { source_list: "source_list", source: "source" });
 
 /** MOD_TEXT comes first of the kinds of memory that a module has, MOD_MEM_NUM_TYPES of them. */
 const MEMORY_TYPES = 7;
+const MOD_TEXT = 0;
+const MOD_INIT_TEXT = 4;
+/** All modules together have less than 2 GiB. */
+const MAX_MODULE_SIZE = 0x7fff_ffff;
 /** MODULE_NAME_LEN is 64 less a pointer. */
 const MODULE_NAME_LEN = 56;
 const MAX_MODULES = 65_536;
@@ -71,6 +80,42 @@ export function moduleExtent(kernel: Kernel, module: Halves): { base: Halves; si
   const core = readU32(kernel.space, module, layout.core_layout + before64.size);
   const init = readU32(kernel.space, module, layout.init_layout + before64.size) ?? 0;
   return base && core !== undefined ? { base, size: core + init } : undefined;
+}
+
+/** A piece of a module's memory, of which the first `textSize` bytes are executable. */
+export interface ModuleMemory {
+  readonly base: Halves;
+  readonly size: number;
+  readonly textSize: number;
+  /** Serves only while the module starts. */
+  readonly init: boolean;
+}
+
+/** Where the module's text and data are. */
+export function moduleMemoryAreas(kernel: Kernel, module: Halves): ModuleMemory[] {
+  const layout = kernel.layout(moduleStruct);
+  const areas: ModuleMemory[] = [];
+  const add = (at: number, own: { base: number; size: number }, text: number | "all" | "none", init: boolean) => {
+    const base = readPointer(kernel.space, module, at + own.base);
+    const size = readU32(kernel.space, module, at + own.size);
+    if (base === undefined || size === undefined || size === 0 || size > MAX_MODULE_SIZE) return;
+    const textSize =
+      typeof text === "number" ? (readU32(kernel.space, module, at + text) ?? 0) : text === "all" ? size : 0;
+    areas.push({ base, size, textSize: Math.min(size, textSize), init });
+  };
+  if (layout.mem >= 0) {
+    const memory = kernel.layout(moduleMemory);
+    for (let type = 0; type < MEMORY_TYPES; type++) {
+      const text = type === MOD_TEXT || type === MOD_INIT_TEXT ? "all" : "none";
+      add(layout.mem + type * memory.sizeof, memory, text, type >= MOD_INIT_TEXT);
+    }
+    return areas;
+  }
+  const before64 = kernel.layout(moduleLayout);
+  if (before64.text_size < 0) return areas;
+  add(layout.core_layout, before64, before64.text_size, false);
+  if (layout.init_layout >= 0) add(layout.init_layout, before64, before64.text_size, true);
+  return areas;
 }
 
 /** References beside its own; undefined without CONFIG_MODULE_UNLOAD. */

@@ -1,36 +1,44 @@
 import type { Halves } from "../bytes/address.ts";
-import { symbol } from "../symbols/specs.ts";
+import { struct, symbol } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
-import { readPointer, readU32 } from "./read.ts";
+import { isNull, readPointer, readU32, sum } from "./read.ts";
 
-/** kernel/cpu.c: struct cpumask __cpu_possible_mask; arch/x86/kernel/setup_percpu.c: unsigned long __per_cpu_offset[]. */
-const possibleMask = symbol("__cpu_possible_mask");
-const perCpuOffset = symbol("__per_cpu_offset");
+/** mm/percpu.c; a kernel without SMP has none, and its one CPU's variables are where their symbols are. */
+const perCpuOffset = symbol("?__per_cpu_offset");
+const possibleMask = symbol("?__cpu_possible_mask");
+/** Constant, and no variable, with CONFIG_FORCE_NR_CPUS (from 6.2: 6f9c07be9d02). */
 const nrCpuIds = symbol("?nr_cpu_ids");
+const cpumask = struct("?cpumask", { bits: "bits" });
 
-/** NR_CPUS of x86-64 at its largest (CONFIG_MAXSMP). */
+/** CONFIG_NR_CPUS can't be more on x86-64. */
 const MAX_CPUS = 8192;
-const WORD_BITS = 32;
 
-/** Numbers of the CPUs that the kernel has per-CPU areas for, ascending. */
+/** Numbers of the CPUs that can ever be there (cpu_possible_mask): each has per-CPU variables of its own. */
 export function cpus(kernel: Kernel): number[] {
-  const { space } = kernel;
-  const mask = kernel.place(possibleMask);
-  const count = kernel.optionalPlace(nrCpuIds);
-  const limit = Math.min((count && readU32(space, count)) ?? MAX_CPUS, MAX_CPUS);
+  const mask = kernel.optionalPlace(possibleMask);
+  if (mask === undefined || kernel.optionalPlace(perCpuOffset) === undefined) return [0];
+  const ids = kernel.optionalPlace(nrCpuIds);
+  const limit = (ids && readU32(kernel.space, ids)) ?? MAX_CPUS;
+  const bits = Math.min(limit, kernel.layout(cpumask).sizeof * 8 || MAX_CPUS, MAX_CPUS);
   const found: number[] = [];
-  for (let base = 0; base < limit; base += WORD_BITS) {
-    const word = readU32(space, mask, base / 8);
-    if (word === undefined) break;
-    for (let bit = 0; bit < WORD_BITS && base + bit < limit; bit++) if ((word >>> bit) & 1) found.push(base + bit);
+  for (let word = 0; word * 32 < bits; word++) {
+    const set = readU32(kernel.space, mask, word * 4) ?? 0;
+    for (let bit = 0; set !== 0 && bit < 32 && word * 32 + bit < bits; bit++) {
+      if ((set >>> bit) & 1) found.push(word * 32 + bit);
+    }
   }
   return found;
 }
 
-/** Where a CPU has its copy of a per-CPU variable: the variable's own address plus that CPU's offset. */
+/**
+ * Where a CPU has its own of a per-CPU variable or allocation (per_cpu_ptr). Undefined when that can't be read.
+ *
+ * @param base the variable's symbol, or what alloc_percpu() gave
+ */
 export function perCpu(kernel: Kernel, base: Halves, cpu: number): Halves | undefined {
-  const offset = readPointer(kernel.space, kernel.place(perCpuOffset), cpu * 8);
-  if (offset === undefined) return undefined;
-  const low = (base.lo >>> 0) + (offset.lo >>> 0);
-  return { hi: (base.hi + offset.hi + (low > 0xffff_ffff ? 1 : 0)) | 0, lo: low | 0 };
+  const offsets = kernel.optionalPlace(perCpuOffset);
+  if (offsets === undefined) return cpu === 0 ? base : undefined;
+  if (!(cpu >= 0 && cpu < MAX_CPUS)) return undefined;
+  const offset = readPointer(kernel.space, offsets, cpu * 8);
+  return offset === undefined || isNull(offset) ? undefined : sum(base, offset);
 }

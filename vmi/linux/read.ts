@@ -29,6 +29,12 @@ export function plus(address: Halves, offset: number): Halves {
   return { hi: addHi(address.hi, address.lo, offset), lo: addLo(address.lo, offset) };
 }
 
+/** Two 64-bit values added, as the processor does. */
+export function sum(a: Halves, b: Halves): Halves {
+  const lo = (a.lo >>> 0) + (b.lo >>> 0);
+  return { hi: (a.hi + b.hi + (lo > 0xffff_ffff ? 1 : 0)) | 0, lo: lo | 0 };
+}
+
 export function sameAddress(a: Halves, b: Halves): boolean {
   return a.hi === b.hi && a.lo === b.lo;
 }
