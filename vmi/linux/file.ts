@@ -1,7 +1,8 @@
 import type { Halves } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
-import { isNull, readPointer, readU32 } from "./read.ts";
+import type { ResolvedPath } from "./path.ts";
+import { isNull, readCString, readNumber, readPointer, readU32 } from "./read.ts";
 
 /** include/linux/fs.h */
 export const fileStruct = struct("file", {
@@ -25,6 +26,7 @@ export const inode = struct("inode", {
   i_mapping: "i_mapping",
   i_sb_list: "i_sb_list",
   i_fop: "i_fop",
+  i_private: "?i_private",
 });
 export const superBlock = struct("super_block", {
   s_list: "s_list",
@@ -34,44 +36,149 @@ export const superBlock = struct("super_block", {
   s_id: "s_id",
 });
 
+const fileSystemType = struct("file_system_type", { name: "name" });
+/** include/linux/ns_common.h, proc_ns.h */
+const nsCommon = struct("?ns_common", { ops: "ops" });
+const procNsOperations = struct("?proc_ns_operations", { name: "name" });
+
 /** include/uapi/linux/stat.h: S_IFMT and the kinds below it. */
 const S_IFMT = 0o170000;
-const KINDS: Readonly<Record<number, string>> = {
-  2401: "fifo",
-  4802: "character",
-  9604: "directory",
-  14406: "block",
-  16807: "regular",
-  21609: "link",
-  26411: "socket",
-};
-
-/** What kind of file a mode tells of; "anonymous" for none, as the inode has that all epolls, timers and the like share. */
-export function kindOf(mode: number): string {
-  return KINDS[mode & S_IFMT] ?? "anonymous";
-}
+const KINDS = new Map([
+  [0o010000, "fifo"],
+  [0o020000, "character"],
+  [0o040000, "directory"],
+  [0o060000, "block"],
+  [0o100000, "regular"],
+  [0o120000, "link"],
+  [0o140000, "socket"],
+]);
 
 /** MKDEV's parts (include/linux/kdev_t.h) as `major:minor`. */
 export function formatDevice(device: number): string {
   return `${device >>> 20}:${device & 0xfffff}`;
 }
 
-/** The inode of an open file; undefined where there is none, or it can't be read. */
-export function inodeOf(kernel: Kernel, file: Halves): Halves | undefined {
-  const at = readPointer(kernel.space, file, kernel.layout(fileStruct).f_inode);
-  return at === undefined || isNull(at) ? undefined : at;
+/** O_ACCMODE and O_PATH (include/uapi/asm-generic/fcntl.h) */
+const O_ACCMODE = 3;
+const O_PATH = 0o10000000;
+
+/** How a file was opened, by its flags; undefined for O_PATH, which gives no access. */
+export function openMode(flags: number): "r" | "w" | "rw" | undefined {
+  return flags & O_PATH ? undefined : (["r", "w", "rw", "rw"] as const)[flags & O_ACCMODE];
 }
 
-/** umode_t, 16 bits. */
-export function modeOf(kernel: Kernel, at: Halves): number | undefined {
-  const value = readU32(kernel.space, at, kernel.layout(inode).i_mode);
-  return value === undefined ? undefined : value & 0xffff;
+/** Names of file systems whose files have no path, and what /proc/PID/fd shows for one: a word and the inode's number. */
+const NUMBERED: Readonly<Record<string, string>> = { sockfs: "socket", pipefs: "pipe" };
+
+export interface InodeFacts {
+  readonly at: Halves;
+  /** i_ino */
+  readonly number: number | undefined;
+  /** i_mode: kind and permissions. */
+  readonly mode: number | undefined;
+  /** Bytes. */
+  readonly size: number | undefined;
+  /** Links that it still has in directories. */
+  readonly links: number | undefined;
+  /** Of the file system that it is on, as MKDEV makes it. */
+  readonly device: number | undefined;
+  /** Address of the super_block. */
+  readonly superBlock: Halves | undefined;
 }
 
-/** Number of the device that the inode's file system is on, as MKDEV makes it. */
-export function deviceOf(kernel: Kernel, at: Halves): number | undefined {
-  const block = readPointer(kernel.space, at, kernel.layout(inode).i_sb);
-  return block === undefined || isNull(block)
-    ? undefined
-    : readU32(kernel.space, block, kernel.layout(superBlock).s_dev);
+/** What the inode of an open file tells; undefined where there is none, or it can't be read. */
+export function inodeFacts(kernel: Kernel, file: Halves): InodeFacts | undefined {
+  const { space } = kernel;
+  const { f_inode } = kernel.layout(fileStruct);
+  const at = f_inode < 0 ? undefined : readPointer(space, file, f_inode);
+  return at === undefined || isNull(at) ? undefined : factsOfInode(kernel, at);
+}
+
+export function factsOfInode(kernel: Kernel, at: Halves): InodeFacts {
+  const { space } = kernel;
+  const layout = kernel.layout(inode);
+  const mode = readU32(space, at, layout.i_mode);
+  const block = readPointer(space, at, layout.i_sb);
+  const known = block === undefined || isNull(block) ? undefined : block;
+  return {
+    at,
+    number: readNumber(space, at, layout.i_ino),
+    mode: mode === undefined ? undefined : mode & 0xffff,
+    size: readNumber(space, at, layout.i_size),
+    links: readU32(space, at, layout.i_nlink),
+    device: known && readU32(space, known, kernel.layout(superBlock).s_dev),
+    superBlock: known,
+  };
+}
+
+/** FS_NAME_MAX: no file system type of Linux has a longer name. */
+const MAX_TYPE_NAME = 32;
+
+/** Name of a super_block's file system, such as ext4. */
+export function fileSystemName(kernel: Kernel, block: Halves): string | undefined {
+  const { space } = kernel;
+  const type = readPointer(space, block, kernel.layout(superBlock).s_type);
+  const name = type && readPointer(space, type, kernel.layout(fileSystemType).name);
+  const bytes = name && readCString(space, name, MAX_TYPE_NAME);
+  return bytes && Buffer.from(bytes).toString("latin1");
+}
+
+/**
+ * What /proc/PID/fd/N links to, but for the mark " (deleted)": a path, or, for what is in no directory, the name that
+ * its file system makes up (d_dname): `socket:[7]`, `pipe:[7]`, `anon_inode:[eventpoll]`, `/memfd:name`, `net:[7]`.
+ *
+ * @param names of file systems by super_block, kept from file to file of one request
+ */
+export function linkOf(
+  kernel: Kernel,
+  facts: InodeFacts | undefined,
+  path: ResolvedPath | undefined,
+  names: FileSystemNames,
+): Uint8Array | undefined {
+  if (path === undefined || !path.rootless) return path?.bytes;
+  const type = facts?.superBlock && names.of(kernel, facts.superBlock);
+  if (type === undefined || facts?.number === undefined) return path.bytes;
+  const numbered = NUMBERED[type];
+  if (numbered !== undefined) return Buffer.from(`${numbered}:[${facts.number}]`);
+  const name = path.bytes.subarray(1);
+  if (type === "anon_inodefs") return Buffer.concat([ANON_INODE, name]);
+  if (type === "pidfs") return PIDFD;
+  if (type === "nsfs") return Buffer.from(`${namespaceType(kernel, facts.at) ?? "ns"}:[${facts.number}]`);
+  return path.bytes;
+}
+
+const ANON_INODE = Buffer.from("anon_inode:");
+const PIDFD = Buffer.from("anon_inode:[pidfd]");
+
+/** The kind of namespace that an inode of nsfs stands for: its i_private is the ns_common. */
+function namespaceType(kernel: Kernel, at: Halves): string | undefined {
+  const { space } = kernel;
+  const { i_private } = kernel.layout(inode);
+  const { ops } = kernel.layout(nsCommon);
+  const namespace = i_private < 0 ? undefined : readPointer(space, at, i_private);
+  const operations = namespace && ops >= 0 ? readPointer(space, namespace, ops) : undefined;
+  const name = operations && readPointer(space, operations, kernel.layout(procNsOperations).name);
+  const bytes = name && readCString(space, name, MAX_TYPE_NAME);
+  return bytes && Buffer.from(bytes).toString("latin1");
+}
+
+/** File systems of what is no file: stat(2) tells no kind for theirs, whatever their inodes have there. */
+const ANONYMOUS: ReadonlySet<string | undefined> = new Set(["anon_inodefs", "pidfs"]);
+
+/** What kind of file an inode is; "anonymous" for none, such as epolls and timers. Undefined when it can't be read. */
+export function kindOf(kernel: Kernel, facts: InodeFacts, names: FileSystemNames): string | undefined {
+  if (facts.mode === undefined || facts.superBlock === undefined) return undefined;
+  if (ANONYMOUS.has(names.of(kernel, facts.superBlock))) return "anonymous";
+  return KINDS.get(facts.mode & S_IFMT) ?? "anonymous";
+}
+
+/** Names of file systems, each read once. */
+export class FileSystemNames {
+  readonly #names = new Map<string, string | undefined>();
+
+  of(kernel: Kernel, block: Halves): string | undefined {
+    const key = `${block.hi}:${block.lo}`;
+    if (!this.#names.has(key)) this.#names.set(key, fileSystemName(kernel, block));
+    return this.#names.get(key);
+  }
 }

@@ -23,3 +23,12 @@ export function namespaceInode(kernel: Kernel, proxy: Halves, member: number, in
   const namespace = readPointer(kernel.space, proxy, member);
   return namespace === undefined || isNull(namespace) ? undefined : readU32(kernel.space, namespace, inum);
 }
+
+/** The rest of it; time namespaces from 5.6 (769071ac9f20). */
+export const nsproxyMore = struct("nsproxy", {
+  pid_ns_for_children: "pid_ns_for_children",
+  time_ns: "?time_ns",
+  time_ns_for_children: "?time_ns_for_children",
+});
+export const pidNamespace = struct("pid_namespace", { inum: "ns.inum" });
+export const timeNamespace = struct("?time_namespace", { inum: "ns.inum" });

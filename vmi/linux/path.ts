@@ -28,6 +28,8 @@ export interface ResolvedPath {
   readonly bytes: Uint8Array;
   /** The last name has been removed from its directory. */
   readonly deleted: boolean;
+  /** In no directory: a socket, a pipe, a memfd. The path is only a name then, with a slash in front. */
+  readonly rootless: boolean;
 }
 
 /** The path of an open file (`struct file`), from the root of its mount namespace. */
@@ -63,7 +65,7 @@ export function pathOf(kernel: Kernel, at: Halves, budget: Budget): ResolvedPath
     if (!isMountRoot && sameAddress(entry, parent)) {
       // A file without a directory, such as a memfd: only its name (simple_dname), and it counts as deleted.
       const name = parts.length === 0 ? nameOf(kernel, entry) : undefined;
-      return name && { bytes: joined([name], name.length + 1), deleted: true };
+      return name && { bytes: joined([name], name.length + 1), deleted: true, rootless: true };
     }
     if (isMountRoot) {
       const container = plus(mnt, -offsets.mount.mnt);
@@ -71,7 +73,7 @@ export function pathOf(kernel: Kernel, at: Halves, budget: Budget): ResolvedPath
       const point = readPointer(space, container, offsets.mount.mnt_mountpoint);
       if (above === undefined || point === undefined) return undefined;
       if (sameAddress(above, container) || isNull(above)) {
-        return { bytes: parts.length === 0 ? Buffer.from("/") : joined(parts, size), deleted };
+        return { bytes: parts.length === 0 ? Buffer.from("/") : joined(parts, size), deleted, rootless: false };
       }
       mnt = plus(above, offsets.mount.mnt);
       entry = point;

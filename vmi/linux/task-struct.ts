@@ -26,6 +26,9 @@ export const taskStruct = struct("task_struct", {
   stime: "stime",
 });
 
+/** What only tables of files look at: apart, so that a block of tasks stays short. */
+export const taskFiles = struct("task_struct", { files: "files" });
+
 export const signalStruct = struct("signal_struct", {
   nr_threads: "nr_threads",
   thread_head: "thread_head",

@@ -1,10 +1,31 @@
 import { kernelInfo } from "./kernel-info.ts";
 import { kernelModules } from "./kernel-modules.ts";
 import { memoryMap } from "./memory-map.ts";
+import { processCapabilities } from "./process-capabilities.ts";
+import { processCredentials } from "./process-credentials.ts";
 import { processEnvs } from "./process-envs.ts";
+import { processLimits } from "./process-limits.ts";
+import { processMemoryMap } from "./process-memory-map.ts";
+import { processNamespaces } from "./process-namespaces.ts";
+import { processOpenFiles } from "./process-open-files.ts";
+import { processSignals } from "./process-signals.ts";
 import { processThreads } from "./process-threads.ts";
 import { processes } from "./processes.ts";
 import type { Table } from "./table.ts";
 
 /** The catalogue. A new table is one file, and one line here. */
-export const tables: readonly Table[] = [processes, processThreads, processEnvs, kernelModules, kernelInfo, memoryMap];
+export const tables: readonly Table[] = [
+  processes,
+  processThreads,
+  processEnvs,
+  processMemoryMap,
+  processOpenFiles,
+  processCredentials,
+  processCapabilities,
+  processNamespaces,
+  processLimits,
+  processSignals,
+  kernelModules,
+  kernelInfo,
+  memoryMap,
+];

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Budget } from "../budget.ts";
+import type { GuestError } from "../errors.ts";
 import { attach } from "../guest.ts";
 import { miniGuest } from "../testing/mini-guest.ts";
 import { addProcess } from "../testing/mini-objects.ts";
@@ -15,8 +16,21 @@ const processes = (query: TableQuery) => rowsOf(guest.table("processes", query))
 const pids = (query: TableQuery) => processes({ columns: ["pid"], ...query }).map(({ pid }) => pid);
 const everyPid = [1, 2, 300, ...Array.from({ length: 1000 }, (_, i) => 1000 + i)];
 
+/** The tables for which the miniature kernel has what they read; the others say what it lacks. */
+const answered = tables.filter(({ name, required }) => {
+  if (required.length > 0) return false;
+  try {
+    guest.table(name);
+    return true;
+  } catch (error) {
+    assert.equal((error as GuestError).kind, "unsupported-kernel", `${name}: ${(error as Error).message}`);
+    return false;
+  }
+});
+assert.ok(answered.length >= 6);
+
 test("columns come as they were asked for: some, in any order", () => {
-  for (const table of tables) {
+  for (const table of answered) {
     const all = guest.table(table.name);
     const names = Object.keys(table.columns);
     assert.deepEqual(

@@ -1,0 +1,55 @@
+"""Descriptors of every kind, and mounts: a bind mount, one in a namespace of its own, and files on them."""
+
+import ctypes
+import os
+import signal
+import socket
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+MS_BIND = 4096
+CLONE_NEWNS = 0x20000
+MS_REC_PRIVATE = 0x44000
+
+for folder in ("/mnt", "/mnt/tmpfs", "/mnt/bound", "/mnt/source"):
+    os.makedirs(folder, exist_ok=True)
+check(libc.mount(b"labfs", b"/mnt/tmpfs", b"tmpfs", 6, b"size=1m,mode=700"))
+with open("/mnt/source/file", "w") as file:
+    file.write("bound\n" * 100)
+check(libc.mount(b"/mnt/source", b"/mnt/bound", None, MS_BIND, None))
+
+held = [
+    os.open("/mnt/bound/file", os.O_RDONLY),
+    os.open("/mnt/tmpfs/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640),
+    os.open("/mnt", os.O_RDONLY | os.O_DIRECTORY),
+    os.open("/etc/passwd", 0o10000000),
+    os.open("/proc/self/ns/net", os.O_RDONLY),
+    *os.pipe(),
+    check(libc.epoll_create1(0)),
+    check(libc.eventfd(3, 0)),
+    check(libc.timerfd_create(1, 0)),
+    check(libc.inotify_init1(0)),
+    check(libc.syscall(434, os.getpid(), 0)),
+]
+os.write(held[1], b"one line\n")
+os.lseek(held[0], 42, os.SEEK_SET)
+pair = socket.socketpair()
+os.mkfifo("/tmp/fifo")
+fifo = os.open("/tmp/fifo", os.O_RDWR)
+odd = os.open("/mnt/tmpfs/odd \\ name\t(deleted)", os.O_RDWR | os.O_CREAT)
+
+if not os.fork():
+    check(libc.unshare(CLONE_NEWNS))
+    check(libc.mount(None, b"/", None, MS_REC_PRIVATE, None))
+    check(libc.mount(b"hidden", b"/mnt/source", b"tmpfs", 0, None))
+    inner = os.open("/mnt/source/inner", os.O_RDWR | os.O_CREAT)
+    open("/run/full/files", "w").close()
+    signal.pause()
+signal.pause()

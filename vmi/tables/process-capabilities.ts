@@ -1,0 +1,65 @@
+import type { Halves } from "../bytes/address.ts";
+import { capabilityNames, credPrivileges } from "../linux/cred.ts";
+import { follow } from "../linux/follow.ts";
+import { readPointer } from "../linux/read.ts";
+import { taskStruct } from "../linux/task-struct.ts";
+import { CELL, type TextColumn } from "./columns.ts";
+import { eachProcess } from "./each-process.ts";
+import { defineTable, integer, text } from "./table.ts";
+
+const SETS = ["effective", "permitted", "inheritable", "bounding", "ambient"] as const;
+
+/** One row a process: its sets as /proc/PID/status writes them, and what it can do by names. */
+export const processCapabilities = defineTable({
+  name: "process_capabilities",
+  description: "Capabilities of processes (capabilities(7))",
+  columns: {
+    pid: integer("Process (thread group) id", { key: true }),
+    effective: text("Effective set, 16 hexadecimal digits"),
+    permitted: text("Permitted set"),
+    inheritable: text("Inheritable set"),
+    bounding: text("Bounding set"),
+    ambient: text("Ambient set"),
+    effective_names: text("Names of the effective set, separated by commas, without cap_"),
+    permitted_names: text("Names of the permitted set"),
+  },
+  cost: "walk",
+  reads: ["init_task", "task_struct", "cred (sets of u64 from 6.3: f122a08b197d; before, two u32)"],
+  examples: [
+    "SELECT p.pid, p.name, c.effective_names FROM process_capabilities c JOIN processes p USING (vm, pid) WHERE p.uid <> 0 AND c.effective_names <> ''",
+    "SELECT pid FROM process_capabilities WHERE effective_names LIKE '%sys_module%'",
+  ],
+  generate: (context, out) => {
+    const { kernel, budget } = context;
+    const { real_cred } = kernel.layout(taskStruct);
+    const layout = kernel.layout(credPrivileges);
+    const members = [
+      layout.cap_effective,
+      layout.cap_permitted,
+      layout.cap_inheritable,
+      layout.cap_bset,
+      layout.cap_ambient,
+    ];
+    const write = (column: TextColumn | undefined, set: Halves | undefined, form: (set: Halves) => string) => {
+      if (set === undefined) column?.absent(CELL.unreadable);
+      else column?.push(form(set));
+    };
+    eachProcess(context, (task, pid) => {
+      const found = follow(kernel, task, real_cred, budget, (at) =>
+        members.map((member) => readPointer(kernel.space, at, member)),
+      );
+      const sets = typeof found === "string" ? [] : found.value;
+      out.pid?.push(pid);
+      SETS.forEach((name, i) => {
+        if (out[name] !== undefined) write(out[name], sets[i], digits);
+      });
+      if (out.effective_names) write(out.effective_names, sets[0], capabilityNames);
+      if (out.permitted_names) write(out.permitted_names, sets[1], capabilityNames);
+      return context.row();
+    });
+  },
+});
+
+function digits({ hi, lo }: Halves): string {
+  return (hi >>> 0).toString(16).padStart(8, "0") + (lo >>> 0).toString(16).padStart(8, "0");
+}

@@ -1,0 +1,96 @@
+import { formatDevice, inodeFacts } from "../linux/file.ts";
+import { follow } from "../linux/follow.ts";
+import { pathOfFile } from "../linux/path.ts";
+import { taskStruct } from "../linux/task-struct.ts";
+import { describeVma, VM, type Vma, walkVmas } from "../linux/vma.ts";
+import { CELL } from "./columns.ts";
+import { eachProcess } from "./each-process.ts";
+import { defineTable, integer, text } from "./table.ts";
+
+const PAGE = 4096;
+
+/** One row an area of a process's memory: /proc/PID/maps, but for [vsyscall], which is the kernel's own. */
+export const processMemoryMap = defineTable({
+  name: "process_memory_map",
+  description: "What is mapped into the memory of processes",
+  columns: {
+    pid: integer("Process (thread group) id", { key: true }),
+    start: text("First address"),
+    end: text("First address behind it"),
+    permissions: text("r, w and x, or - for each that is denied; s shared or p private"),
+    offset: integer("Where in the file it begins, bytes"),
+    device: text("Device of the file, major:minor, decimal; 0:0 without a file"),
+    inode: integer("Inode of the file; 0 without a file"),
+    path: text("Path of the file, or [heap], [stack], [vdso] and the like; absent for nameless memory"),
+    pseudo: integer("1 when the path is none of a file"),
+    kind: text("file, anonymous, heap, stack or special (the kernel's: vdso, vvar)"),
+    deleted: integer("1 when the file's name has been removed since, or it never had one (memfd, shared memory)"),
+  },
+  cost: "walk",
+  reads: [
+    "init_task",
+    "task_struct",
+    "mm_struct.mm_mt, maple_node (from 6.1: 524e00b36e8c; before, mm_struct.mmap and vm_area_struct.vm_next)",
+    "vm_area_struct",
+    "file, inode, dentry, mount",
+  ],
+  examples: [
+    "SELECT pid, start, end, path FROM process_memory_map WHERE permissions LIKE '%wx%'",
+    "SELECT DISTINCT pid, path FROM process_memory_map WHERE deleted = 1 AND permissions LIKE '__x%'",
+  ],
+  generate: (context, out) => {
+    const { kernel, budget } = context;
+    const task = kernel.layout(taskStruct);
+    const wantsFile = out.path ?? out.deleted ?? out.pseudo;
+    const wantsKind = out.path ?? out.kind ?? out.pseudo;
+    eachProcess(context, (at, pid) => {
+      const found = follow(kernel, at, task.mm, budget, (mm) => {
+        const { areas, complete, retried } = walkVmas(kernel, mm, budget);
+        context.retried(retried);
+        return { mm, areas, complete };
+      });
+      if (found === "null") return true;
+      if (typeof found === "string" || !found.value.complete)
+        context.incomplete(`the memory map of process ${pid} kept changing or can't be read whole`);
+      if (typeof found === "string") return true;
+      const { mm, areas } = found.value;
+      for (const area of areas) {
+        const { kind, name } = wantsKind ? describeVma(kernel, mm, area) : UNASKED;
+        const path = area.file && wantsFile ? pathOfFile(kernel, area.file, budget) : undefined;
+        const inode = area.file && (out.device ?? out.inode) ? inodeFacts(kernel, area.file) : undefined;
+        out.pid?.push(pid);
+        out.start?.pushAddress(area.start.hi, area.start.lo);
+        out.end?.pushAddress(area.end.hi, area.end.lo);
+        out.permissions?.push(permissionsOf(area));
+        out.offset?.push(area.file === undefined ? 0 : area.pageOffset * PAGE);
+        if (area.file === undefined) {
+          out.device?.push("0:0");
+          out.inode?.push(0);
+          out.path?.pushOr(name, CELL.notApplicable);
+          out.deleted?.absent(CELL.notApplicable);
+        } else {
+          if (inode?.device === undefined) out.device?.absent(CELL.unreadable);
+          else out.device?.push(formatDevice(inode.device));
+          out.inode?.pushOr(inode?.number, CELL.unreadable);
+          out.path?.pushOr(path?.bytes, CELL.unreadable);
+          out.deleted?.pushOr(path && Number(path.deleted), CELL.unreadable);
+        }
+        out.pseudo?.push(area.file === undefined && name !== undefined ? 1 : 0);
+        out.kind?.push(kind);
+        if (!context.row()) return false;
+      }
+      return true;
+    });
+  },
+});
+
+const UNASKED = { kind: "anonymous", name: undefined } as const;
+
+function permissionsOf({ flags }: Vma): string {
+  return (
+    (flags & VM.READ ? "r" : "-") +
+    (flags & VM.WRITE ? "w" : "-") +
+    (flags & VM.EXEC ? "x" : "-") +
+    (flags & VM.MAYSHARE ? "s" : "p")
+  );
+}
