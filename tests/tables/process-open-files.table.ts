@@ -29,7 +29,6 @@ type Line = [
   size: string,
   position: string,
   flags: string,
-  link: string,
 ];
 const O_CLOEXEC = 0o2000000;
 const deletedMark = " (deleted)";
@@ -51,7 +50,8 @@ export const comparison: Comparison = {
     for (const [key, text] of before) {
       // What moved meanwhile, such as a position in a log, can't be held to either.
       if (after.get(key) !== text) continue;
-      const [pid, fd, kind, inode, device, size, position, flags, link] = text.split("\t") as Line;
+      const [pid, fd, kind, inode, device, size, position, flags] = text.split("\t", 8) as Line;
+      const link = text.split("\t").slice(8).join("\t");
       const row = byKey.get(key);
       assert.ok(row, `descriptor ${key}, ${link}, is missing`);
       // A name may end so itself.
