@@ -4,14 +4,19 @@ import { formatAddress, gvaOf, type Halves } from "./bytes/address.ts";
 import type { VcpuRegisters } from "./driver/driver.ts";
 import { GuestError } from "./errors.ts";
 import { type Kernel, kernelGone } from "./linux/kernel.ts";
+import { moduleSymbolBefore } from "./linux/kernel-address.ts";
+import { firstSymbols } from "./linux/kernel-symbols.ts";
 import { halvesOf, userSpace } from "./linux/mm.ts";
 import { isNull, readPointer } from "./linux/read.ts";
 import { initTask, taskStruct } from "./linux/task-struct.ts";
 import { findProcess } from "./linux/tasks.ts";
 import type { AddressSpace } from "./memory/address-space.ts";
 import type { PhysicalMemory } from "./memory/physical-memory.ts";
+import type { Btf } from "./symbols/btf.ts";
 import type { KernelSymbol } from "./symbols/kallsyms.ts";
+import { decodeObject, type ObjectMember } from "./symbols/object-text.ts";
 import { encodeProfile } from "./symbols/profile.ts";
+import { findType, layoutOf, type TypeLayout } from "./symbols/type-text.ts";
 import { tables } from "./tables/index.ts";
 import { readTable, type TableAnswer, type TableQuery } from "./tables/read-table.ts";
 
@@ -53,6 +58,15 @@ const MAX_ITEMS = 4096;
 const MAX_BATCH = 16 << 20;
 const MAX_TRANSLATIONS = 65_536;
 const MAX_SYMBOLS = 4096;
+/** Bytes from a symbol to what is still said to be of it. */
+const MAX_SYMBOL_REACH = 1n << 20n;
+
+/** A live object: its type, and its members with their values. */
+export interface ObjectAnswer {
+  readonly type: TypeLayout;
+  readonly address: bigint;
+  readonly members: readonly ObjectMember[];
+}
 
 /** A guest whose kernel has been found. Every question sees the guest as it is then: nothing of it is remembered. */
 export class Guest {
@@ -61,11 +75,13 @@ export class Guest {
   readonly profile: Uint8Array;
   readonly profileWasCached: boolean;
   readonly #stillThere: (registers: readonly VcpuRegisters[]) => boolean;
+  readonly #types: () => Btf;
 
   constructor(memory: PhysicalMemory, options: AttachOptions) {
     const attached = attachKernel(memory, options);
     this.kernel = attached.kernel;
     this.#stillThere = attached.stillThere;
+    this.#types = attached.types;
     this.profileWasCached = attached.profileWasCached;
     this.profile = encodeProfile(attached.kernel.profile);
   }
@@ -145,20 +161,63 @@ export class Guest {
     });
   }
 
-  /** The first symbol of each name, in order; undefined for a name that the kernel does not have. */
-  symbols(names: readonly string[]): (KernelSymbol | undefined)[] {
+  /** The first symbol of each name, in the order of /proc/kallsyms: the kernel's own, or else a module's. */
+  symbols(names: readonly string[], budget = new Budget()): (KernelSymbol | undefined)[] {
     if (names.length > MAX_SYMBOLS) throw tooMany("symbols", MAX_SYMBOLS);
-    const found = this.kernel.kallsyms.find(names);
-    return names.map((name) => {
-      const position = found.get(name);
-      return position && this.kernel.kallsyms.at(position);
-    });
+    this.kernel.dropCaches();
+    const found = firstSymbols(this.kernel, names, budget);
+    return names.map((name) => found.get(name));
   }
 
-  /** The symbol at or before each address; undefined before the first. */
-  symbolsAt(addresses: readonly bigint[]): (KernelSymbol | undefined)[] {
+  /** The symbol at or before each address, of the module that the address is in, or else the kernel's; undefined before the first. */
+  symbolsAt(addresses: readonly bigint[], budget = new Budget()): (KernelSymbol | undefined)[] {
     if (addresses.length > MAX_SYMBOLS) throw tooMany("symbols", MAX_SYMBOLS);
-    return addresses.map((address) => this.kernel.kallsyms.before(address));
+    this.kernel.dropCaches();
+    return addresses.map(
+      (address) => moduleSymbolBefore(this.kernel, halvesOf(address), budget) ?? this.kernel.kallsyms.before(address),
+    );
+  }
+
+  /** What the kernel's types say of a name such as `task_struct`, `enum pid_type` or `pid_t`. Throws GuestError "bad-request". */
+  type(name: string): TypeLayout {
+    this.kernel.dropCaches();
+    const types = this.#types();
+    return layoutOf(types, findType(types, name));
+  }
+
+  /**
+   * An object of such a type, at an address; members beyond what can be read say so.
+   * Throws GuestError "bad-request", "no-such-process".
+   */
+  typeAt(
+    name: string,
+    address: bigint,
+    options: { readonly space?: Space; readonly depth?: number } = {},
+    budget = new Budget(),
+  ): ObjectAnswer {
+    const types = this.#types();
+    const id = findType(types, name);
+    const type = layoutOf(types, id);
+    if (!(type.size > 0 && type.size <= MAX_READ))
+      throw new GuestError("bad-request", `nothing of type '${name}' can be read: it has ${type.size} bytes`);
+    const [found] = this.read([{ space: options.space ?? "kernel", address, length: type.size }], budget);
+    const members = decodeObject(types, id, found!.bytes, budget, {
+      symbolAt: this.#symbolNames(),
+      depth: options.depth,
+    });
+    return { type, address: found!.address, members };
+  }
+
+  /** What an address of the kernel's image is called; empty for others. */
+  #symbolNames(): (address: bigint) => string {
+    const [start, end] = this.symbols(["_stext", "_end"]);
+    return (address) => {
+      if (start === undefined || end === undefined || address < start.address || address >= end.address) return "";
+      const symbol = this.kernel.kallsyms.before(address);
+      const offset = address - (symbol?.address ?? 0n);
+      if (symbol === undefined || offset > MAX_SYMBOL_REACH) return "";
+      return offset === 0n ? symbol.name : `${symbol.name}+${formatAddress(offset)}`;
+    };
   }
 }
 

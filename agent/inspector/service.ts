@@ -9,6 +9,7 @@ import {
   ReadTableResponseSchema,
   type SymbolSchema,
   type TranslationSchema,
+  type TypeLayoutSchema,
   type VmId,
 } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import {
@@ -21,6 +22,7 @@ import {
   type ReadItem,
   type Space,
   type TranslationResult,
+  type TypeLayout,
 } from "../../vmi/index.ts";
 import { createRoutes, Encoded, type Routes } from "../../wire/index.ts";
 import { encodedHeader, tableSpecs } from "./catalogue.ts";
@@ -31,6 +33,9 @@ import { toStatus } from "./status.ts";
 const defaultMs = 10_000;
 /** The guest is asked whether it still is the one that was attached to at most this often. */
 const recheckMs = 1000;
+/** Types of one request, and how deep an object's structures are opened. */
+const mostTypes = 64;
+const deepest = 16;
 
 /** @param image the memory is a copy, not a guest's that runs. */
 export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<undefined> {
@@ -112,11 +117,26 @@ export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<u
         return { translations: translations.map(translation), vm: attached?.vm };
       },
       async lookupSymbols({ names, addresses }, { timeoutMs }) {
-        const found = ask(timeoutMs, (guest) => [
-          ...guest.symbols(names).map((symbol, i) => namedSymbol(names[i]!, symbol)),
-          ...guest.symbolsAt(addresses).map((symbol, i) => symbolBefore(addresses[i]!, symbol)),
+        const found = ask(timeoutMs, (guest, budget) => [
+          ...guest.symbols(names, budget).map((symbol, i) => namedSymbol(names[i]!, symbol)),
+          ...guest.symbolsAt(addresses, budget).map((symbol, i) => symbolBefore(addresses[i]!, symbol)),
         ]);
         return { symbols: found, vm: attached?.vm };
+      },
+      async lookupTypes({ names }, { timeoutMs }) {
+        if (names.length > mostTypes)
+          throw new ConnectError(`more than ${mostTypes} types in one request; split it`, Code.InvalidArgument);
+        const types = names.map((name) => ask(timeoutMs, (guest) => typeNamed(guest, name)));
+        return { types, vm: attached?.vm };
+      },
+      async readObject({ type, space, address, depth }, { timeoutMs }) {
+        const options = { space: spaceOf(space), depth: depth === 0 ? undefined : Math.min(depth, deepest) };
+        const found = ask(timeoutMs, (guest, budget) => guest.typeAt(type, address, options, budget));
+        const members = found.members.map((each) => {
+          const { value, symbol, error, ...member } = each;
+          return { member, value, symbol, error };
+        });
+        return { type: typeLayout({ ...found.type, members: [] }), address: found.address, members, vm: attached?.vm };
       },
     });
 }
@@ -159,10 +179,25 @@ function translation(result: TranslationResult): MessageInitShape<typeof Transla
 
 function namedSymbol(name: string, symbol: KernelSymbol | undefined): MessageInitShape<typeof SymbolSchema> {
   if (!symbol) return { name, error: `the kernel has no symbol ${name}` };
-  return { name, address: symbol.address, type: symbol.type };
+  return { name, address: symbol.address, type: symbol.type, module: symbol.module };
 }
 
 function symbolBefore(address: bigint, symbol: KernelSymbol | undefined): MessageInitShape<typeof SymbolSchema> {
   if (!symbol) return { address, error: `no symbol at or before 0x${address.toString(16)}` };
-  return { name: symbol.name, address: symbol.address, type: symbol.type, offset: address - symbol.address };
+  const { name, type, module } = symbol;
+  return { name, address: symbol.address, type, module, offset: address - symbol.address };
+}
+
+function typeNamed(guest: Guest, name: string): MessageInitShape<typeof TypeLayoutSchema> {
+  try {
+    return typeLayout(guest.type(name));
+  } catch (error) {
+    if (error instanceof GuestError && error.kind === "bad-request") return { name, error: error.message };
+    throw error;
+  }
+}
+
+function typeLayout(layout: TypeLayout): MessageInitShape<typeof TypeLayoutSchema> {
+  const values = layout.values.map(({ name, value }) => ({ name, value: BigInt.asIntN(64, value) }));
+  return { ...layout, size: BigInt(layout.size), members: [...layout.members], values };
 }

@@ -1,9 +1,11 @@
 import type { Budget } from "../budget.ts";
-import type { Halves } from "../bytes/address.ts";
+import { gvaOf, type Halves } from "../bytes/address.ts";
+import type { KernelSymbol } from "../symbols/kallsyms.ts";
 import { symbol } from "../symbols/specs.ts";
 import type { Kernel, Place } from "./kernel.ts";
 import { moduleMemoryAreas, moduleName, moduleState, walkModules } from "./module.ts";
-import { type ModuleSymbolTable, moduleSymbolName, moduleSymbolTable, walkModuleSymbols } from "./module-symbols.ts";
+import { type ModuleSymbols, moduleExports, moduleLetter, readModuleSymbols } from "./module-symbols.ts";
+import { latin1 } from "./read.ts";
 
 /** What is at an address of the kernel's: its image, a module, or neither. */
 export interface AddressDescription {
@@ -41,11 +43,13 @@ interface ModuleEntry {
   symbols: SortedSymbols | undefined;
 }
 
-/** A module's symbols by address; names stay in the guest. */
+/** A module's symbols by address. */
 interface SortedSymbols {
-  readonly table: ModuleSymbolTable;
+  readonly table: ModuleSymbols;
+  /** Low halves of the addresses, ascending. */
   readonly values: Float64Array;
-  readonly names: Float64Array;
+  /** Index of each in the module's table. */
+  readonly order: Float64Array;
 }
 
 /** What one request has learned of modules. A budget is of one request, and nothing of a guest outlives that. */
@@ -54,6 +58,7 @@ class AddressIndex {
   readonly budget: Budget;
   readonly #areas: readonly Area[];
   readonly #known = new Map<number, AddressDescription>();
+  #room = MAX_TABLES;
 
   constructor(kernel: Kernel, budget: Budget) {
     this.kernel = kernel;
@@ -72,6 +77,23 @@ class AddressIndex {
     return found;
   }
 
+  /** Undefined outside of modules, and before the first symbol of one. */
+  moduleSymbol(at: Halves): KernelSymbol | undefined {
+    const address = at.lo >>> 0;
+    const area = at.hi === TOP ? this.#areaAt(address) : undefined;
+    if (area === undefined) return undefined;
+    const found = this.#symbolIn(area, address);
+    if (found === undefined) return undefined;
+    const { table, index } = found;
+    return {
+      index,
+      name: latin1(table.name(index)),
+      type: moduleLetter(table, index, moduleExports(this.kernel, area.module.at, this.budget)),
+      address: gvaOf(TOP, table.lo(index)),
+      module: area.module.name,
+    };
+  }
+
   #find(at: Halves, address: number): AddressDescription {
     const { kernel } = this;
     if (within(kernel, address, startText, end)) {
@@ -83,15 +105,25 @@ class AddressIndex {
         text: inKernelText(kernel, at),
       };
     }
-    const area = this.areaAt(address);
+    const area = this.#areaAt(address);
     if (area === undefined) return NOWHERE;
-    const { module } = area;
-    module.symbols ??= sortedSymbols(kernel, module.at, this.budget);
-    const named = this.#symbolIn(module, area, address);
-    return { ...named, module: module.name, text: area.text };
+    const found = this.#symbolIn(area, address);
+    const { text } = area;
+    const module = area.module.name;
+    if (found === undefined) return { offset: 0, module, text };
+    const { table, index } = found;
+    return { symbol: latin1(table.name(index)), offset: address - (table.lo(index) >>> 0), module, text };
   }
 
-  areaAt(address: number): Area | undefined {
+  /** Undefined when the module's table can't be read, or others have taken all the room. */
+  #symbolsOf(module: Halves): SortedSymbols | undefined {
+    const table = this.#room > 0 ? readModuleSymbols(this.kernel, module, this.budget) : undefined;
+    if (table === undefined) return undefined;
+    this.#room -= table.size + table.count * 16;
+    return sorted(table);
+  }
+
+  #areaAt(address: number): Area | undefined {
     let low = 0;
     let high = this.#areas.length;
     while (low < high) {
@@ -104,21 +136,21 @@ class AddressIndex {
   }
 
   /** As find_kallsyms_symbol() (kernel/module/kallsyms.c): the nearest below that has a name of its own. */
-  #symbolIn({ symbols }: ModuleEntry, area: Area, address: number): { symbol?: string; offset: number } {
-    if (symbols === undefined) return { offset: 0 };
-    const { values, names } = symbols;
+  #symbolIn({ module, start }: Area, address: number): { table: ModuleSymbols; index: number } | undefined {
+    module.symbols ??= this.#symbolsOf(module.at);
+    if (module.symbols === undefined) return undefined;
+    const { table, values, order } = module.symbols;
     let last = lastAtOrBelow(values, address);
-    for (let tries = 0; last >= 0 && values[last]! >= area.start && tries < MAX_UNNAMED; last--, tries++) {
-      // Of those at one place the first of the module's table, as sorted.
+    for (let tries = 0; last >= 0 && values[last]! >= start && tries < MAX_UNNAMED; last--, tries++) {
+      // Of those at one place the first of the module's table.
       while (last > 0 && values[last - 1] === values[last]) last--;
       for (let same = last; same < values.length && values[same] === values[last]; same++) {
         this.budget.spend();
-        const name = moduleSymbolName(this.kernel, symbols.table, names[same]!);
-        if (name === undefined || name.length === 0 || isMapping(name)) continue;
-        return { symbol: Buffer.from(name).toString("latin1"), offset: address - values[last]! };
+        const name = table.name(order[same]!);
+        if (name.length > 0 && !isMapping(name)) return { table, index: order[same]! };
       }
     }
-    return { offset: 0 };
+    return undefined;
   }
 }
 
@@ -139,6 +171,11 @@ function indexOf(kernel: Kernel, budget: Budget): AddressIndex {
 /** Symbol and module of an address of code or data of the kernel and its modules; cheap for many of one request. */
 export function describeAddress(kernel: Kernel, at: Halves, budget: Budget): AddressDescription {
   return indexOf(kernel, budget).describe(at);
+}
+
+/** The symbol of a module at or before an address; undefined for what is in no module. */
+export function moduleSymbolBefore(kernel: Kernel, at: Halves, budget: Budget): KernelSymbol | undefined {
+  return indexOf(kernel, budget).moduleSymbol(at);
 }
 
 /** `name`, or `name+0x10`; undefined where there is no symbol. */
@@ -168,7 +205,7 @@ function areasOf(kernel: Kernel, budget: Budget): Area[] {
     const at = { hi: list.hi[i]!, lo: list.lo[i]! };
     const name = moduleName(kernel, at);
     if (name === undefined || moduleState(kernel, at) === undefined) continue;
-    const module: ModuleEntry = { at, name: Buffer.from(name).toString("latin1"), symbols: undefined };
+    const module: ModuleEntry = { at, name: latin1(name), symbols: undefined };
     for (const { base, size, textSize } of moduleMemoryAreas(kernel, at)) {
       if (base.hi !== TOP || size === 0) continue;
       const start = base.lo >>> 0;
@@ -179,25 +216,21 @@ function areasOf(kernel: Kernel, budget: Budget): Area[] {
   return areas.sort((a, b) => a.start - b.start);
 }
 
-/** Undefined when the module's table can't be read. */
-function sortedSymbols(kernel: Kernel, module: Halves, budget: Budget): SortedSymbols | undefined {
-  const table = moduleSymbolTable(kernel, module);
-  if (table === undefined) return undefined;
-  const found: number[] = [];
-  walkModuleSymbols(kernel, table, budget, (index, hi, lo, name, section) => {
-    // An undefined symbol is another module's; the address and the order in one number sort as both.
-    if (index > 0 && section !== 0 && hi === TOP) found.push((lo >>> 0) * MAX_ORDER + found.length, name);
-    return true;
-  });
-  const count = found.length / 2;
-  const order = Float64Array.from({ length: count }, (_, i) => found[i * 2]!).sort();
-  const values = order.map((key) => Math.floor(key / MAX_ORDER));
-  const names = order.map((key) => found[(key % MAX_ORDER) + 1]!);
-  return { table, values, names };
+function sorted(table: ModuleSymbols): SortedSymbols {
+  const keys: number[] = [];
+  // The first is no symbol, and an undefined one is another module's.
+  for (let i = 1; i < table.count; i++) {
+    if (table.isDefined(i) && table.hi(i) === TOP) keys.push((table.lo(i) >>> 0) * MAX_ORDER + i);
+  }
+  // Address and order in one number sort as both.
+  const all = Float64Array.from(keys).sort();
+  return { table, values: all.map((key) => Math.floor(key / MAX_ORDER)), order: all.map((key) => key % MAX_ORDER) };
 }
 
-/** More than twice the symbols of a module; with 32 bits of an address still exact in a number. */
-const MAX_ORDER = 1 << 19;
+/** More than the symbols of any module; with 32 bits of an address still exact in a number. */
+const MAX_ORDER = 1 << 20;
+/** Bytes of modules' symbol tables that one request copies. */
+const MAX_TABLES = 32 << 20;
 
 function lastAtOrBelow(values: Float64Array, address: number): number {
   let first = 0;

@@ -24,24 +24,64 @@ const kernelSymbol = struct("?kernel_symbol", {
 const SYM_SIZE = 24;
 const ST_SHNDX = 6;
 const ST_VALUE = 8;
-/** Symbols that one module may have: the largest drivers have some 30,000. */
+/** Symbols that one module may have, and bytes of their names: the largest drivers have some 30,000. */
 const MAX_SYMBOLS = 1 << 17;
+const MAX_STRINGS = 8 << 20;
 const MAX_EXPORTS = 1 << 14;
 /** KSYM_NAME_LEN from 6.1 (b8a94bfb3395); 128 before. */
 const KSYM_NAME_LEN = 512;
-/** Bytes of the symbol table that are copied at once. */
-const CHUNK_SYMBOLS = 1024;
 
-export interface ModuleSymbolTable {
-  readonly symtab: Halves;
-  readonly strtab: Halves;
-  /** Undefined where the kernel keeps no letters of its own. */
-  readonly typetab: Halves | undefined;
+/** A module's symbols, copied: in the module's order, of which the first is none. */
+export class ModuleSymbols {
   readonly count: number;
+  readonly #symbols: Buffer;
+  readonly #strings: Buffer;
+  readonly #letters: Uint8Array;
+
+  constructor(symbols: Buffer, strings: Buffer, letters: Uint8Array) {
+    this.count = Math.floor(symbols.length / SYM_SIZE);
+    this.#symbols = symbols;
+    this.#strings = strings;
+    this.#letters = letters;
+  }
+
+  /** Bytes held. */
+  get size(): number {
+    return this.#symbols.length + this.#strings.length + this.#letters.length;
+  }
+
+  hi(index: number): number {
+    return this.#symbols.readInt32LE(index * SYM_SIZE + ST_VALUE + 4);
+  }
+
+  lo(index: number): number {
+    return this.#symbols.readInt32LE(index * SYM_SIZE + ST_VALUE);
+  }
+
+  /** False for a symbol of another module, or the kernel's. */
+  isDefined(index: number): boolean {
+    return this.#symbols.readUInt16LE(index * SYM_SIZE + ST_SHNDX) !== 0;
+  }
+
+  /** Empty where there is none, or none that could be read. */
+  name(index: number): Uint8Array {
+    const start = this.#symbols.readUInt32LE(index * SYM_SIZE);
+    const end = this.#strings.indexOf(0, start);
+    return start >= this.#strings.length || end < 0 || end - start > KSYM_NAME_LEN
+      ? NO_NAME
+      : this.#strings.subarray(start, end);
+  }
+
+  /** Code of nm's letter as the kernel keeps it; 0 where it keeps none. */
+  letter(index: number): number {
+    return this.#letters[index] ?? 0;
+  }
 }
 
+const NO_NAME = new Uint8Array(0);
+
 /** Undefined when the module has none (no CONFIG_KALLSYMS), or none that can be believed. */
-export function moduleSymbolTable(kernel: Kernel, module: Halves): ModuleSymbolTable | undefined {
+export function readModuleSymbols(kernel: Kernel, module: Halves, budget: Budget): ModuleSymbols | undefined {
   const layout = kernel.layout(moduleStruct);
   const own = kernel.layout(modKallsyms);
   if (layout.kallsyms < 0 || own.symtab < 0) return undefined;
@@ -52,76 +92,54 @@ export function moduleSymbolTable(kernel: Kernel, module: Halves): ModuleSymbolT
   const strtab = readPointer(space, at, own.strtab);
   const count = readU32(space, at, own.num_symtab);
   if (symtab === undefined || strtab === undefined || count === undefined || count > MAX_SYMBOLS) return undefined;
-  return { symtab, strtab, typetab: own.typetab < 0 ? undefined : readPointer(space, at, own.typetab), count };
+  budget.spend(1 + count);
+  const symbols = Buffer.alloc(count * SYM_SIZE);
+  if (space.read(symtab.hi, symtab.lo, symbols) !== symbols.length) return undefined;
+  let last = 0;
+  for (let i = 0; i < count; i++) last = Math.max(last, symbols.readUInt32LE(i * SYM_SIZE));
+  if (last > MAX_STRINGS) return undefined;
+  const strings = Buffer.alloc(last + KSYM_NAME_LEN);
+  budget.spend(1 + (strings.length >>> 8));
+  const named = space.read(strtab.hi, strtab.lo, strings);
+  const typetab = own.typetab < 0 ? undefined : readPointer(space, at, own.typetab);
+  const letters = Buffer.alloc(typetab === undefined ? 0 : count);
+  const lettered = typetab === undefined ? 0 : space.read(typetab.hi, typetab.lo, letters);
+  return new ModuleSymbols(symbols, strings.subarray(0, named), letters.subarray(0, lettered));
 }
 
 /**
- * Visits the symbols in the module's order.
- *
- * @param visit is given the symbol's number, its value, where its name is from `strtab` on, and its section (0: undefined)
- * @returns false when the table could not be read to its end
- */
-export function walkModuleSymbols(
-  kernel: Kernel,
-  table: ModuleSymbolTable,
-  budget: Budget,
-  visit: (index: number, hi: number, lo: number, name: number, section: number) => boolean,
-): boolean {
-  for (let first = 0; first < table.count; first += CHUNK_SYMBOLS) {
-    const bytes = Buffer.alloc(Math.min(CHUNK_SYMBOLS, table.count - first) * SYM_SIZE);
-    budget.spend(1 + bytes.length / SYM_SIZE);
-    const from = plus(table.symtab, first * SYM_SIZE);
-    if (kernel.space.read(from.hi, from.lo, bytes) !== bytes.length) return false;
-    for (let at = 0; at < bytes.length; at += SYM_SIZE) {
-      const section = bytes.readUInt16LE(at + ST_SHNDX);
-      const [hi, lo] = [bytes.readInt32LE(at + ST_VALUE + 4), bytes.readInt32LE(at + ST_VALUE)];
-      if (!visit(first + at / SYM_SIZE, hi, lo, bytes.readUInt32LE(at), section)) return true;
-    }
-  }
-  return true;
-}
-
-export function moduleSymbolName(kernel: Kernel, table: ModuleSymbolTable, name: number): Uint8Array | undefined {
-  return readCString(kernel.space, plus(table.strtab, name & 0x7fff_ffff), KSYM_NAME_LEN);
-}
-
-/** nm's letters, of every symbol; empty where the kernel keeps none. */
-export function moduleSymbolLetters(kernel: Kernel, table: ModuleSymbolTable): Uint8Array {
-  const letters = new Uint8Array(table.typetab === undefined ? 0 : table.count);
-  if (table.typetab !== undefined) kernel.space.read(table.typetab.hi, table.typetab.lo, letters);
-  return letters;
-}
-
-/**
- * What the module exports, as `name` at address: /proc/kallsyms shows these with a capital letter, and the others
- * without (is_exported()). Empty where that is not known.
+ * What the module exports to all: /proc/kallsyms shows these with a capital letter, and the others without, also those
+ * for GPL modules only (is_exported()). Empty where that is not known.
  */
 export function moduleExports(kernel: Kernel, module: Halves, budget: Budget): ReadonlySet<string> {
   const layout = kernel.layout(moduleStruct);
   const entry = kernel.layout(kernelSymbol);
   const found = new Set<string>();
   if (entry.value_offset < 0 || entry.name_offset < 0) return found;
-  for (const [start, number] of [
-    [layout.syms, layout.num_syms],
-    [layout.gpl_syms, layout.num_gpl_syms],
-  ] as const) {
-    if (start < 0 || number < 0) continue;
-    const at = readPointer(kernel.space, module, start);
-    const count = readU32(kernel.space, module, number) ?? 0;
-    if (at === undefined || isNull(at) || count > MAX_EXPORTS) continue;
-    for (let i = 0; i < count; i++) {
-      budget.spend();
-      const symbol = plus(at, i * entry.sizeof);
-      const value = distant(kernel, symbol, entry.value_offset);
-      const nameAt = distant(kernel, symbol, entry.name_offset);
-      const name = nameAt && readCString(kernel.space, nameAt, KSYM_NAME_LEN);
-      if (value !== undefined && name !== undefined) found.add(exportKey(name, value.hi, value.lo));
-    }
+  const at = layout.syms < 0 ? undefined : readPointer(kernel.space, module, layout.syms);
+  const count = layout.num_syms < 0 ? undefined : readU32(kernel.space, module, layout.num_syms);
+  if (at === undefined || isNull(at) || count === undefined || count > MAX_EXPORTS) return found;
+  for (let i = 0; i < count; i++) {
+    budget.spend();
+    const symbol = plus(at, i * entry.sizeof);
+    const value = distant(kernel, symbol, entry.value_offset);
+    const nameAt = distant(kernel, symbol, entry.name_offset);
+    const name = nameAt && readCString(kernel.space, nameAt, KSYM_NAME_LEN);
+    if (value !== undefined && name !== undefined) found.add(exportKey(name, value.hi, value.lo));
   }
   return found;
 }
 
-export function exportKey(name: Uint8Array, hi: number, lo: number): string {
+/** nm's letter as /proc/kallsyms shows it: capital for what is exported. */
+export function moduleLetter(symbols: ModuleSymbols, index: number, exports: ReadonlySet<string>): string {
+  const code = symbols.letter(index);
+  const letter = code > 0x20 && code < 0x7f ? String.fromCharCode(code) : "?";
+  const exported =
+    exports.size > 0 && exports.has(exportKey(symbols.name(index), symbols.hi(index), symbols.lo(index)));
+  return exported ? letter.toUpperCase() : letter.toLowerCase();
+}
+
+function exportKey(name: Uint8Array, hi: number, lo: number): string {
   return `${hi}:${lo}:${Buffer.from(name).toString("latin1")}`;
 }
 

@@ -26,8 +26,6 @@ export const moduleStruct = struct("module", {
   kallsyms: "?kallsyms",
   syms: "?syms",
   num_syms: "?num_syms",
-  gpl_syms: "?gpl_syms",
-  num_gpl_syms: "?num_gpl_syms",
 });
 const moduleMemory = struct("?module_memory", { base: "base", size: "size" });
 const moduleLayout = struct("?module_layout", { base: "base", size: "size", text_size: "?text_size" });

@@ -55,3 +55,8 @@ export function readCString(space: AddressSpace, at: Halves, maximum: number): U
   }
   return done === 0 ? undefined : target.subarray(0, done);
 }
+
+/** Bytes as a string of as many characters: for names, which are ASCII in any kernel that is not hostile. */
+export function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1");
+}

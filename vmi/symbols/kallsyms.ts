@@ -20,11 +20,14 @@ export interface KallsymsParts {
 }
 
 export interface KernelSymbol {
+  /** Number in its symbol table. */
   readonly index: number;
   readonly name: string;
   /** nm's letter. */
   readonly type: string;
   readonly address: bigint;
+  /** Absent for the kernel's own. */
+  readonly module?: string;
 }
 
 /** Where a symbol's entry lies: enough to read it again without a search. */
@@ -57,6 +60,7 @@ export class Kallsyms {
   readonly #parts: KallsymsParts;
   #encoding: Encoding | undefined;
   readonly #tokens: readonly Uint8Array[];
+  #texts: readonly string[] | undefined;
   #markers: Uint32Array | undefined;
 
   /** Names can be looked up at once, addresses after {@link calibrate}. Throws GuestError "unsupported-kernel". */
@@ -99,10 +103,11 @@ export class Kallsyms {
   #nameAt(position: number): string | undefined {
     const { names } = this.#parts;
     if (position < 0 || position >= names.length) return undefined;
+    this.#texts ??= this.#tokens.map((token) => Buffer.from(token).toString("latin1"));
     const header = entryHeader(names, position);
     let text = "";
     for (let i = header.start; i < header.start + header.length && i < names.length; i++) {
-      text += Buffer.from(this.#tokens[names[i]!]!).toString("latin1");
+      text += this.#texts[names[i]!]!;
       if (text.length > MAX_NAME) return undefined;
     }
     return text;
@@ -110,21 +115,27 @@ export class Kallsyms {
 
   /** The first symbol of each name, in one pass over the table. */
   find(wanted: readonly string[]): Map<string, SymbolPosition> {
-    const byHash = new Map<number, string[]>();
-    for (const name of wanted) {
-      const hash = hashOf(Buffer.from(name, "latin1"), 0);
-      byHash.set(hash, [...(byHash.get(hash) ?? []), name]);
-    }
     const found = new Map<string, SymbolPosition>();
-    this.#search(byHash, found, wanted.length);
+    const distinct = new Set(wanted).size;
+    this.search(wanted, (name, where) => {
+      if (!found.has(name)) found.set(name, where);
+      return found.size < distinct;
+    });
     return found;
   }
 
   /**
+   * Visits every symbol that has one of the names, in one pass over the table, until told to stop.
+   *
    * The hash of a name is put together from those of its tokens, so a name is not expanded unless its hash is wanted:
    * hash(a ++ b) = hash(a) * BASE^|b| + hash(b). The type letter is the first byte of the first token and is left out.
    */
-  #search(byHash: ReadonlyMap<number, string[]>, found: Map<string, SymbolPosition>, wanted: number): void {
+  search(wanted: Iterable<string>, visit: (name: string, where: SymbolPosition) => boolean): void {
+    const byHash = new Map<number, Set<string>>();
+    for (const name of wanted) {
+      const hash = hashOf(Buffer.from(name, "latin1"), 0);
+      byHash.set(hash, (byHash.get(hash) ?? new Set()).add(name));
+    }
     const { names, count } = this.#parts;
     const whole = new Int32Array(256);
     const tail = new Int32Array(256);
@@ -150,10 +161,9 @@ export class Kallsyms {
         hash = (Math.imul(hash, power[token]!) + whole[token]!) | 0;
       }
       if (filter[hash & 0xffff] === 1) {
-        for (const name of byHash.get(hash) ?? []) {
-          if (!found.has(name) && this.#nameAt(position)?.slice(1) === name) found.set(name, { index, position });
-        }
-        if (found.size === wanted) return;
+        const candidates = byHash.get(hash);
+        const name = candidates && this.#nameAt(position)?.slice(1);
+        if (name !== undefined && candidates?.has(name) && !visit(name, { index, position })) return;
       }
       position = end;
     }

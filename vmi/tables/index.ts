@@ -1,5 +1,6 @@
 import { kernelInfo } from "./kernel-info.ts";
 import { kernelModules } from "./kernel-modules.ts";
+import { kernelSymbols } from "./kernel-symbols.ts";
 import { memoryMap } from "./memory-map.ts";
 import { processCapabilities } from "./process-capabilities.ts";
 import { processCredentials } from "./process-credentials.ts";
@@ -27,5 +28,6 @@ export const tables: readonly Table[] = [
   processSignals,
   kernelModules,
   kernelInfo,
+  kernelSymbols,
   memoryMap,
 ];
