@@ -4,7 +4,9 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import {
   GuestService,
   LookupSymbolsRequestSchema,
+  LookupTypesRequestSchema,
   ReadMemoryRequestSchema,
+  ReadObjectRequestSchema,
   ReadTableRequestSchema,
   TranslateRequestSchema,
   type VmId,
@@ -44,6 +46,14 @@ export function guestService<P>(find: (id: VmId | undefined) => HostVm): Impleme
         encoded(LookupSymbolsRequestSchema, request),
         callOf(context),
       ),
+    lookupTypes: async (request, context) =>
+      find(request.vm).inspection.unary(
+        method.lookupTypes,
+        encoded(LookupTypesRequestSchema, request),
+        callOf(context),
+      ),
+    readObject: async (request, context) =>
+      find(request.vm).inspection.unary(method.readObject, encoded(ReadObjectRequestSchema, request), callOf(context)),
     async *streamMemory({ vm, start, length }) {
       using memory = await find(vm).openMemory();
       yield* streamMemory(memory, start, length);

@@ -62,6 +62,7 @@ function integerBetween(low: number, high: number, meaning: string): (text: stri
 }
 
 export const parsePid = integerBetween(1, 2 ** 31 - 1, "Write the number of a process.");
+export const parseDepth = integerBetween(1, 16, "Write a number of levels from 1 to 16.");
 export const parseLimit = integerBetween(1, Number.MAX_SAFE_INTEGER, "Write a number of rows, at least 1.");
 export const parseLeaseSeconds = integerBetween(1, 300, "Write a number of seconds from 1 to 300.");
 

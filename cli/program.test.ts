@@ -235,6 +235,48 @@ test("translate, symbol and registers", async () => {
   assert.match((await cloudvmi("registers", "web1")).out, /^register +vcpu 0\nr(?:ip|ax) +0x/);
 });
 
+test("type prints layouts and live objects", async () => {
+  assert.equal(
+    (await cloudvmi("type", "web1", "pair")).out,
+    [
+      "struct pair {  // 24 bytes",
+      "       0  struct pair *next;",
+      "     8:1  unsigned int flags : 3;",
+      "      16    char name[8];",
+      "}\n",
+    ].join("\n"),
+  );
+  assert.match(
+    (await cloudvmi("type", "web1", "side")).out,
+    /^enum side \{ {2}\/\/ 4 bytes\n {2}LEFT = 0,\n {2}RIGHT = -1,\n\}\n$/,
+  );
+  const layout = JSON.parse((await cloudvmi("type", "web1", "pair", "--json")).out);
+  assert.deepEqual([layout.size, layout.members[1].bit_offset, layout.members[0].bit_offset], [24, 1, undefined]);
+  await refused(["type", "web1", "nothing"], 2, /no type 'nothing'/);
+
+  assert.equal(
+    (await cloudvmi("type", "web1", "pair", "--at", "init_task")).out,
+    [
+      "struct pair at 0xffffffff81000010 {  // 24 bytes",
+      "       0  struct pair *next = 0xffffffff81000010;  // init_task",
+      "     8:1  unsigned int flags : 3 = 5;",
+      "      16    char name[8] (not in memory);",
+      "}\n",
+    ].join("\n"),
+  );
+  const object = JSON.parse((await cloudvmi("type", "web1", "pair", "--at", "0x10", "--process", "1", "--json")).out);
+  assert.deepEqual(
+    object.members.map(({ value, symbol, error }: Record<string, unknown>) => [value, symbol, error]),
+    [
+      ["0xffffffff81000010", "init_task", null],
+      ["5", null, null],
+      [null, null, "not in memory"],
+    ],
+  );
+  await refused(["type", "web1", "nothing", "--at", "0x10"], 2, /no type 'nothing'/);
+  await refused(["type", "web1", "pair", "--at", "0x10", "--depth", "99"], 2, /from 1 to 16/);
+});
+
 test("pause says how to resume, and resume takes the lease", async () => {
   assert.match((await cloudvmi("pause", "web1", "--seconds", "60")).out, /cloudvmi resume web1 --lease lease-1/);
   assert.deepEqual(JSON.parse((await cloudvmi("resume", "web1", "--lease", "lease-1", "--json")).out), {

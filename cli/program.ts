@@ -8,6 +8,7 @@ import { addMemoryCommands } from "./commands/memory.ts";
 import { addPauseCommands } from "./commands/pause.ts";
 import { addServeCommands } from "./commands/serve.ts";
 import { addTableCommands } from "./commands/tables.ts";
+import { addTypeCommand } from "./commands/types.ts";
 import { usageError } from "./failure.ts";
 import { sanitise } from "./format/sanitise.ts";
 import { type Io, usesColour } from "./io.ts";
@@ -42,6 +43,7 @@ export function buildProgram(io: Io): Command {
   addFleetCommands(program, io);
   addTableCommands(program, io, serviceGuests);
   addMemoryCommands(program, io, serviceGuests);
+  addTypeCommand(program, io, serviceGuests);
   addPauseCommands(program, io);
   addLocalCommands(program, io);
   addServeCommands(program, io);

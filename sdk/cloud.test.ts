@@ -186,6 +186,10 @@ for (const protocol of ["session", "connect"] as const) {
             ["at", 5n],
           ],
         );
+        const [type] = await guest.types(["pair"]);
+        assert.deepEqual([type?.name, type?.kind, type?.size], ["pair", "struct", 8n]);
+        const object = await guest.object("pair", 7n);
+        assert.deepEqual([object.type.name, object.address, object.members[0]?.value], ["pair", 7n, "7"]);
         assert.equal((await guest.registers())[0]?.registers.rip, 0xffffffff81000000n);
       });
     });
@@ -193,12 +197,19 @@ for (const protocol of ["session", "connect"] as const) {
     test("results must be as many as questions", async () => {
       await withGuest(
         async (guest) => {
-          const failures = [guest.translate([]), guest.symbols({ names: ["a"] }), guest.read("kernel", 0n, 1)];
+          const failures: Promise<unknown>[] = [
+            guest.translate([]),
+            guest.symbols({ names: ["a"] }),
+            guest.read("kernel", 0n, 1),
+          ];
+          failures.push(guest.types(["a"]), guest.object("a", 0n));
           for (const failed of failures) assert.equal((await failure(failed))[0], Code.DataLoss);
         },
         {
           translate: async () => ({ translations: [{}] }),
           lookupSymbols: async () => ({}),
+          lookupTypes: async () => ({}),
+          readObject: async () => ({}),
           readMemory: async () => ({ results: [{ data: new Uint8Array(2) }] }),
         },
       );

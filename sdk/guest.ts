@@ -3,10 +3,12 @@ import { Code, ConnectError, createClient, type Transport } from "@connectrpc/co
 import {
   GuestService,
   type Symbol as GuestSymbol,
+  type ObjectMember,
   type ReadResult,
   type StreamMemoryResponse,
   type TableSpec,
   type Translation,
+  type TypeLayout,
   type Vcpu,
   type VmId,
 } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
@@ -46,6 +48,13 @@ export type MemoryPiece =
   | { readonly address: bigint; readonly zeros: bigint }
   | { readonly address: bigint; readonly absent: bigint };
 
+/** A live object of the kernel's: its type (without members), and its members with their values. */
+export interface GuestObject {
+  readonly type: TypeLayout;
+  readonly address: bigint;
+  readonly members: readonly ObjectMember[];
+}
+
 /** The VM stands still until it is resumed, by disposal too, or until the lease ends. */
 export interface PauseLease extends AsyncDisposable {
   /** The lease's secret: what `resume` needs, also from another program. */
@@ -75,6 +84,14 @@ export interface GuestHandle {
     readonly names?: readonly string[];
     readonly addresses?: readonly bigint[];
   }): Promise<GuestSymbol[]>;
+  /** Types of the kernel by name (`task_struct`, `enum pid_type`, `pid_t`), up to 64; each with its own error. */
+  types(names: readonly string[]): Promise<TypeLayout[]>;
+  /** The object of such a type at an address; structures within structures are opened to `depth` (3). */
+  object(
+    type: string,
+    address: bigint,
+    options?: { readonly space?: Space; readonly depth?: number },
+  ): Promise<GuestObject>;
   /** The vCPUs' registers, where the hypervisor tells them. */
   registers(): Promise<Vcpu[]>;
   /** Stops the VM for 1 to 300 seconds at most. */
@@ -188,6 +205,17 @@ export function guestOver(transport: Transport, vm: VmId): GuestHandle {
       const { symbols } = await client.lookupSymbols(request);
       checkCount(symbols.length, names.length + addresses.length);
       return symbols;
+    },
+    async types(names) {
+      const { types } = await client.lookupTypes({ vm, names: [...names] });
+      checkCount(types.length, names.length);
+      return types;
+    },
+    async object(type, address, { space = "kernel", depth = 0 } = {}) {
+      const request = { vm, type, space: spaceOf(space), address: checkAddress(address), depth: checkLength(depth) };
+      const answer = await client.readObject(request);
+      if (answer.type === undefined) throw inconsistent("an object without a type");
+      return { type: answer.type, address: answer.address, members: answer.members };
     },
     async registers() {
       return (await client.getRegisters({ vm })).vcpus;

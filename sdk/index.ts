@@ -23,11 +23,14 @@
 export {
   type ColumnSpec,
   ColumnType,
+  type ObjectMember,
   type ReadResult,
   type ReadSummary,
   type Symbol as GuestSymbol,
   type TableSpec,
   type Translation,
+  type TypeLayout,
+  type TypeMember,
   type Vcpu,
   type VmId,
 } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
@@ -38,6 +41,7 @@ export { type CloudVmi, type ConnectOptions, connect } from "./cloud.ts";
 export {
   type BatchItem,
   type GuestHandle,
+  type GuestObject,
   guestOver,
   type MemoryPiece,
   type PauseLease,

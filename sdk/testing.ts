@@ -137,6 +137,12 @@ function addServices(
           symbols: [...names.map((name) => ({ name })), ...addresses.map((address) => ({ name: "at", address }))],
         };
       },
+      lookupTypes: async ({ names }) => ({ types: names.map((name) => ({ name, kind: "struct", size: 8n })) }),
+      readObject: async ({ type, address }) => ({
+        type: { name: type, kind: "struct", size: 8n },
+        address,
+        members: [{ member: { path: "a", declaration: "int a", size: 4 }, value: "7" }],
+      }),
       getRegisters: async () => ({ vcpus: [{ index: 0, registers: { rip: 0xffffffff81000000n } }] }),
       async pause({ leaseSeconds }) {
         log.push(`pause ${leaseSeconds}`);

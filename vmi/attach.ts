@@ -38,6 +38,8 @@ export interface Attached {
   /** False when what proved the kernel is no longer in memory: the guest was reset, or another kernel took over. */
   readonly stillThere: (registers: readonly VcpuRegisters[]) => boolean;
   readonly profileWasCached: boolean;
+  /** The kernel's types, read anew at each call. */
+  readonly types: () => Btf;
 }
 
 /** Kernel tables larger than this are not believed. */
@@ -203,7 +205,16 @@ function openKernel(candidate: Candidate, profiles: readonly Profile[]): Attache
   profile ??= profileOf(candidate, kallsyms, tables, buildId);
   const offset = /^[0-9a-f]{1,16}$/.exec(note.fields.get("KERNELOFFSET") ?? "")?.[0] ?? "0";
   const kernel = new Kernel({ space, kallsyms, profile, release, kaslrOffset: Number.parseInt(offset, 16), physBase });
-  return { kernel, profileWasCached, stillThere: (registers) => stillThere(candidate, registers) };
+  return {
+    kernel,
+    profileWasCached,
+    stillThere: (registers) => stillThere(candidate, registers),
+    types: () => {
+      const types = typesOf(candidate, kallsyms, (spec) => symbolPosition(profile, spec));
+      if (types === undefined) throw noTypes(release);
+      return new Btf(types);
+    },
+  };
 }
 
 function stillThere(candidate: Candidate, registers: readonly VcpuRegisters[]): boolean {
@@ -229,13 +240,12 @@ function fits(profile: Profile, candidate: Candidate, kallsyms: Kallsyms, tables
 function profileOf(candidate: Candidate, kallsyms: Kallsyms, tables: readonly Uint8Array[], buildId: string): Profile {
   const found = kallsyms.find([stext.name, startBtf.name, stopBtf.name]);
   const types = typesOf(candidate, kallsyms, (spec) => found.get(spec.name));
-  if (types === undefined) {
-    throw new GuestError(
-      "unsupported-kernel",
-      `kernel ${candidate.release} carries no type information (CONFIG_DEBUG_INFO_BTF)`,
-    );
-  }
+  if (types === undefined) throw noTypes(candidate.release);
   return buildProfile(buildId, sealOf([...tables, types]), new Btf(types), kallsyms);
+}
+
+function noTypes(release: string): GuestError {
+  return new GuestError("unsupported-kernel", `kernel ${release} carries no type information (CONFIG_DEBUG_INFO_BTF)`);
 }
 
 /** The kernel's BTF, by the places of three symbols, from which the encoding of addresses is learnt too. */

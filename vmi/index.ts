@@ -6,11 +6,21 @@ export type { AttachOptions } from "./attach.ts";
 export { Budget } from "./budget.ts";
 export type { Backing, GuestMemoryLayout, RamRange, VcpuRegisters } from "./driver/driver.ts";
 export { GuestError, type GuestErrorKind } from "./errors.ts";
-export { attach, type Guest, type ReadItem, type ReadResult, type Space, type TranslationResult } from "./guest.ts";
+export {
+  attach,
+  type Guest,
+  type ObjectAnswer,
+  type ReadItem,
+  type ReadResult,
+  type Space,
+  type TranslationResult,
+} from "./guest.ts";
 export { openMemory } from "./memory/open.ts";
 export type { PhysicalMemory } from "./memory/physical-memory.ts";
 export type { KernelSymbol } from "./symbols/kallsyms.ts";
+export type { ObjectMember } from "./symbols/object-text.ts";
 export { prepare } from "./symbols/profile.ts";
+export type { TypeLayout, TypeMember } from "./symbols/type-text.ts";
 export type { ColumnData } from "./tables/columns.ts";
 export { tables } from "./tables/index.ts";
 export type { TableAnswer, TableQuery } from "./tables/read-table.ts";

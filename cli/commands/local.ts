@@ -17,6 +17,7 @@ import type { Session } from "../session.ts";
 import { addGroup, groups } from "./command.ts";
 import { addMemoryCommands } from "./memory.ts";
 import { addTableCommands } from "./tables.ts";
+import { addTypeCommand } from "./types.ts";
 
 interface TargetOptions {
   qmp?: string;
@@ -106,6 +107,7 @@ export function addLocalCommands(program: Command, io: Io): void {
     .option("--allow-missing <layers>", "what this machine may lack: namespaces, uid, seccomp", parseLayers);
   addTableCommands(local, io, localGuests);
   addMemoryCommands(local, io, localGuests);
+  addTypeCommand(local, io, localGuests);
   local.addHelpText(
     "after",
     "\nExamples:\n  $ cloudvmi local ps --qmp /run/web1.qmp\n  $ cloudvmi local modules --pid 4711\n" +

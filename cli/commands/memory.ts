@@ -110,7 +110,7 @@ async function showBytes(
 }
 
 /** The addresses of places; all symbols together cost one round trip, and none costs nothing. */
-async function resolvePlaces(guest: GuestHandle, places: readonly Place[], space: Space): Promise<bigint[]> {
+export async function resolvePlaces(guest: GuestHandle, places: readonly Place[], space: Space): Promise<bigint[]> {
   const names = [...new Set(places.flatMap((place) => (place.kind === "symbol" ? [place.name] : [])))];
   if (names.length > 0 && space !== "kernel") {
     throw usageError(`'${names[0]}' is no address, and kernel symbols are in the kernel's space only`);

@@ -99,6 +99,30 @@ const rowsOf: Record<string, Record<string, Value>[]> = {
 const pageAddress = 0xffffffff81000000n;
 const page = Uint8Array.from({ length: 4096 }, (_, at) => at & 0xff);
 
+/** The types of its kernel. */
+const pair = {
+  name: "pair",
+  kind: "struct",
+  declaration: "struct pair",
+  size: 24n,
+  members: [
+    { path: "next", declaration: "struct pair *next", offset: 0, size: 8 },
+    { path: "flags", declaration: "unsigned int flags : 3", offset: 8, size: 4, bitOffset: 1, bitSize: 3 },
+    { path: "name", declaration: "char name[8]", offset: 16, size: 8, depth: 1 },
+  ],
+};
+const side = {
+  name: "side",
+  kind: "enum",
+  declaration: "enum side",
+  size: 4n,
+  values: [
+    { name: "LEFT", value: 0n },
+    { name: "RIGHT", value: -1n },
+  ],
+};
+const missing = (name: string) => ({ name, error: `the kernel has no type '${name}'` });
+
 function columnOf(type: ColumnType, values: Value[]) {
   const states = values.map((value) => (value === null ? 1 : value === "unreadable" ? 2 : 0));
   const present = values.map((value, at) => (states[at] === 0 ? value : undefined));
@@ -246,6 +270,21 @@ export async function startFakeService(): Promise<FakeService> {
         offset: address - pageAddress - 16n,
       }));
       return { symbols: [...named, ...near] };
+    },
+    async lookupTypes({ vm: id, names }) {
+      guestOf(id);
+      return { types: names.map((name) => (name === "pair" ? pair : name === "side" ? side : missing(name))) };
+    },
+    async readObject({ vm: id, type, address }) {
+      guestOf(id);
+      if (type !== "pair") throw new ConnectError(missing(type).error, Code.InvalidArgument);
+      const [first, second, third] = pair.members;
+      const members = [
+        { member: first, value: "0xffffffff81000010", symbol: "init_task" },
+        { member: second, value: "5" },
+        { member: third, error: "not in memory" },
+      ];
+      return { type: { ...pair, members: [] }, address, members };
     },
     async getRegisters({ vm: id }) {
       guestOf(id);

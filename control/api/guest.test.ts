@@ -56,6 +56,8 @@ test("what a role does not allow on a VM that it may see is refused by the name 
     ["stream", () => viewer.guest.streamMemory({ vm: id })],
     ["translate", () => viewer.guest.translate({ vm: id })],
     ["symbols", () => viewer.guest.lookupSymbols({ vm: id })],
+    ["symbols", () => viewer.guest.lookupTypes({ vm: id })],
+    ["read", () => viewer.guest.readObject({ vm: id })],
     ["registers", () => viewer.guest.getRegisters({ vm: id })],
     ["read", () => viewer.guest.readTable({ vm: id, table: "secrets" })],
   ] as const;

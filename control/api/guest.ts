@@ -120,6 +120,8 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
     readMemory: (request, context) => unary(method.readMemory, guestRpcs.readMemory, request, context),
     translate: (request, context) => unary(method.translate, guestRpcs.translate, request, context),
     lookupSymbols: (request, context) => unary(method.lookupSymbols, guestRpcs.lookupSymbols, request, context),
+    lookupTypes: (request, context) => unary(method.lookupTypes, guestRpcs.lookupTypes, request, context),
+    readObject: (request, context) => unary(method.readObject, guestRpcs.readObject, request, context),
     getRegisters: (request, context) => unary(method.getRegisters, guestRpcs.getRegisters, request, context),
     pause: (request, context) => unary(method.pause, guestRpcs.pause, request, context),
     resume: (request, context) => unary(method.resume, guestRpcs.resume, request, context),

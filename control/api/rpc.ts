@@ -54,6 +54,11 @@ export const guestRpcs = {
     action: "symbols",
     detail: ({ names, addresses }) => ({ names, addresses: addresses.slice(0, 16).map(hex) }),
   },
+  lookupTypes: { action: "symbols", detail: ({ names }) => ({ types: names }) },
+  readObject: {
+    action: "read",
+    detail: ({ type, space, address }) => ({ type, items: 1, first: [place(space, address)] }),
+  },
   getRegisters: { action: "registers", detail: nothing },
   pause: { action: "pause", detail: ({ leaseSeconds }) => ({ leaseSeconds }) },
   resume: { action: "resume", detail: nothing },

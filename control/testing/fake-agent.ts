@@ -96,6 +96,8 @@ export async function startFakeAgent(socket: string, vms: readonly FakeVm[]): Pr
       },
       translate: async ({ vm }, { signal }) => ({ vm: (await check("translate", vm, signal)).id }),
       lookupSymbols: async ({ vm }, { signal }) => ({ vm: (await check("lookupSymbols", vm, signal)).id }),
+      lookupTypes: async ({ vm }, { signal }) => ({ vm: (await check("lookupTypes", vm, signal)).id }),
+      readObject: async ({ vm }, { signal }) => ({ vm: (await check("readObject", vm, signal)).id }),
       getRegisters: async ({ vm }, { signal }) => ({ vm: (await check("getRegisters", vm, signal)).id }),
       pause: async ({ vm }, { signal }) => ({ vm: (await check("pause", vm, signal)).id, lease: "lease-1" }),
       resume: async ({ vm }, { signal }) => ({ vm: (await check("resume", vm, signal)).id, running: true }),

@@ -52,6 +52,8 @@ const questions: Record<string, object> = {
   ReadMemory: { items: [{ space: { physical: true }, address: "4096", length: 16 }] },
   Translate: { items: [{ space: { kernel: true }, address: "4096" }] },
   LookupSymbols: { names: ["init_task"] },
+  LookupTypes: { names: ["task_struct"] },
+  ReadObject: { type: "task_struct", space: { kernel: true }, address: "4096" },
   GetRegisters: {},
   Pause: { leaseSeconds: 1 },
   Resume: { lease: "0123456789abcdef" },

@@ -1,4 +1,5 @@
 import { GuestError } from "../errors.ts";
+import type { CType, TypeSource } from "./type-model.ts";
 
 /**
  * The kernel's own type information (include/uapi/linux/btf.h, Documentation/bpf/btf.rst), read where it lies.
@@ -34,6 +35,16 @@ const HEADER = 12;
 const MAX_DEPTH = 16;
 /** Members that one search may look at: anonymous structures within one another could make it endless. */
 const MAX_VISITS = 1 << 16;
+/** No name of the kernel's is longer (KSYM_NAME_LEN). */
+const MAX_NAME = 512;
+const QUALIFIERS: Readonly<Record<number, "const" | "volatile" | "restrict" | "">> = {
+  [KIND.CONST]: "const",
+  [KIND.VOLATILE]: "volatile",
+  [KIND.RESTRICT]: "restrict",
+  [KIND.TYPE_TAG]: "",
+};
+/** BTF_INT_SIGNED, in the upper byte of an integer's encoding. */
+const INT_SIGNED = 1;
 
 export interface Member {
   /** Bytes from the start of the outermost structure. */
@@ -46,7 +57,7 @@ export interface Member {
   readonly type: number;
 }
 
-export class Btf {
+export class Btf implements TypeSource {
   readonly #view: DataView;
   readonly #bytes: Uint8Array;
   readonly #typesEnd: number;
@@ -94,6 +105,96 @@ export class Btf {
       }
     }
     return found;
+  }
+
+  named(name: string): number[] {
+    const ids: number[] = [];
+    for (let id = 1; id <= this.#count; id++) {
+      const position = this.#positions[id - 1]!;
+      const kind = (this.#view.getUint32(position + 4, true) >>> 24) & 0x1f;
+      // What functions and variables are called names no type.
+      if (kind === KIND.FUNC || kind === KIND.VAR || kind === KIND.DATASEC || kind === KIND.DECL_TAG) continue;
+      const nameAt = this.#strings + this.#view.getUint32(position, true);
+      if (nameAt < this.#stringsEnd && this.#nameIs(nameAt, name)) ids.push(id);
+    }
+    return ids;
+  }
+
+  describe(id: number): CType | undefined {
+    if (id === 0) return { kind: "void" };
+    const position = this.#position(id);
+    if (position === undefined) return undefined;
+    const info = this.#view.getUint32(position + 4, true);
+    const kind = (info >>> 24) & 0x1f;
+    const flag = info >>> 31 === 1;
+    const third = this.#view.getUint32(position + 8, true);
+    const name = this.#nameAt(this.#view.getUint32(position, true));
+    /** Entry i behind the header, of so many words. */
+    const entries = (words: number) =>
+      Array.from(
+        { length: this.#entries(position, info & 0xffff, words) },
+        (_, i) => position + HEADER + i * words * 4,
+      );
+    switch (kind) {
+      case KIND.INT: {
+        const encoding = (this.#word(position + HEADER) >>> 24) & 0xf;
+        return { kind: "int", name, size: third, signed: (encoding & INT_SIGNED) !== 0 };
+      }
+      case KIND.FLOAT:
+        return { kind: "float", name, size: third };
+      case KIND.PTR:
+        return { kind: "pointer", to: third };
+      case KIND.ARRAY:
+        return { kind: "array", of: this.#word(position + HEADER), count: this.#word(position + HEADER + 8) };
+      case KIND.STRUCT:
+      case KIND.UNION: {
+        const fields = entries(3).map((at) => {
+          const raw = this.#word(at + 8);
+          const bits = flag ? raw & 0xff_ffff : raw;
+          return { name: this.#nameAt(this.#word(at)), type: this.#word(at + 4), bits, width: flag ? raw >>> 24 : 0 };
+        });
+        return { kind: kind === KIND.STRUCT ? "struct" : "union", name, size: third, fields };
+      }
+      case KIND.ENUM:
+      case KIND.ENUM64: {
+        const wide = kind === KIND.ENUM64;
+        const values = entries(wide ? 3 : 2).map((at) => {
+          const value = BigInt(this.#word(at + 4)) | (wide ? BigInt(this.#word(at + 8)) << 32n : 0n);
+          return { name: this.#nameAt(this.#word(at)), value: flag ? BigInt.asIntN(wide ? 64 : 32, value) : value };
+        });
+        return { kind: "enum", name, size: third, signed: flag, values };
+      }
+      case KIND.FWD:
+        return { kind: "forward", name, word: flag ? "union" : "struct" };
+      case KIND.TYPEDEF:
+        return { kind: "typedef", name, to: third };
+      case KIND.FUNC_PROTO:
+        return { kind: "function", returns: third, parameters: entries(2).map((at) => this.#word(at + 4)) };
+      default: {
+        const word = QUALIFIERS[kind];
+        return word === undefined ? undefined : { kind: "qualified", word, to: third };
+      }
+    }
+  }
+
+  /** How many of so many entries behind a type's header there really are. */
+  #entries(position: number, count: number, words: number): number {
+    return Math.max(0, Math.min(count, Math.floor((this.#typesEnd - position - HEADER) / (words * 4))));
+  }
+
+  #word(at: number): number {
+    return at + 4 <= this.#bytes.length ? this.#view.getUint32(at, true) : 0;
+  }
+
+  #nameAt(offset: number): string {
+    const at = this.#strings + offset;
+    if (at >= this.#stringsEnd) return "";
+    const bytes = this.#bytes.subarray(at, Math.min(at + MAX_NAME, this.#stringsEnd));
+    const zero = bytes.indexOf(0);
+    // C's own characters only: a name goes into texts.
+    return Buffer.from(zero < 0 ? bytes : bytes.subarray(0, zero))
+      .toString("latin1")
+      .replaceAll(/[^\w$ .]/g, "?");
   }
 
   /** Bytes of a structure or union. */

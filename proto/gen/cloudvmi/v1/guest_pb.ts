@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file cloudvmi/v1/guest.proto.
  */
 export const file_cloudvmi_v1_guest: GenFile = /*@__PURE__*/
-  fileDesc("ChdjbG91ZHZtaS92MS9ndWVzdC5wcm90bxILY2xvdWR2bWkudjEiKQoEVm1JZBIMCgR1dWlkGAEgASgJEhMKC2luY2FybmF0aW9uGAIgASgJImMKCkNvbHVtblNwZWMSDAoEbmFtZRgBIAEoCRIlCgR0eXBlGAIgASgOMhcuY2xvdWR2bWkudjEuQ29sdW1uVHlwZRITCgtkZXNjcmlwdGlvbhgDIAEoCRILCgNrZXkYBCABKAgirQEKCVRhYmxlU3BlYxIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEigKB2NvbHVtbnMYAyADKAsyFy5jbG91ZHZtaS52MS5Db2x1bW5TcGVjEhIKCnBlcm1pc3Npb24YBCABKAkSDAoEY29zdBgFIAEoCRIQCghleGFtcGxlcxgGIAMoCRIQCghyZXF1aXJlZBgHIAMoCRINCgVyZWFkcxgIIAMoCSIyChFMaXN0VGFibGVzUmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQiPAoSTGlzdFRhYmxlc1Jlc3BvbnNlEiYKBnRhYmxlcxgBIAMoCzIWLmNsb3Vkdm1pLnYxLlRhYmxlU3BlYyIsCgpDb25zdHJhaW50Eg4KBmNvbHVtbhgBIAEoCRIOCgZ2YWx1ZXMYAiADKAkiiAEKEFJlYWRUYWJsZVJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEg0KBXRhYmxlGAIgASgJEg8KB2NvbHVtbnMYAyADKAkSJgoFd2hlcmUYBCADKAsyFy5jbG91ZHZtaS52MS5Db25zdHJhaW50Eg0KBWxpbWl0GAUgASgEIkgKBkNvbHVtbhIQCghpbnRlZ2VycxgBIAMoEhINCgVyZWFscxgCIAMoARINCgV0ZXh0cxgDIAMoDBIOCgZzdGF0ZXMYBCABKAwimwEKEVJlYWRUYWJsZVJlc3BvbnNlEicKBmhlYWRlchgBIAMoCzIXLmNsb3Vkdm1pLnYxLkNvbHVtblNwZWMSDAoEcm93cxgCIAEoDRIkCgdjb2x1bW5zGAMgAygLMhMuY2xvdWR2bWkudjEuQ29sdW1uEikKB3N1bW1hcnkYBCABKAsyGC5jbG91ZHZtaS52MS5SZWFkU3VtbWFyeSKEAQoLUmVhZFN1bW1hcnkSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEgwKBHJvd3MYAiABKAQSDwoHcmV0cmllZBgDIAEoDRISCgppbmNvbXBsZXRlGAQgASgIEg0KBW5vdGVzGAUgAygJEhQKDG1pY3Jvc2Vjb25kcxgGIAEoBCJMCgxBZGRyZXNzU3BhY2USEgoIcGh5c2ljYWwYASABKAhIABIQCgZrZXJuZWwYAiABKAhIABINCgNwaWQYAyABKAVIAEIHCgVzcGFjZSJ+CghSZWFkSXRlbRIoCgVzcGFjZRgBIAEoCzIZLmNsb3Vkdm1pLnYxLkFkZHJlc3NTcGFjZRIPCgdhZGRyZXNzGAIgASgGEg4KBmxlbmd0aBgDIAEoDRInCgVhZnRlchgEIAEoCzIYLmNsb3Vkdm1pLnYxLkNoYWluZWRGcm9tIisKC0NoYWluZWRGcm9tEgwKBGl0ZW0YASABKA0SDgoGb2Zmc2V0GAIgASgNIlgKEVJlYWRNZW1vcnlSZXF1ZXN0Eh0KAnZtGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZBIkCgVpdGVtcxgCIAMoCzIVLmNsb3Vkdm1pLnYxLlJlYWRJdGVtIjoKClJlYWRSZXN1bHQSDAoEZGF0YRgBIAEoDBINCgVlcnJvchgCIAEoCRIPCgdhZGRyZXNzGAMgASgGIl0KElJlYWRNZW1vcnlSZXNwb25zZRIoCgdyZXN1bHRzGAEgAygLMhcuY2xvdWR2bWkudjEuUmVhZFJlc3VsdBIdCgJ2bRgCIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQiUwoTU3RyZWFtTWVtb3J5UmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSDQoFc3RhcnQYAiABKAYSDgoGbGVuZ3RoGAMgASgGIlQKFFN0cmVhbU1lbW9yeVJlc3BvbnNlEg8KB2FkZHJlc3MYASABKAYSDAoEZGF0YRgCIAEoDBINCgV6ZXJvcxgDIAEoBBIOCgZhYnNlbnQYBCABKAQiSgoNVHJhbnNsYXRlSXRlbRIoCgVzcGFjZRgBIAEoCzIZLmNsb3Vkdm1pLnYxLkFkZHJlc3NTcGFjZRIPCgdhZGRyZXNzGAIgASgGIlwKEFRyYW5zbGF0ZVJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEikKBWl0ZW1zGAIgAygLMhouY2xvdWR2bWkudjEuVHJhbnNsYXRlSXRlbSJ1CgtUcmFuc2xhdGlvbhIQCghwaHlzaWNhbBgBIAEoBhIRCglwYWdlX3NpemUYAiABKAQSEAoId3JpdGFibGUYAyABKAgSDAoEdXNlchgEIAEoCBISCgpleGVjdXRhYmxlGAUgASgIEg0KBWVycm9yGAYgASgJImIKEVRyYW5zbGF0ZVJlc3BvbnNlEi4KDHRyYW5zbGF0aW9ucxgBIAMoCzIYLmNsb3Vkdm1pLnYxLlRyYW5zbGF0aW9uEh0KAnZtGAIgASgLMhEuY2xvdWR2bWkudjEuVm1JZCJXChRMb29rdXBTeW1ib2xzUmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSDQoFbmFtZXMYAiADKAkSEQoJYWRkcmVzc2VzGAMgAygGImQKBlN5bWJvbBIMCgRuYW1lGAEgASgJEg8KB2FkZHJlc3MYAiABKAYSDAoEdHlwZRgDIAEoCRIOCgZvZmZzZXQYBCABKAQSDgoGbW9kdWxlGAUgASgJEg0KBWVycm9yGAYgASgJIlwKFUxvb2t1cFN5bWJvbHNSZXNwb25zZRIkCgdzeW1ib2xzGAEgAygLMhMuY2xvdWR2bWkudjEuU3ltYm9sEh0KAnZtGAIgASgLMhEuY2xvdWR2bWkudjEuVm1JZCI0ChNHZXRSZWdpc3RlcnNSZXF1ZXN0Eh0KAnZtGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZCJ8CgRWY3B1Eg0KBWluZGV4GAEgASgNEjMKCXJlZ2lzdGVycxgCIAMoCzIgLmNsb3Vkdm1pLnYxLlZjcHUuUmVnaXN0ZXJzRW50cnkaMAoOUmVnaXN0ZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgGOgI4ASJXChRHZXRSZWdpc3RlcnNSZXNwb25zZRIgCgV2Y3B1cxgBIAMoCzIRLmNsb3Vkdm1pLnYxLlZjcHUSHQoCdm0YAiABKAsyES5jbG91ZHZtaS52MS5WbUlkIkQKDFBhdXNlUmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSFQoNbGVhc2Vfc2Vjb25kcxgCIAEoDSJRCg1QYXVzZVJlc3BvbnNlEg0KBWxlYXNlGAEgASgJEhIKCmV4cGlyZXNfbXMYAiABKAQSHQoCdm0YAyABKAsyES5jbG91ZHZtaS52MS5WbUlkIj0KDVJlc3VtZVJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEg0KBWxlYXNlGAIgASgJIkAKDlJlc3VtZVJlc3BvbnNlEg8KB3J1bm5pbmcYASABKAgSHQoCdm0YAiABKAsyES5jbG91ZHZtaS52MS5WbUlkKm4KCkNvbHVtblR5cGUSGwoXQ09MVU1OX1RZUEVfVU5TUEVDSUZJRUQQABIXChNDT0xVTU5fVFlQRV9JTlRFR0VSEAESFAoQQ09MVU1OX1RZUEVfUkVBTBACEhQKEENPTFVNTl9UWVBFX1RFWFQQAyqOAQoJQ2VsbFN0YXRlEhYKEkNFTExfU1RBVEVfUFJFU0VOVBAAEh0KGUNFTExfU1RBVEVfTk9UX0FQUExJQ0FCTEUQARIZChVDRUxMX1NUQVRFX1VOUkVBREFCTEUQAhITCg9DRUxMX1NUQVRFX1RPUk4QAxIaChZDRUxMX1NUQVRFX1VOU1VQUE9SVEVEEAQyzQUKDEd1ZXN0U2VydmljZRJNCgpMaXN0VGFibGVzEh4uY2xvdWR2bWkudjEuTGlzdFRhYmxlc1JlcXVlc3QaHy5jbG91ZHZtaS52MS5MaXN0VGFibGVzUmVzcG9uc2USTAoJUmVhZFRhYmxlEh0uY2xvdWR2bWkudjEuUmVhZFRhYmxlUmVxdWVzdBoeLmNsb3Vkdm1pLnYxLlJlYWRUYWJsZVJlc3BvbnNlMAESTQoKUmVhZE1lbW9yeRIeLmNsb3Vkdm1pLnYxLlJlYWRNZW1vcnlSZXF1ZXN0Gh8uY2xvdWR2bWkudjEuUmVhZE1lbW9yeVJlc3BvbnNlElUKDFN0cmVhbU1lbW9yeRIgLmNsb3Vkdm1pLnYxLlN0cmVhbU1lbW9yeVJlcXVlc3QaIS5jbG91ZHZtaS52MS5TdHJlYW1NZW1vcnlSZXNwb25zZTABEkoKCVRyYW5zbGF0ZRIdLmNsb3Vkdm1pLnYxLlRyYW5zbGF0ZVJlcXVlc3QaHi5jbG91ZHZtaS52MS5UcmFuc2xhdGVSZXNwb25zZRJWCg1Mb29rdXBTeW1ib2xzEiEuY2xvdWR2bWkudjEuTG9va3VwU3ltYm9sc1JlcXVlc3QaIi5jbG91ZHZtaS52MS5Mb29rdXBTeW1ib2xzUmVzcG9uc2USUwoMR2V0UmVnaXN0ZXJzEiAuY2xvdWR2bWkudjEuR2V0UmVnaXN0ZXJzUmVxdWVzdBohLmNsb3Vkdm1pLnYxLkdldFJlZ2lzdGVyc1Jlc3BvbnNlEj4KBVBhdXNlEhkuY2xvdWR2bWkudjEuUGF1c2VSZXF1ZXN0GhouY2xvdWR2bWkudjEuUGF1c2VSZXNwb25zZRJBCgZSZXN1bWUSGi5jbG91ZHZtaS52MS5SZXN1bWVSZXF1ZXN0GhsuY2xvdWR2bWkudjEuUmVzdW1lUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("ChdjbG91ZHZtaS92MS9ndWVzdC5wcm90bxILY2xvdWR2bWkudjEiKQoEVm1JZBIMCgR1dWlkGAEgASgJEhMKC2luY2FybmF0aW9uGAIgASgJImMKCkNvbHVtblNwZWMSDAoEbmFtZRgBIAEoCRIlCgR0eXBlGAIgASgOMhcuY2xvdWR2bWkudjEuQ29sdW1uVHlwZRITCgtkZXNjcmlwdGlvbhgDIAEoCRILCgNrZXkYBCABKAgirQEKCVRhYmxlU3BlYxIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEigKB2NvbHVtbnMYAyADKAsyFy5jbG91ZHZtaS52MS5Db2x1bW5TcGVjEhIKCnBlcm1pc3Npb24YBCABKAkSDAoEY29zdBgFIAEoCRIQCghleGFtcGxlcxgGIAMoCRIQCghyZXF1aXJlZBgHIAMoCRINCgVyZWFkcxgIIAMoCSIyChFMaXN0VGFibGVzUmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQiPAoSTGlzdFRhYmxlc1Jlc3BvbnNlEiYKBnRhYmxlcxgBIAMoCzIWLmNsb3Vkdm1pLnYxLlRhYmxlU3BlYyIsCgpDb25zdHJhaW50Eg4KBmNvbHVtbhgBIAEoCRIOCgZ2YWx1ZXMYAiADKAkiiAEKEFJlYWRUYWJsZVJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEg0KBXRhYmxlGAIgASgJEg8KB2NvbHVtbnMYAyADKAkSJgoFd2hlcmUYBCADKAsyFy5jbG91ZHZtaS52MS5Db25zdHJhaW50Eg0KBWxpbWl0GAUgASgEIkgKBkNvbHVtbhIQCghpbnRlZ2VycxgBIAMoEhINCgVyZWFscxgCIAMoARINCgV0ZXh0cxgDIAMoDBIOCgZzdGF0ZXMYBCABKAwimwEKEVJlYWRUYWJsZVJlc3BvbnNlEicKBmhlYWRlchgBIAMoCzIXLmNsb3Vkdm1pLnYxLkNvbHVtblNwZWMSDAoEcm93cxgCIAEoDRIkCgdjb2x1bW5zGAMgAygLMhMuY2xvdWR2bWkudjEuQ29sdW1uEikKB3N1bW1hcnkYBCABKAsyGC5jbG91ZHZtaS52MS5SZWFkU3VtbWFyeSKEAQoLUmVhZFN1bW1hcnkSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEgwKBHJvd3MYAiABKAQSDwoHcmV0cmllZBgDIAEoDRISCgppbmNvbXBsZXRlGAQgASgIEg0KBW5vdGVzGAUgAygJEhQKDG1pY3Jvc2Vjb25kcxgGIAEoBCJMCgxBZGRyZXNzU3BhY2USEgoIcGh5c2ljYWwYASABKAhIABIQCgZrZXJuZWwYAiABKAhIABINCgNwaWQYAyABKAVIAEIHCgVzcGFjZSJ+CghSZWFkSXRlbRIoCgVzcGFjZRgBIAEoCzIZLmNsb3Vkdm1pLnYxLkFkZHJlc3NTcGFjZRIPCgdhZGRyZXNzGAIgASgGEg4KBmxlbmd0aBgDIAEoDRInCgVhZnRlchgEIAEoCzIYLmNsb3Vkdm1pLnYxLkNoYWluZWRGcm9tIisKC0NoYWluZWRGcm9tEgwKBGl0ZW0YASABKA0SDgoGb2Zmc2V0GAIgASgNIlgKEVJlYWRNZW1vcnlSZXF1ZXN0Eh0KAnZtGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZBIkCgVpdGVtcxgCIAMoCzIVLmNsb3Vkdm1pLnYxLlJlYWRJdGVtIjoKClJlYWRSZXN1bHQSDAoEZGF0YRgBIAEoDBINCgVlcnJvchgCIAEoCRIPCgdhZGRyZXNzGAMgASgGIl0KElJlYWRNZW1vcnlSZXNwb25zZRIoCgdyZXN1bHRzGAEgAygLMhcuY2xvdWR2bWkudjEuUmVhZFJlc3VsdBIdCgJ2bRgCIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQiUwoTU3RyZWFtTWVtb3J5UmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSDQoFc3RhcnQYAiABKAYSDgoGbGVuZ3RoGAMgASgGIlQKFFN0cmVhbU1lbW9yeVJlc3BvbnNlEg8KB2FkZHJlc3MYASABKAYSDAoEZGF0YRgCIAEoDBINCgV6ZXJvcxgDIAEoBBIOCgZhYnNlbnQYBCABKAQiSgoNVHJhbnNsYXRlSXRlbRIoCgVzcGFjZRgBIAEoCzIZLmNsb3Vkdm1pLnYxLkFkZHJlc3NTcGFjZRIPCgdhZGRyZXNzGAIgASgGIlwKEFRyYW5zbGF0ZVJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEikKBWl0ZW1zGAIgAygLMhouY2xvdWR2bWkudjEuVHJhbnNsYXRlSXRlbSJ1CgtUcmFuc2xhdGlvbhIQCghwaHlzaWNhbBgBIAEoBhIRCglwYWdlX3NpemUYAiABKAQSEAoId3JpdGFibGUYAyABKAgSDAoEdXNlchgEIAEoCBISCgpleGVjdXRhYmxlGAUgASgIEg0KBWVycm9yGAYgASgJImIKEVRyYW5zbGF0ZVJlc3BvbnNlEi4KDHRyYW5zbGF0aW9ucxgBIAMoCzIYLmNsb3Vkdm1pLnYxLlRyYW5zbGF0aW9uEh0KAnZtGAIgASgLMhEuY2xvdWR2bWkudjEuVm1JZCJXChRMb29rdXBTeW1ib2xzUmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSDQoFbmFtZXMYAiADKAkSEQoJYWRkcmVzc2VzGAMgAygGImQKBlN5bWJvbBIMCgRuYW1lGAEgASgJEg8KB2FkZHJlc3MYAiABKAYSDAoEdHlwZRgDIAEoCRIOCgZvZmZzZXQYBCABKAQSDgoGbW9kdWxlGAUgASgJEg0KBWVycm9yGAYgASgJIlwKFUxvb2t1cFN5bWJvbHNSZXNwb25zZRIkCgdzeW1ib2xzGAEgAygLMhMuY2xvdWR2bWkudjEuU3ltYm9sEh0KAnZtGAIgASgLMhEuY2xvdWR2bWkudjEuVm1JZCJCChJMb29rdXBUeXBlc1JlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEg0KBW5hbWVzGAIgAygJIoIBCgpUeXBlTWVtYmVyEgwKBHBhdGgYASABKAkSEwoLZGVjbGFyYXRpb24YAiABKAkSDQoFZGVwdGgYAyABKA0SDgoGb2Zmc2V0GAQgASgNEgwKBHNpemUYBSABKA0SEgoKYml0X29mZnNldBgGIAEoDRIQCghiaXRfc2l6ZRgHIAEoDSKtAQoKVHlwZUxheW91dBIMCgRuYW1lGAEgASgJEgwKBGtpbmQYAiABKAkSEwoLZGVjbGFyYXRpb24YAyABKAkSDAoEc2l6ZRgEIAEoBBIoCgdtZW1iZXJzGAUgAygLMhcuY2xvdWR2bWkudjEuVHlwZU1lbWJlchInCgZ2YWx1ZXMYBiADKAsyFy5jbG91ZHZtaS52MS5FbnVtZXJhdG9yEg0KBWVycm9yGAcgASgJIikKCkVudW1lcmF0b3ISDAoEbmFtZRgBIAEoCRINCgV2YWx1ZRgCIAEoEiJcChNMb29rdXBUeXBlc1Jlc3BvbnNlEiYKBXR5cGVzGAEgAygLMhcuY2xvdWR2bWkudjEuVHlwZUxheW91dBIdCgJ2bRgCIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQiigEKEVJlYWRPYmplY3RSZXF1ZXN0Eh0KAnZtGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZBIMCgR0eXBlGAIgASgJEigKBXNwYWNlGAMgASgLMhkuY2xvdWR2bWkudjEuQWRkcmVzc1NwYWNlEg8KB2FkZHJlc3MYBCABKAYSDQoFZGVwdGgYBSABKA0iZQoMT2JqZWN0TWVtYmVyEicKBm1lbWJlchgBIAEoCzIXLmNsb3Vkdm1pLnYxLlR5cGVNZW1iZXISDQoFdmFsdWUYAiABKAkSDgoGc3ltYm9sGAMgASgJEg0KBWVycm9yGAQgASgJIpcBChJSZWFkT2JqZWN0UmVzcG9uc2USJQoEdHlwZRgBIAEoCzIXLmNsb3Vkdm1pLnYxLlR5cGVMYXlvdXQSDwoHYWRkcmVzcxgCIAEoBhIqCgdtZW1iZXJzGAMgAygLMhkuY2xvdWR2bWkudjEuT2JqZWN0TWVtYmVyEh0KAnZtGAQgASgLMhEuY2xvdWR2bWkudjEuVm1JZCI0ChNHZXRSZWdpc3RlcnNSZXF1ZXN0Eh0KAnZtGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZCJ8CgRWY3B1Eg0KBWluZGV4GAEgASgNEjMKCXJlZ2lzdGVycxgCIAMoCzIgLmNsb3Vkdm1pLnYxLlZjcHUuUmVnaXN0ZXJzRW50cnkaMAoOUmVnaXN0ZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgGOgI4ASJXChRHZXRSZWdpc3RlcnNSZXNwb25zZRIgCgV2Y3B1cxgBIAMoCzIRLmNsb3Vkdm1pLnYxLlZjcHUSHQoCdm0YAiABKAsyES5jbG91ZHZtaS52MS5WbUlkIkQKDFBhdXNlUmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSFQoNbGVhc2Vfc2Vjb25kcxgCIAEoDSJRCg1QYXVzZVJlc3BvbnNlEg0KBWxlYXNlGAEgASgJEhIKCmV4cGlyZXNfbXMYAiABKAQSHQoCdm0YAyABKAsyES5jbG91ZHZtaS52MS5WbUlkIj0KDVJlc3VtZVJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEg0KBWxlYXNlGAIgASgJIkAKDlJlc3VtZVJlc3BvbnNlEg8KB3J1bm5pbmcYASABKAgSHQoCdm0YAiABKAsyES5jbG91ZHZtaS52MS5WbUlkKm4KCkNvbHVtblR5cGUSGwoXQ09MVU1OX1RZUEVfVU5TUEVDSUZJRUQQABIXChNDT0xVTU5fVFlQRV9JTlRFR0VSEAESFAoQQ09MVU1OX1RZUEVfUkVBTBACEhQKEENPTFVNTl9UWVBFX1RFWFQQAyqOAQoJQ2VsbFN0YXRlEhYKEkNFTExfU1RBVEVfUFJFU0VOVBAAEh0KGUNFTExfU1RBVEVfTk9UX0FQUExJQ0FCTEUQARIZChVDRUxMX1NUQVRFX1VOUkVBREFCTEUQAhITCg9DRUxMX1NUQVRFX1RPUk4QAxIaChZDRUxMX1NUQVRFX1VOU1VQUE9SVEVEEAQy7gYKDEd1ZXN0U2VydmljZRJNCgpMaXN0VGFibGVzEh4uY2xvdWR2bWkudjEuTGlzdFRhYmxlc1JlcXVlc3QaHy5jbG91ZHZtaS52MS5MaXN0VGFibGVzUmVzcG9uc2USTAoJUmVhZFRhYmxlEh0uY2xvdWR2bWkudjEuUmVhZFRhYmxlUmVxdWVzdBoeLmNsb3Vkdm1pLnYxLlJlYWRUYWJsZVJlc3BvbnNlMAESTQoKUmVhZE1lbW9yeRIeLmNsb3Vkdm1pLnYxLlJlYWRNZW1vcnlSZXF1ZXN0Gh8uY2xvdWR2bWkudjEuUmVhZE1lbW9yeVJlc3BvbnNlElUKDFN0cmVhbU1lbW9yeRIgLmNsb3Vkdm1pLnYxLlN0cmVhbU1lbW9yeVJlcXVlc3QaIS5jbG91ZHZtaS52MS5TdHJlYW1NZW1vcnlSZXNwb25zZTABEkoKCVRyYW5zbGF0ZRIdLmNsb3Vkdm1pLnYxLlRyYW5zbGF0ZVJlcXVlc3QaHi5jbG91ZHZtaS52MS5UcmFuc2xhdGVSZXNwb25zZRJWCg1Mb29rdXBTeW1ib2xzEiEuY2xvdWR2bWkudjEuTG9va3VwU3ltYm9sc1JlcXVlc3QaIi5jbG91ZHZtaS52MS5Mb29rdXBTeW1ib2xzUmVzcG9uc2USUAoLTG9va3VwVHlwZXMSHy5jbG91ZHZtaS52MS5Mb29rdXBUeXBlc1JlcXVlc3QaIC5jbG91ZHZtaS52MS5Mb29rdXBUeXBlc1Jlc3BvbnNlEk0KClJlYWRPYmplY3QSHi5jbG91ZHZtaS52MS5SZWFkT2JqZWN0UmVxdWVzdBofLmNsb3Vkdm1pLnYxLlJlYWRPYmplY3RSZXNwb25zZRJTCgxHZXRSZWdpc3RlcnMSIC5jbG91ZHZtaS52MS5HZXRSZWdpc3RlcnNSZXF1ZXN0GiEuY2xvdWR2bWkudjEuR2V0UmVnaXN0ZXJzUmVzcG9uc2USPgoFUGF1c2USGS5jbG91ZHZtaS52MS5QYXVzZVJlcXVlc3QaGi5jbG91ZHZtaS52MS5QYXVzZVJlc3BvbnNlEkEKBlJlc3VtZRIaLmNsb3Vkdm1pLnYxLlJlc3VtZVJlcXVlc3QaGy5jbG91ZHZtaS52MS5SZXN1bWVSZXNwb25zZWIGcHJvdG8z");
 
 /**
  * A VM is its UUID and its incarnation: the incarnation changes with the process or domain that runs it.
@@ -820,6 +820,301 @@ export const LookupSymbolsResponseSchema: GenMessage<LookupSymbolsResponse> = /*
   messageDesc(file_cloudvmi_v1_guest, 24);
 
 /**
+ * @generated from message cloudvmi.v1.LookupTypesRequest
+ */
+export type LookupTypesRequest = Message<"cloudvmi.v1.LookupTypesRequest"> & {
+  /**
+   * @generated from field: cloudvmi.v1.VmId vm = 1;
+   */
+  vm?: VmId | undefined;
+
+  /**
+   * Up to 64: `task_struct`, `struct task_struct`, `enum pid_type`, `pid_t`.
+   *
+   * @generated from field: repeated string names = 2;
+   */
+  names: string[];
+};
+
+/**
+ * Describes the message cloudvmi.v1.LookupTypesRequest.
+ * Use `create(LookupTypesRequestSchema)` to create a new message.
+ */
+export const LookupTypesRequestSchema: GenMessage<LookupTypesRequest> = /*@__PURE__*/
+  messageDesc(file_cloudvmi_v1_guest, 25);
+
+/**
+ * @generated from message cloudvmi.v1.TypeMember
+ */
+export type TypeMember = Message<"cloudvmi.v1.TypeMember"> & {
+  /**
+   * From the outermost structure: `se.load.weight`, `cpus[0]`. Anonymous structures are left out of it.
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * As C declares it: `struct list_head tasks`.
+   *
+   * @generated from field: string declaration = 2;
+   */
+  declaration: string;
+
+  /**
+   * How many structures, anonymous ones too, it is within.
+   *
+   * @generated from field: uint32 depth = 3;
+   */
+  depth: number;
+
+  /**
+   * Bytes from the start of the outermost structure, and bytes that it takes.
+   *
+   * @generated from field: uint32 offset = 4;
+   */
+  offset: number;
+
+  /**
+   * @generated from field: uint32 size = 5;
+   */
+  size: number;
+
+  /**
+   * For a bit field: bits from `offset`, and how many.
+   *
+   * @generated from field: uint32 bit_offset = 6;
+   */
+  bitOffset: number;
+
+  /**
+   * @generated from field: uint32 bit_size = 7;
+   */
+  bitSize: number;
+};
+
+/**
+ * Describes the message cloudvmi.v1.TypeMember.
+ * Use `create(TypeMemberSchema)` to create a new message.
+ */
+export const TypeMemberSchema: GenMessage<TypeMember> = /*@__PURE__*/
+  messageDesc(file_cloudvmi_v1_guest, 26);
+
+/**
+ * @generated from message cloudvmi.v1.TypeLayout
+ */
+export type TypeLayout = Message<"cloudvmi.v1.TypeLayout"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * struct, union, enum, typedef, int, float.
+   *
+   * @generated from field: string kind = 2;
+   */
+  kind: string;
+
+  /**
+   * As C writes it; of a typedef what it stands for.
+   *
+   * @generated from field: string declaration = 3;
+   */
+  declaration: string;
+
+  /**
+   * Bytes.
+   *
+   * @generated from field: uint64 size = 4;
+   */
+  size: bigint;
+
+  /**
+   * Of a structure or union; those of the anonymous ones within it too.
+   *
+   * @generated from field: repeated cloudvmi.v1.TypeMember members = 5;
+   */
+  members: TypeMember[];
+
+  /**
+   * @generated from field: repeated cloudvmi.v1.Enumerator values = 6;
+   */
+  values: Enumerator[];
+
+  /**
+   * Empty when it was found.
+   *
+   * @generated from field: string error = 7;
+   */
+  error: string;
+};
+
+/**
+ * Describes the message cloudvmi.v1.TypeLayout.
+ * Use `create(TypeLayoutSchema)` to create a new message.
+ */
+export const TypeLayoutSchema: GenMessage<TypeLayout> = /*@__PURE__*/
+  messageDesc(file_cloudvmi_v1_guest, 27);
+
+/**
+ * @generated from message cloudvmi.v1.Enumerator
+ */
+export type Enumerator = Message<"cloudvmi.v1.Enumerator"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: sint64 value = 2;
+   */
+  value: bigint;
+};
+
+/**
+ * Describes the message cloudvmi.v1.Enumerator.
+ * Use `create(EnumeratorSchema)` to create a new message.
+ */
+export const EnumeratorSchema: GenMessage<Enumerator> = /*@__PURE__*/
+  messageDesc(file_cloudvmi_v1_guest, 28);
+
+/**
+ * @generated from message cloudvmi.v1.LookupTypesResponse
+ */
+export type LookupTypesResponse = Message<"cloudvmi.v1.LookupTypesResponse"> & {
+  /**
+   * For the names, in order.
+   *
+   * @generated from field: repeated cloudvmi.v1.TypeLayout types = 1;
+   */
+  types: TypeLayout[];
+
+  /**
+   * @generated from field: cloudvmi.v1.VmId vm = 2;
+   */
+  vm?: VmId | undefined;
+};
+
+/**
+ * Describes the message cloudvmi.v1.LookupTypesResponse.
+ * Use `create(LookupTypesResponseSchema)` to create a new message.
+ */
+export const LookupTypesResponseSchema: GenMessage<LookupTypesResponse> = /*@__PURE__*/
+  messageDesc(file_cloudvmi_v1_guest, 29);
+
+/**
+ * @generated from message cloudvmi.v1.ReadObjectRequest
+ */
+export type ReadObjectRequest = Message<"cloudvmi.v1.ReadObjectRequest"> & {
+  /**
+   * @generated from field: cloudvmi.v1.VmId vm = 1;
+   */
+  vm?: VmId | undefined;
+
+  /**
+   * @generated from field: string type = 2;
+   */
+  type: string;
+
+  /**
+   * @generated from field: cloudvmi.v1.AddressSpace space = 3;
+   */
+  space?: AddressSpace | undefined;
+
+  /**
+   * @generated from field: fixed64 address = 4;
+   */
+  address: bigint;
+
+  /**
+   * Structures within structures that are opened; 0: 3, at most 16.
+   *
+   * @generated from field: uint32 depth = 5;
+   */
+  depth: number;
+};
+
+/**
+ * Describes the message cloudvmi.v1.ReadObjectRequest.
+ * Use `create(ReadObjectRequestSchema)` to create a new message.
+ */
+export const ReadObjectRequestSchema: GenMessage<ReadObjectRequest> = /*@__PURE__*/
+  messageDesc(file_cloudvmi_v1_guest, 30);
+
+/**
+ * @generated from message cloudvmi.v1.ObjectMember
+ */
+export type ObjectMember = Message<"cloudvmi.v1.ObjectMember"> & {
+  /**
+   * @generated from field: cloudvmi.v1.TypeMember member = 1;
+   */
+  member?: TypeMember | undefined;
+
+  /**
+   * A number, an address with 0x, a text in quotes, an enumerator, bytes as hexadecimal digits; empty for what has members.
+   *
+   * @generated from field: string value = 2;
+   */
+  value: string;
+
+  /**
+   * What a pointer points at, where that is a symbol of the kernel: `init_task+0x10`.
+   *
+   * @generated from field: string symbol = 3;
+   */
+  symbol: string;
+
+  /**
+   * Why there is no value; empty otherwise.
+   *
+   * @generated from field: string error = 4;
+   */
+  error: string;
+};
+
+/**
+ * Describes the message cloudvmi.v1.ObjectMember.
+ * Use `create(ObjectMemberSchema)` to create a new message.
+ */
+export const ObjectMemberSchema: GenMessage<ObjectMember> = /*@__PURE__*/
+  messageDesc(file_cloudvmi_v1_guest, 31);
+
+/**
+ * @generated from message cloudvmi.v1.ReadObjectResponse
+ */
+export type ReadObjectResponse = Message<"cloudvmi.v1.ReadObjectResponse"> & {
+  /**
+   * Without its members.
+   *
+   * @generated from field: cloudvmi.v1.TypeLayout type = 1;
+   */
+  type?: TypeLayout | undefined;
+
+  /**
+   * @generated from field: fixed64 address = 2;
+   */
+  address: bigint;
+
+  /**
+   * @generated from field: repeated cloudvmi.v1.ObjectMember members = 3;
+   */
+  members: ObjectMember[];
+
+  /**
+   * @generated from field: cloudvmi.v1.VmId vm = 4;
+   */
+  vm?: VmId | undefined;
+};
+
+/**
+ * Describes the message cloudvmi.v1.ReadObjectResponse.
+ * Use `create(ReadObjectResponseSchema)` to create a new message.
+ */
+export const ReadObjectResponseSchema: GenMessage<ReadObjectResponse> = /*@__PURE__*/
+  messageDesc(file_cloudvmi_v1_guest, 32);
+
+/**
  * @generated from message cloudvmi.v1.GetRegistersRequest
  */
 export type GetRegistersRequest = Message<"cloudvmi.v1.GetRegistersRequest"> & {
@@ -834,7 +1129,7 @@ export type GetRegistersRequest = Message<"cloudvmi.v1.GetRegistersRequest"> & {
  * Use `create(GetRegistersRequestSchema)` to create a new message.
  */
 export const GetRegistersRequestSchema: GenMessage<GetRegistersRequest> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 25);
+  messageDesc(file_cloudvmi_v1_guest, 33);
 
 /**
  * @generated from message cloudvmi.v1.Vcpu
@@ -858,7 +1153,7 @@ export type Vcpu = Message<"cloudvmi.v1.Vcpu"> & {
  * Use `create(VcpuSchema)` to create a new message.
  */
 export const VcpuSchema: GenMessage<Vcpu> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 26);
+  messageDesc(file_cloudvmi_v1_guest, 34);
 
 /**
  * @generated from message cloudvmi.v1.GetRegistersResponse
@@ -880,7 +1175,7 @@ export type GetRegistersResponse = Message<"cloudvmi.v1.GetRegistersResponse"> &
  * Use `create(GetRegistersResponseSchema)` to create a new message.
  */
 export const GetRegistersResponseSchema: GenMessage<GetRegistersResponse> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 27);
+  messageDesc(file_cloudvmi_v1_guest, 35);
 
 /**
  * @generated from message cloudvmi.v1.PauseRequest
@@ -904,7 +1199,7 @@ export type PauseRequest = Message<"cloudvmi.v1.PauseRequest"> & {
  * Use `create(PauseRequestSchema)` to create a new message.
  */
 export const PauseRequestSchema: GenMessage<PauseRequest> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 28);
+  messageDesc(file_cloudvmi_v1_guest, 36);
 
 /**
  * @generated from message cloudvmi.v1.PauseResponse
@@ -933,7 +1228,7 @@ export type PauseResponse = Message<"cloudvmi.v1.PauseResponse"> & {
  * Use `create(PauseResponseSchema)` to create a new message.
  */
 export const PauseResponseSchema: GenMessage<PauseResponse> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 29);
+  messageDesc(file_cloudvmi_v1_guest, 37);
 
 /**
  * @generated from message cloudvmi.v1.ResumeRequest
@@ -957,7 +1252,7 @@ export type ResumeRequest = Message<"cloudvmi.v1.ResumeRequest"> & {
  * Use `create(ResumeRequestSchema)` to create a new message.
  */
 export const ResumeRequestSchema: GenMessage<ResumeRequest> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 30);
+  messageDesc(file_cloudvmi_v1_guest, 38);
 
 /**
  * @generated from message cloudvmi.v1.ResumeResponse
@@ -981,7 +1276,7 @@ export type ResumeResponse = Message<"cloudvmi.v1.ResumeResponse"> & {
  * Use `create(ResumeResponseSchema)` to create a new message.
  */
 export const ResumeResponseSchema: GenMessage<ResumeResponse> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 31);
+  messageDesc(file_cloudvmi_v1_guest, 39);
 
 /**
  * @generated from enum cloudvmi.v1.ColumnType
@@ -1135,6 +1430,26 @@ export const GuestService: GenService<{
     methodKind: "unary";
     input: typeof LookupSymbolsRequestSchema;
     output: typeof LookupSymbolsResponseSchema;
+  },
+  /**
+   * Types of the guest's kernel by name: members with their offsets.
+   *
+   * @generated from rpc cloudvmi.v1.GuestService.LookupTypes
+   */
+  lookupTypes: {
+    methodKind: "unary";
+    input: typeof LookupTypesRequestSchema;
+    output: typeof LookupTypesResponseSchema;
+  },
+  /**
+   * A live object of such a type: its members with their values.
+   *
+   * @generated from rpc cloudvmi.v1.GuestService.ReadObject
+   */
+  readObject: {
+    methodKind: "unary";
+    input: typeof ReadObjectRequestSchema;
+    output: typeof ReadObjectResponseSchema;
   },
   /**
    * @generated from rpc cloudvmi.v1.GuestService.GetRegisters
