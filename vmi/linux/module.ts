@@ -1,5 +1,5 @@
 import type { Budget } from "../budget.ts";
-import { type Halves, numberOf } from "../bytes/address.ts";
+import { type Halves, numberOf, PAGE_SHIFT } from "../bytes/address.ts";
 import { struct, symbol } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
@@ -26,6 +26,9 @@ export const moduleStruct = struct("module", {
   kallsyms: "?kallsyms",
   syms: "?syms",
   num_syms: "?num_syms",
+  kp: "?kp",
+  num_kp: "?num_kp",
+  sect_attrs: "?sect_attrs",
 });
 const moduleMemory = struct("?module_memory", { base: "base", size: "size" });
 const moduleLayout = struct("?module_layout", { base: "base", size: "size", text_size: "?text_size" });
@@ -35,6 +38,10 @@ const moduleUse = struct("?module_use", { source_list: "source_list", source: "s
 const MEMORY_TYPES = 7;
 const MOD_TEXT = 0;
 const MOD_INIT_TEXT = 4;
+/** The largest drivers have some 4 MiB. */
+const MAX_TEXT = 32 << 20;
+/** A page to be copied and hashed takes as long as so many elements of a list. */
+const PAGE_COST = 64;
 /** All modules together have less than 2 GiB. */
 const MAX_MODULE_SIZE = 0x7fff_ffff;
 /** MODULE_NAME_LEN is 64 less a pointer. */
@@ -114,6 +121,18 @@ export function moduleMemoryAreas(kernel: Kernel, module: Halves): ModuleMemory[
   add(layout.core_layout, before64, before64.text_size, false);
   if (layout.init_layout >= 0) add(layout.init_layout, before64, before64.text_size, true);
   return areas;
+}
+
+/**
+ * The text as it is in memory: static keys, alternatives and tracing have changed what the file says. Undefined when a
+ * byte of it can't be read.
+ */
+export function moduleTextBytes(kernel: Kernel, module: Halves, budget: Budget): Uint8Array | undefined {
+  const area = moduleMemoryAreas(kernel, module).find(({ textSize, init }) => textSize > 0 && !init);
+  if (area === undefined || area.textSize > MAX_TEXT) return undefined;
+  budget.spend(1 + (area.textSize >>> PAGE_SHIFT) * PAGE_COST);
+  const bytes = new Uint8Array(area.textSize);
+  return kernel.space.read(area.base.hi, area.base.lo, bytes) === bytes.length ? bytes : undefined;
 }
 
 /** References beside its own; undefined without CONFIG_MODULE_UNLOAD. */

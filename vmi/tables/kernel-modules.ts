@@ -1,11 +1,14 @@
+import { createHash } from "node:crypto";
 import {
   moduleExtent,
+  moduleMemoryAreas,
   moduleName,
   moduleReferences,
   moduleState,
   moduleStruct,
   moduleTaints,
   moduleText,
+  moduleTextBytes,
   moduleUsers,
   walkModules,
 } from "../linux/module.ts";
@@ -27,10 +30,17 @@ export const kernelModules = defineTable({
     version: text("MODULE_VERSION, when it has one"),
     source_version: text("srcversion, when it has one"),
     module: text("Address of the struct module"),
+    text_size: integer("Bytes of its text, from `address` on"),
+    sha256: text(
+      "SHA-256 of its text as it is in memory: the same for a module's file only on one kernel at one place",
+    ),
   },
   cost: "walk",
   reads: ["modules", "module", "module_memory (from 6.4: ac3b43283923; before, module_layout)"],
-  examples: ["SELECT name, size, taints FROM kernel_modules WHERE taints <> ''"],
+  examples: [
+    "SELECT name, size, taints FROM kernel_modules WHERE taints <> ''",
+    "SELECT name, sha256 FROM kernel_modules WHERE name = 'loop'",
+  ],
   generate: (context, out) => {
     const { kernel, budget } = context;
     const layout = kernel.layout(moduleStruct);
@@ -53,6 +63,15 @@ export const kernelModules = defineTable({
       out.version?.pushOr(moduleText(kernel, at, layout.version), CELL.notApplicable);
       out.source_version?.pushOr(moduleText(kernel, at, layout.srcversion), CELL.notApplicable);
       out.module?.pushAddress(at.hi, at.lo);
+      if (out.text_size !== undefined) {
+        const area = moduleMemoryAreas(kernel, at).find(({ textSize, init }) => textSize > 0 && !init);
+        out.text_size.pushOr(area?.textSize, CELL.unreadable);
+      }
+      if (out.sha256 !== undefined) {
+        const bytes = moduleTextBytes(kernel, at, budget);
+        if (bytes === undefined) out.sha256.absent(CELL.unreadable);
+        else out.sha256.push(createHash("sha256").update(bytes).digest("hex"));
+      }
       if (!context.row()) return;
     }
   },
