@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { fetchPackages, type KernelSeries } from "./artefacts/apt.ts";
+import { fetchKernel, fetchPackages, type KernelChoice, type KernelSeries } from "./artefacts/apt.ts";
 import { locked } from "./artefacts/cache.ts";
 import { buildInitramfs, busyboxOf, unpackUserland } from "./artefacts/initramfs.ts";
 import { type Kernel, unpackKernel } from "./artefacts/kernel.ts";
@@ -42,16 +42,48 @@ export function ensureLab(
 
 async function prepareLab(progress: (line: string) => void, refresh: boolean): Promise<LabKernels> {
   await ensurePrograms(progress);
-  const waiting = () => progress("waiting for another process that prepares the lab");
-  return locked("prepare", waiting, async () => {
+  return alone(progress, async () => {
     const packages = await fetchPackages(progress, refresh);
     const userland = await unpackUserland(packages.userland, progress);
-    const prepare = async (deb: string): Promise<LabKernel> => {
-      const kernel = await unpackKernel(deb, busyboxOf(userland), progress);
-      return { ...kernel, initramfs: await buildInitramfs(kernel, userland, progress) };
+    return {
+      "6.1": await prepareKernel(packages.kernels["6.1"], userland, progress),
+      "6.12": await prepareKernel(packages.kernels["6.12"], userland, progress),
     };
-    return { "6.1": await prepare(packages.kernels["6.1"]), "6.12": await prepare(packages.kernels["6.12"]) };
   });
+}
+
+function alone<T>(progress: (line: string) => void, work: () => Promise<T>): Promise<T> {
+  return locked("prepare", () => progress("waiting for another process that prepares the lab"), work);
+}
+
+async function prepareKernel(deb: string, userland: string, progress: (line: string) => void): Promise<LabKernel> {
+  const kernel = await unpackKernel(deb, busyboxOf(userland), progress);
+  return { ...kernel, initramfs: await buildInitramfs(kernel, userland, progress) };
+}
+
+const others = new Map<string, Promise<LabKernel>>();
+
+/**
+ * One kernel of the archive, ready to be booted. The newest cloud kernels are those of {@link ensureLab}; any other is
+ * downloaded when it is asked for. Done once in a process.
+ */
+export async function ensureKernel(
+  choice: KernelChoice,
+  progress: (line: string) => void = () => {},
+): Promise<LabKernel> {
+  const kernels = await ensureLab(progress);
+  if (choice.flavour === "cloud" && choice.release === "latest") return kernels[choice.kernel];
+  const key = Object.values(choice).join();
+  const prepared =
+    others.get(key) ??
+    alone(progress, async () => {
+      const deb = await fetchKernel(choice, progress);
+      const { userland } = await fetchPackages(progress, false);
+      return prepareKernel(deb, await unpackUserland(userland, progress), progress);
+    });
+  others.set(key, prepared);
+  prepared.catch(() => others.delete(key));
+  return prepared;
 }
 
 async function ensurePrograms(progress: (line: string) => void): Promise<void> {

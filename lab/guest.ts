@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ensureLab } from "./ensure.ts";
+import { ensureKernel } from "./ensure.ts";
 import { chooseAcceleration } from "./qemu/acceleration.ts";
 import { type Channel, openChannel } from "./qemu/channel.ts";
 import { type Acceleration, qemuArguments, type RunFiles, runFiles } from "./qemu/command.ts";
@@ -220,7 +220,7 @@ interface Started {
   ramFile: string | undefined;
 }
 
-/** Boots a guest and waits until its workload runs. Prepares the machine first (see `ensureLab`). */
+/** Boots a guest and waits until its workload runs. Prepares the machine first (see `ensureKernel`). */
 export async function bootGuest(spec: GuestSpec, progress: (line: string) => void = () => {}): Promise<LabGuest> {
   const guest = await launchGuest(spec, progress);
   try {
@@ -247,7 +247,7 @@ export async function bootFirmwareOnly(
 
 async function start(asked: GuestSpec, kernel: boolean, progress: (line: string) => void): Promise<LabGuest> {
   const spec = resolveSpec(asked, randomUUID());
-  const boot = (await ensureLab(progress))[spec.kernel];
+  const boot = await ensureKernel({ kernel: spec.kernel, flavour: spec.flavour, release: spec.release }, progress);
   const acceleration = accelerationFor(spec, await chooseAcceleration(boot, progress));
   const files = runFiles(newRunFolder());
   const ramFile =

@@ -6,7 +6,13 @@
  * const { processes } = await guest.truth();
  * ```
  */
-export type { KernelSeries } from "./artefacts/apt.ts";
+export {
+  type KernelChoice,
+  type KernelSeries,
+  kernelFlavours,
+  kernelReleases,
+  kernelSeries,
+} from "./artefacts/apt.ts";
 export { cacheFolder } from "./artefacts/cache.ts";
 export { ensureLab, type LabKernel, type LabKernels } from "./ensure.ts";
 export { bootFirmwareOnly, bootGuest, LabGuest, launchGuest } from "./guest.ts";

@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import { type KernelSeries, kernelSeries } from "./artefacts/apt.ts";
+import { type KernelSeries, kernelFlavours, kernelReleases, kernelSeries } from "./artefacts/apt.ts";
 import { ensureLab } from "./ensure.ts";
 import { bootFirmwareOnly, bootGuest } from "./guest.ts";
 import type { GuestSpec } from "./spec.ts";
@@ -11,6 +11,8 @@ const help = `Real guests on this machine, for trying CloudVMI.
 
 Options of boot:
   --kernel 6.1|6.12          default 6.12
+  --flavour cloud|generic|rt default cloud; others are downloaded when first asked for
+  --release first|latest     of those that Debian offers; default latest
   --memory MIB               default 512; from 4096 on there is RAM above the PCI hole
   --ram memfd|file|anonymous default memfd
   --ram-file PATH            RAM in this file; one that exists keeps its content (with --ram file)
@@ -18,7 +20,7 @@ Options of boot:
   --la57 yes|no              5-level paging; default: what the CPU offers
   --pti yes|no               separate page tables for kernel and user; default: the kernel decides
   --machine q35|pc           default q35
-  --workload standard|churn|quiet
+  --workload standard|churn|quiet|full
   --extra-tasks N            N sleeping processes more
   --name NAME  --uuid UUID
   --firmware                 no system at all: the machine stays in its firmware
@@ -37,6 +39,8 @@ function parse() {
         refresh: { type: "boolean" },
         firmware: { type: "boolean" },
         kernel: { type: "string", default: "6.12" },
+        flavour: { type: "string" },
+        release: { type: "string" },
         memory: { type: "string" },
         ram: { type: "string" },
         "ram-file": { type: "string" },
@@ -82,6 +86,8 @@ function specOf(): GuestSpec {
   const vcpus = word("vcpus", ["1", "2"]);
   return {
     kernel: word<KernelSeries>("kernel", kernelSeries)!,
+    flavour: word("flavour", kernelFlavours),
+    release: word("release", kernelReleases),
     memoryMiB: number("memory"),
     ram: word("ram", ["memfd", "file", "anonymous"]),
     ramFile: values["ram-file"],
@@ -89,7 +95,7 @@ function specOf(): GuestSpec {
     la57: yes("la57"),
     pti: yes("pti"),
     machine: word("machine", ["q35", "pc"]),
-    workload: word("workload", ["standard", "churn", "quiet"]),
+    workload: word("workload", ["standard", "churn", "quiet", "full"]),
     extraTasks: number("extra-tasks"),
     name: values.name,
     uuid: values.uuid,

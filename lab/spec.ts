@@ -1,8 +1,12 @@
-import type { KernelSeries } from "./artefacts/apt.ts";
+import type { KernelFlavour, KernelRelease, KernelSeries } from "./artefacts/apt.ts";
 
 /** What a guest is to be. Only the kernel must be chosen. */
 export interface GuestSpec {
   kernel: KernelSeries;
+  /** Which of Debian's builds of it (default cloud). Others than the newest cloud kernels are downloaded when first asked for. */
+  flavour?: KernelFlavour;
+  /** The oldest or the newest that the archive offers (default latest). */
+  release?: KernelRelease;
   /** 5-level paging (default: true on an emulated CPU, what the host has otherwise). */
   la57?: boolean;
   /** Default 1. */
@@ -13,7 +17,7 @@ export interface GuestSpec {
   ram?: "memfd" | "file" | "anonymous";
   /** File for RAM of the kind `file`. One that exists keeps its content: the remains of an earlier boot. Default: a new one. */
   ramFile?: string;
-  /** QEMU's name of the guest, and its host name (default: lab-KERNEL). */
+  /** QEMU's name of the guest, and its host name (default: lab-KERNEL, with the flavour and the release where they are others than the defaults). */
   name?: string;
   /** Default: random. */
   uuid?: string;
@@ -40,11 +44,15 @@ export type ResolvedSpec = GuestSpec & Required<Omit<GuestSpec, "ramFile" | "la5
  * @throws RangeError when a value makes no sense, with what to write instead.
  */
 export function resolveSpec(spec: GuestSpec, uuid: string): ResolvedSpec {
+  const { kernel, flavour = "cloud", release = "latest" } = spec;
+  const parts = [kernel, ...(flavour === "cloud" ? [] : [flavour]), ...(release === "latest" ? [] : [release])];
   const resolved: ResolvedSpec = {
+    flavour,
+    release,
     vcpus: 1,
     memoryMiB: 512,
     ram: "memfd",
-    name: `lab-${spec.kernel}`,
+    name: `lab-${parts.join("-")}`,
     uuid,
     workload: "standard",
     extraTasks: 0,

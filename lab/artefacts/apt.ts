@@ -15,6 +15,19 @@ import { run } from "./run.ts";
 /** The kernel series of which guests can be had. */
 export const kernelSeries = ["6.1", "6.12"] as const;
 export type KernelSeries = (typeof kernelSeries)[number];
+/** Debian's builds of a series: for virtual machines, for any machine, and with full preemption. */
+export const kernelFlavours = ["cloud", "generic", "rt"] as const;
+export type KernelFlavour = (typeof kernelFlavours)[number];
+/** The oldest and the newest release of a series that the archive offers. */
+export const kernelReleases = ["first", "latest"] as const;
+export type KernelRelease = (typeof kernelReleases)[number];
+
+/** One kernel of the archive. */
+export interface KernelChoice {
+  readonly kernel: KernelSeries;
+  readonly flavour: KernelFlavour;
+  readonly release: KernelRelease;
+}
 
 /** What a guest is made of besides its kernel, all from one Debian release so that it fits together. */
 const userland = [
@@ -30,10 +43,17 @@ const userland = [
 ] as const;
 export type UserlandPackage = (typeof userland)[number];
 
-const kernelNames: Record<KernelSeries, RegExp> = {
-  "6.1": /^linux-image-6\.1\.\d+-\d+-cloud-amd64$/,
-  "6.12": /^linux-image-6\.12\.\d+\+deb12-cloud-amd64$/,
+const kernelVersions: Record<KernelSeries, string> = {
+  "6.1": "6\\.1\\.\\d+-\\d+",
+  "6.12": "6\\.12\\.\\d+\\+deb12(?:\\.\\d+)?",
 };
+const flavourNames: Record<KernelFlavour, string> = { cloud: "-cloud", generic: "", rt: "-rt" };
+
+/** Those of the names that are kernels of a series and flavour, oldest first. */
+export function kernelPackages(names: readonly string[], series: KernelSeries, flavour: KernelFlavour): string[] {
+  const pattern = new RegExp(`^linux-image-${kernelVersions[series]}${flavourNames[flavour]}-amd64$`);
+  return names.filter((name) => pattern.test(name)).sort(new Intl.Collator("en", { numeric: true }).compare);
+}
 
 /** Downloaded packages: paths of .deb files. */
 export interface Packages {
@@ -80,16 +100,39 @@ async function fetchWith(state: AptState, progress: (line: string) => void): Pro
 
 /** The newest kernel package of each series, or nothing when these lists lack something the lab needs. */
 async function offered(state: AptState): Promise<Record<KernelSeries, string> | undefined> {
-  const names = (await run("apt-cache", [...state, "pkgnames"])).toString().split("\n");
-  const newest = (series: KernelSeries) => newestName(names.filter((name) => kernelNames[series].test(name)));
+  const names = await packageNames(state);
+  const newest = (series: KernelSeries) => kernelPackages(names, series, "cloud").at(-1);
   const kernels = { "6.1": newest("6.1"), "6.12": newest("6.12") };
   if (!kernels["6.1"] || !kernels["6.12"] || !userland.every((name) => names.includes(name))) return undefined;
   return { "6.1": kernels["6.1"], "6.12": kernels["6.12"] };
 }
 
-/** The name with the highest numbers, compared as numbers. */
-export function newestName(names: readonly string[]): string | undefined {
-  return names.toSorted(new Intl.Collator("en", { numeric: true }).compare).at(-1);
+async function packageNames(state: AptState): Promise<string[]> {
+  return (await run("apt-cache", [...state, "pkgnames"])).toString().split("\n");
+}
+
+let ownLists: Promise<AptState> | undefined;
+
+/**
+ * Any kernel of the archive, as a .deb file in the cache. Which is first and latest is what the archive offered when it was
+ * asked for the first time: delete the cache's record, kernels.json, to ask anew.
+ */
+export async function fetchKernel(choice: KernelChoice, progress: (line: string) => void): Promise<string> {
+  const { kernel, flavour, release } = choice;
+  const key = `${kernel}-${flavour}-${release}`;
+  const record = join(cacheFolder(), "kernels.json");
+  const known: Record<string, string> = existsSync(record) ? JSON.parse(readFileSync(record, "utf8")) : {};
+  const found = known[key];
+  if (found !== undefined && existsSync(found)) return found;
+  // The host's own lists may hold a part of them only.
+  ownLists ??= privateState(progress);
+  const state = await ownLists;
+  const name = kernelPackages(await packageNames(state), kernel, flavour).at(release === "first" ? 0 : -1);
+  if (name === undefined) throw new Error(`the archive offers no ${flavour} kernel ${kernel}`);
+  known[key] = await download(state, name, progress);
+  writeFileSync(`${record}.tmp`, JSON.stringify(known, null, 2));
+  renameSync(`${record}.tmp`, record);
+  return known[key];
 }
 
 async function download(state: AptState, name: string, progress: (line: string) => void): Promise<string> {

@@ -1,15 +1,26 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { resolveSpec } from "../spec.ts";
-import { newestName, privateSources } from "./apt.ts";
+import { kernelPackages, privateSources } from "./apt.ts";
 import { moduleDependencies } from "./kernel.ts";
 
-test("the newest kernel is the one with the highest number, not the last by letters", () => {
-  assert.equal(
-    newestName(["linux-image-6.1.0-9-cloud-amd64", "linux-image-6.1.0-56-cloud-amd64"]),
+test("kernels are told apart by series and flavour, and ordered by number, not by letters", () => {
+  const offered = [
+    "linux-image-6.1.0-9-cloud-amd64",
     "linux-image-6.1.0-56-cloud-amd64",
-  );
-  assert.equal(newestName([]), undefined);
+    "linux-image-6.1.0-47-amd64",
+    "linux-image-6.1.0-47-amd64-dbg",
+    "linux-image-6.1.0-47-rt-amd64-unsigned",
+    "linux-image-6.12-amd64",
+    "linux-image-6.12.117+deb12-rt-amd64",
+    "linux-image-6.12.90+deb12.1-rt-amd64",
+    "linux-image-6.12.90+deb12-rt-amd64",
+  ];
+  assert.deepEqual(kernelPackages(offered, "6.1", "cloud"), offered.slice(0, 2));
+  assert.deepEqual(kernelPackages(offered, "6.1", "generic"), [offered[2]]);
+  assert.deepEqual(kernelPackages(offered, "6.1", "rt"), []);
+  assert.deepEqual(kernelPackages(offered, "6.12", "rt"), [offered[8], offered[7], offered[6]]);
+  assert.deepEqual(kernelPackages(offered, "6.12", "generic"), []);
 });
 
 test("private package lists are of Debian 12 and signed", () => {
@@ -34,6 +45,7 @@ test("a spec is filled in, and refused where it makes no sense", () => {
     [spec.memoryMiB, spec.ram, spec.name, spec.uuid, spec.pti],
     [512, "memfd", "lab-6.12", "uuid", true],
   );
+  assert.equal(resolveSpec({ kernel: "6.1", flavour: "rt", release: "first" }, "uuid").name, "lab-6.1-rt-first");
   assert.throws(() => resolveSpec({ kernel: "6.1", name: "a b" }, ""), RangeError);
   assert.throws(() => resolveSpec({ kernel: "6.1", memoryMiB: 100 }, ""), RangeError);
   assert.throws(() => resolveSpec({ kernel: "6.1", extraTasks: -1 }, ""), RangeError);

@@ -1,19 +1,26 @@
-// Every table equal to the guest's own truth, on a guest that has something in each.
+// Every table equal to the guest's own truth, on a guest that has something in each: on the newest kernel of each flavour
+// that Debian offers. The oldest ones too: npm run matrix.
 import assert from "node:assert/strict";
 import { after, before, suite, type TestContext, test } from "node:test";
 import { type Guest, tables } from "../../vmi/index.ts";
 import { Subject } from "../engine/support.ts";
 import { comparisons, NotApplicable, settle } from "./comparison.ts";
+import { everyKernel } from "./matrix.ts";
 
 const all = await comparisons();
 
 suite("tables", { concurrency: 2 }, () => {
-  for (const kernel of ["6.1", "6.12"] as const) {
-    suite(`Linux ${kernel}`, { concurrency: 1 }, () => {
+  for (const kernel of everyKernel.filter(({ release }) => release === "latest")) {
+    suite(`Linux ${kernel.kernel} ${kernel.flavour}`, { concurrency: 1 }, () => {
       let subject: Subject;
       let guest: Guest;
       before(async () => {
-        subject = await Subject.boot({ kernel, workload: "full", vcpus: 2, name: `tables-${kernel}` });
+        subject = await Subject.boot({
+          ...kernel,
+          workload: "full",
+          vcpus: 2,
+          name: `tables-${kernel.kernel}-${kernel.flavour}`,
+        });
         guest = await subject.attach();
       });
       after(() => subject?.[Symbol.asyncDispose]());
