@@ -1,13 +1,23 @@
 import { bpfLinks } from "./bpf-links.ts";
 import { bpfMaps } from "./bpf-maps.ts";
 import { cgroups } from "./cgroups.ts";
+import { connections } from "./connections.ts";
+import { deletedExecutables } from "./deleted-executables.ts";
+import { fileContents } from "./file-contents.ts";
+import { ftraceHooks } from "./ftrace-hooks.ts";
+import { interruptTable } from "./interrupt-table.ts";
 import { kernelInfo } from "./kernel-info.ts";
 import { kernelModuleParameters } from "./kernel-module-parameters.ts";
 import { kernelModuleSections } from "./kernel-module-sections.ts";
 import { kernelModules } from "./kernel-modules.ts";
 import { kernelSymbols } from "./kernel-symbols.ts";
+import { kprobes } from "./kprobes.ts";
+import { listeningPorts } from "./listening-ports.ts";
 import { loadedBpfPrograms } from "./loaded-bpf-programs.ts";
+import { memfdFiles } from "./memfd-files.ts";
 import { memoryMap } from "./memory-map.ts";
+import { mounts } from "./mounts.ts";
+import { pageCacheFiles } from "./page-cache-files.ts";
 import { processCapabilities } from "./process-capabilities.ts";
 import { processCredentials } from "./process-credentials.ts";
 import { processEnvs } from "./process-envs.ts";
@@ -15,11 +25,16 @@ import { processLimits } from "./process-limits.ts";
 import { processMemoryMap } from "./process-memory-map.ts";
 import { processNamespaces } from "./process-namespaces.ts";
 import { processOpenFiles } from "./process-open-files.ts";
+import { processOpenSockets } from "./process-open-sockets.ts";
 import { processSignals } from "./process-signals.ts";
 import { processThreads } from "./process-threads.ts";
 import { processes } from "./processes.ts";
 import { ptraceRelations } from "./ptrace-relations.ts";
+import { syscallTable } from "./syscall-table.ts";
 import type { Table } from "./table.ts";
+import { time } from "./time.ts";
+import { tracepointsAttached } from "./tracepoints-attached.ts";
+import { usersSeen } from "./users-seen.ts";
 
 /** The catalogue. A new table is one file, and one line here. */
 export const tables: readonly Table[] = [
@@ -28,6 +43,11 @@ export const tables: readonly Table[] = [
   processEnvs,
   processMemoryMap,
   processOpenFiles,
+  deletedExecutables,
+  memfdFiles,
+  mounts,
+  pageCacheFiles,
+  fileContents,
   processCredentials,
   processCapabilities,
   processNamespaces,
@@ -38,10 +58,20 @@ export const tables: readonly Table[] = [
   kernelModuleSections,
   kernelInfo,
   kernelSymbols,
+  interruptTable,
+  syscallTable,
   memoryMap,
   bpfLinks,
   bpfMaps,
   loadedBpfPrograms,
   cgroups,
   ptraceRelations,
+  ftraceHooks,
+  kprobes,
+  connections,
+  listeningPorts,
+  processOpenSockets,
+  tracepointsAttached,
+  time,
+  usersSeen,
 ];
