@@ -177,6 +177,12 @@ export class Kallsyms {
     return this.at({ index, position: this.#positionOf(index) });
   }
 
+  /** The address of the first symbol behind an address; undefined behind the last. */
+  after(address: bigint): bigint | undefined {
+    const index = this.#firstFrom(address + 1n);
+    return index < this.count ? this.address(index) : undefined;
+  }
+
   /** Index of the first symbol at an address or above; the count when there is none. */
   #firstFrom(address: bigint): number {
     let low = 0;

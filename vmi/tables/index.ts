@@ -7,6 +7,7 @@ import { fileContents } from "./file-contents.ts";
 import { ftraceHooks } from "./ftrace-hooks.ts";
 import { interruptTable } from "./interrupt-table.ts";
 import { kernelInfo } from "./kernel-info.ts";
+import { kernelLog } from "./kernel-log.ts";
 import { kernelModuleParameters } from "./kernel-module-parameters.ts";
 import { kernelModuleSections } from "./kernel-module-sections.ts";
 import { kernelModules } from "./kernel-modules.ts";
@@ -34,6 +35,7 @@ import { syscallTable } from "./syscall-table.ts";
 import type { Table } from "./table.ts";
 import { time } from "./time.ts";
 import { tracepointsAttached } from "./tracepoints-attached.ts";
+import { uprobes } from "./uprobes.ts";
 import { usersSeen } from "./users-seen.ts";
 
 /** The catalogue. A new table is one file, and one line here. */
@@ -74,4 +76,6 @@ export const tables: readonly Table[] = [
   tracepointsAttached,
   time,
   usersSeen,
+  kernelLog,
+  uprobes,
 ];

@@ -1,0 +1,56 @@
+// syscall_table against /proc/kallsyms, and against what tracing knows of system calls (syscalls_metadata).
+import assert from "node:assert/strict";
+import type { Guest } from "../../vmi/index.ts";
+import { variable } from "../engine/kernel.ts";
+import { type Row, read, textIn } from "../engine/support.ts";
+import type { Comparison } from "./comparison.ts";
+
+export const comparison: Comparison = {
+  table: "syscall_table",
+  async compare(subject, guest) {
+    const symbols = await subject.lab.kallsyms();
+    const names = new Map<bigint, Set<string>>();
+    for (const { address, name } of symbols) names.set(address, (names.get(address) ?? new Set()).add(name));
+    const rows = read(guest, "syscall_table", { where: [{ column: "abi", values: ["64"] }] });
+    assert.ok(rows.length > 400, `${rows.length} system calls`);
+    const code = symbols.some(({ name }) => name === "x64_sys_call");
+    let implemented = 0;
+    for (const row of rows) {
+      const aliases = names.get(BigInt(textIn(row, "address")))!;
+      const about = `${row.number} ${row.name}: ${[...aliases].join(", ")}`;
+      assert.ok(aliases.has(textIn(row, "symbol")), about);
+      assert.equal(row.expected, 1, about);
+      assert.equal(row.module, "", about);
+      assert.equal(row.dispatch, code ? "code" : "table");
+      if (!aliases.has("__x64_sys_ni_syscall")) implemented++;
+    }
+    assert.ok(implemented > 300, `${implemented} are implemented`);
+    for (const [number, name] of [
+      [0, "read"],
+      [59, "execve"],
+      [321, "bpf"],
+      [425, "io_uring_setup"],
+    ] as const) {
+      assert.equal(rows[number]!.name, name);
+    }
+    return `${rows.length} rows, ${traced(guest, rows)} also as tracing names them`;
+  },
+};
+
+/** The kernel's own names by number: struct syscall_metadata, of which the name is the first member. */
+function traced(guest: Guest, rows: readonly Row[]): number {
+  const table = variable(guest, "syscalls_metadata");
+  const u64 = (address: bigint) =>
+    Buffer.from(guest.read([{ space: "kernel", address, length: 8 }])[0]!.bytes).readBigUInt64LE();
+  let compared = 0;
+  for (const { number, symbol } of rows) {
+    const metadata = u64(table + BigInt(number as number) * 8n);
+    if (metadata === 0n) continue;
+    const [found] = guest.read([{ space: "kernel", address: u64(metadata), length: 64 }]);
+    const name = Buffer.from(found!.bytes).toString("latin1").split("\0")[0]!;
+    assert.ok(name.startsWith("sys_"), name);
+    if (symbol === `__x64_${name}`) compared++;
+  }
+  assert.ok(compared > 250, `${compared} are traced`);
+  return compared;
+}
