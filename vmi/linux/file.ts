@@ -17,23 +17,22 @@ export const fileStruct = struct("file", {
 export const inode = struct("inode", {
   i_mode: "i_mode",
   i_uid: "i_uid",
-  i_gid: "i_gid",
   i_ino: "i_ino",
-  i_rdev: "i_rdev",
   i_size: "i_size",
   i_nlink: "i_nlink",
   i_sb: "i_sb",
   i_mapping: "i_mapping",
   i_sb_list: "i_sb_list",
-  i_fop: "i_fop",
+  i_dentry: "?i_dentry",
   i_private: "?i_private",
 });
 export const superBlock = struct("super_block", {
   s_list: "s_list",
+  s_flags: "s_flags",
+  s_mounts: "?s_mounts",
   s_dev: "s_dev",
   s_type: "s_type",
   s_inodes: "s_inodes",
-  s_id: "s_id",
 });
 
 const fileSystemType = struct("file_system_type", { name: "name" });
@@ -78,6 +77,8 @@ export interface InodeFacts {
   readonly mode: number | undefined;
   /** Bytes. */
   readonly size: number | undefined;
+  /** Owner: a kuid_t. */
+  readonly uid: number | undefined;
   /** Links that it still has in directories. */
   readonly links: number | undefined;
   /** Of the file system that it is on, as MKDEV makes it. */
@@ -105,6 +106,7 @@ export function factsOfInode(kernel: Kernel, at: Halves): InodeFacts {
     number: readNumber(space, at, layout.i_ino),
     mode: mode === undefined ? undefined : mode & 0xffff,
     size: readNumber(space, at, layout.i_size),
+    uid: readU32(space, at, layout.i_uid),
     links: readU32(space, at, layout.i_nlink),
     device: known && readU32(space, known, kernel.layout(superBlock).s_dev),
     superBlock: known,
@@ -143,23 +145,23 @@ export function linkOf(
   const name = path.bytes.subarray(1);
   if (type === "anon_inodefs") return Buffer.concat([ANON_INODE, name]);
   if (type === "pidfs") return PIDFD;
-  if (type === "nsfs") return Buffer.from(`${namespaceType(kernel, facts.at) ?? "ns"}:[${facts.number}]`);
+  if (type === "nsfs") return Buffer.from(namespaceLink(kernel, facts.at) ?? `ns:[${facts.number}]`);
   return path.bytes;
 }
 
 const ANON_INODE = Buffer.from("anon_inode:");
 const PIDFD = Buffer.from("anon_inode:[pidfd]");
 
-/** The kind of namespace that an inode of nsfs stands for: its i_private is the ns_common. */
-function namespaceType(kernel: Kernel, at: Halves): string | undefined {
+/** What the link of an inode of nsfs says, such as `net:[7]`: its i_private is the namespace's ns_common. */
+export function namespaceLink(kernel: Kernel, at: Halves): string | undefined {
   const { space } = kernel;
-  const { i_private } = kernel.layout(inode);
+  const { i_private, i_ino } = kernel.layout(inode);
   const { ops } = kernel.layout(nsCommon);
   const namespace = i_private < 0 ? undefined : readPointer(space, at, i_private);
   const operations = namespace && ops >= 0 ? readPointer(space, namespace, ops) : undefined;
   const name = operations && readPointer(space, operations, kernel.layout(procNsOperations).name);
   const bytes = name && readCString(space, name, MAX_TYPE_NAME);
-  return bytes && Buffer.from(bytes).toString("latin1");
+  return bytes && `${Buffer.from(bytes).toString("latin1")}:[${readNumber(space, at, i_ino)}]`;
 }
 
 /** File systems of what is no file: stat(2) tells no kind for theirs, whatever their inodes have there. */

@@ -42,16 +42,18 @@ export function pathOfFile(kernel: Kernel, at: Halves, budget: Budget): Resolved
  * that is mounted. Undefined when it can't be read or does not end.
  */
 export function pathOf(kernel: Kernel, at: Halves, budget: Budget): ResolvedPath | undefined {
+  const layout = kernel.layout(path);
+  const mnt = readPointer(kernel.space, at, layout.mnt);
+  const entry = readPointer(kernel.space, at, layout.dentry);
+  return mnt === undefined || entry === undefined ? undefined : pathFrom(kernel, mnt, entry, budget);
+}
+
+/** As pathOf, for a mount (struct vfsmount) and a dentry of the file system that is mounted there. */
+export function pathFrom(kernel: Kernel, mntAt: Halves, dentryAt: Halves, budget: Budget): ResolvedPath | undefined {
   const { space } = kernel;
-  const offsets = {
-    path: kernel.layout(path),
-    dentry: kernel.layout(dentry),
-    mnt: kernel.layout(vfsmount),
-    mount: kernel.layout(mount),
-  };
-  let mnt = readPointer(space, at, offsets.path.mnt);
-  let entry = readPointer(space, at, offsets.path.dentry);
-  if (mnt === undefined || entry === undefined || isNull(mnt) || isNull(entry)) return undefined;
+  const offsets = { dentry: kernel.layout(dentry), mnt: kernel.layout(vfsmount), mount: kernel.layout(mount) };
+  let [mnt, entry] = [mntAt, dentryAt];
+  if (isNull(mnt) || isNull(entry)) return undefined;
   const parts: Uint8Array[] = [];
   let size = 0;
   const deleted = isDeleted(kernel, entry);
@@ -79,6 +81,27 @@ export function pathOf(kernel: Kernel, at: Halves, budget: Budget): ResolvedPath
       entry = point;
       continue;
     }
+    const name = nameOf(kernel, entry);
+    if (name === undefined) return undefined;
+    parts.push(name);
+    size += name.length + 1;
+    if (size > MAX_PATH) return undefined;
+    entry = parent;
+  }
+  return undefined;
+}
+
+/** The path of a dentry within its own file system, whatever is mounted where. Undefined when it can't be read. */
+export function pathWithin(kernel: Kernel, at: Halves, budget: Budget): Uint8Array | undefined {
+  const layout = kernel.layout(dentry);
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  let entry = at;
+  for (let steps = 0; steps < MAX_COMPONENTS; steps++) {
+    budget.spend(STEP_COST);
+    const parent = readPointer(kernel.space, entry, layout.d_parent);
+    if (parent === undefined) return undefined;
+    if (sameAddress(entry, parent)) return parts.length === 0 ? Buffer.from("/") : joined(parts, size);
     const name = nameOf(kernel, entry);
     if (name === undefined) return undefined;
     parts.push(name);

@@ -99,6 +99,9 @@ test("siblings stand for the first slot of their entry, and are not visited", ()
     );
   for (const kernel of kernels) {
     kernel.dropCaches();
+    const counts: number[] = [];
+    walkXarray(kernel, halvesOf(xa), 9, new Budget(), (_, __, count) => counts.push(count) > 0);
+    assert.deepEqual(counts, [4, 1]);
     const found = xarrayEntry(kernel, halvesOf(xa), 6);
     assert.equal(found && gvaOf(found.hi, found.lo), entryOf(4));
   }

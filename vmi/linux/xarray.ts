@@ -21,7 +21,7 @@ const MAX_SPECIAL = 4096;
 
 /**
  * Visits the entries of a struct xarray (or radix_tree_root) by ascending index. An entry that covers several indices is
- * visited once, at its first; values (odd numbers) are visited as they are.
+ * visited once, at its first, with their number; values (odd numbers) are visited as they are.
  *
  * @param visit returns false to stop
  * @returns false when part of it could not be read, or there was more than `maximum`
@@ -31,7 +31,7 @@ export function walkXarray(
   xa: Halves,
   maximum: number,
   budget: Budget,
-  visit: (index: number, entry: Halves) => boolean,
+  visit: (index: number, entry: Halves, count: number) => boolean,
 ): boolean {
   const offsets = nodeOffsets(kernel);
   const head = offsets && readPointer(kernel.space, xa, offsets.head);
@@ -39,9 +39,9 @@ export function walkXarray(
   if (isNull(head)) return true;
   let left = maximum;
   let stopped = false;
-  const emit = (index: number, entry: Halves): boolean => {
+  const emit = (index: number, entry: Halves, count: number): boolean => {
     if (left-- <= 0) return false;
-    stopped = !visit(index, entry);
+    stopped = !visit(index, entry, count);
     return !stopped;
   };
   const walkNode = (at: Halves, base: number, above: number): boolean => {
@@ -56,11 +56,19 @@ export function walkXarray(
       const index = base + slot * 2 ** shift;
       if (isNode(entry)) {
         if (!walkNode(nodeAt(entry), index, shift)) return false;
-      } else if ((entry.lo & KIND_MASK) !== INTERNAL && !emit(index, entry)) return false;
+      } else if ((entry.lo & KIND_MASK) !== INTERNAL) {
+        let slots = 1;
+        while (
+          slot + slots < SLOTS &&
+          isSiblingOf(readPointer(kernel.space, at, offsets.slots + (slot + slots) * POINTER), slot)
+        )
+          slots++;
+        if (!emit(index, entry, slots * 2 ** shift)) return false;
+      }
     }
     return true;
   };
-  const complete = isNode(head) ? walkNode(nodeAt(head), 0, Number.POSITIVE_INFINITY) : emit(0, head);
+  const complete = isNode(head) ? walkNode(nodeAt(head), 0, Number.POSITIVE_INFINITY) : emit(0, head, 1);
   return complete || stopped;
 }
 
@@ -104,6 +112,11 @@ function nodeOffsets(kernel: Kernel): { head: number; shift: number; slots: numb
   const { xa_head } = kernel.layout(xarray);
   const { shift, slots } = kernel.layout(xaNode);
   return xa_head < 0 || slots < 0 ? undefined : { head: xa_head, shift, slots };
+}
+
+/** True for an entry that says: what is here is in that slot of the same node. */
+function isSiblingOf(entry: Halves | undefined, slot: number): boolean {
+  return entry !== undefined && entry.hi === 0 && (entry.lo & KIND_MASK) === INTERNAL && entry.lo >>> 2 === slot;
 }
 
 function isNode(entry: Halves): boolean {

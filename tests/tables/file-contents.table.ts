@@ -1,0 +1,64 @@
+// file_contents against what the guest reads from the same files, byte for byte, with holes where it has written nothing.
+import assert from "node:assert/strict";
+import { textOf } from "../../lab/index.ts";
+import type { Guest } from "../../vmi/index.ts";
+import { type Row, read } from "../engine/support.ts";
+import type { Comparison } from "./comparison.ts";
+
+const contentOf = (guest: Guest, column: string, value: string) =>
+  read(guest, "file_contents", { where: [{ column, values: [value] }] });
+
+/** The file as the rows give it, zeros for what is missing. They must follow one another without a gap. */
+function joined(rows: readonly Row[]): string {
+  let end = 0;
+  return rows
+    .map(({ offset, length, present, data }) => {
+      assert.equal(offset, end);
+      end += length as number;
+      assert.equal(present === 1, typeof data === "string");
+      return present === 1 ? (data as string) : "\0".repeat(length as number);
+    })
+    .join("");
+}
+
+export const comparison: Comparison = {
+  table: "file_contents",
+  async compare(subject, guest) {
+    const paths = ["/etc/passwd", "/lab/workload.py", "/bin/busybox", "/mnt/source/file"];
+    const files = await subject.lab.readFiles(paths);
+    let bytes = 0;
+    for (const path of paths) {
+      const file = files.get(path);
+      assert.ok(file?.kind === "file", path);
+      const found = joined(contentOf(guest, "path", path));
+      assert.ok(found === textOf(file.data), `${path} differs`);
+      bytes += found.length;
+    }
+    // Deleted and still open, and in memory only: by their inodes.
+    const held = read(guest, "process_open_files").filter(({ path }) =>
+      ["/tmp/deleted-but-open", "/memfd:sealed", "/memfd:mapped"].includes(String(path)),
+    );
+    const inodeOf = (path: string) => {
+      const file = held.find((row) => row.path === path);
+      assert.ok(file, path);
+      return { inode: String(file.inode), device: file.device };
+    };
+    const recovered = (path: string) => {
+      const { inode, device } = inodeOf(path);
+      return contentOf(guest, "inode", inode).filter((row) => row.device === device);
+    };
+    assert.equal(joined(recovered("/tmp/deleted-but-open")), "still here\n".repeat(1000));
+    assert.equal(joined(recovered("/memfd:sealed")), "sealed content\n".repeat(500));
+    const sparse = recovered("/memfd:mapped");
+    assert.deepEqual(
+      sparse.map(({ offset, length, present }) => [offset, length, present]),
+      [
+        [0, 4096, 0],
+        [4096, 4096, 1],
+        [8192, 57_344, 0],
+      ],
+    );
+    assert.equal(joined(sparse).slice(4096, 4104), "data\0\0\0\0");
+    return `${bytes} bytes of ${paths.length} files, and three that have no name`;
+  },
+};

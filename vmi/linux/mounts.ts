@@ -1,0 +1,94 @@
+import type { Budget } from "../budget.ts";
+import type { Halves } from "../bytes/address.ts";
+import { struct } from "../symbols/specs.ts";
+import { namespaceLink, superBlock } from "./file.ts";
+import type { Kernel } from "./kernel.ts";
+import { type Addresses, walkList } from "./list.ts";
+import { pathWithin } from "./path.ts";
+import { walkRbTree } from "./rbtree.ts";
+import { plus, readCString, readPointer, readU32 } from "./read.ts";
+
+/** fs/mount.h */
+export const mountStruct = struct("mount", {
+  mnt: "mnt",
+  mnt_root: "mnt.mnt_root",
+  mnt_sb: "mnt.mnt_sb",
+  mnt_flags: "mnt.mnt_flags",
+  mnt_parent: "mnt_parent",
+  mnt_devname: "mnt_devname",
+  mnt_id: "mnt_id",
+  mnt_instance: "?mnt_instance",
+  mnt_list: "?mnt_list",
+  mnt_node: "?mnt_node",
+});
+const dentry = struct("dentry", { d_inode: "d_inode" });
+const namespace = struct("mnt_namespace", {
+  list: "?list",
+  mounts: "?mounts",
+  /** From 6.8 (2eea9ce4310d), when `mounts` became the tree; it was their number before. */
+  nr_mounts: "?nr_mounts",
+});
+
+/** sysctl_mount_max is 100,000 unless somebody raised it. */
+const MAX_MOUNTS = 1 << 20;
+/** PATH_MAX */
+const MAX_NAME = 4096;
+
+/** The mounts (struct mount) of a struct mnt_namespace. */
+export function walkMounts(kernel: Kernel, at: Halves, budget: Budget): Addresses {
+  const layout = kernel.layout(namespace);
+  const mount = kernel.layout(mountStruct);
+  return layout.nr_mounts >= 0
+    ? walkRbTree(kernel, plus(at, layout.mounts), mount.mnt_node, MAX_MOUNTS, budget)
+    : walkList(kernel, plus(at, layout.list), mount.mnt_list, MAX_MOUNTS, budget);
+}
+
+/** What was mounted, as the mount call named it. */
+export function mountDevice(kernel: Kernel, at: Halves): Uint8Array | undefined {
+  const name = readPointer(kernel.space, at, kernel.layout(mountStruct).mnt_devname);
+  return name && readCString(kernel.space, name, MAX_NAME);
+}
+
+/** What of its file system is mounted, as mountinfo has it: a path, or for a namespace that a file stands for `net:[7]`. */
+export function mountRoot(
+  kernel: Kernel,
+  at: Halves,
+  type: string | undefined,
+  budget: Budget,
+): Uint8Array | undefined {
+  const root = readPointer(kernel.space, at, kernel.layout(mountStruct).mnt_root);
+  if (root === undefined) return undefined;
+  if (type !== "nsfs") return pathWithin(kernel, root, budget);
+  const inode = readPointer(kernel.space, root, kernel.layout(dentry).d_inode);
+  const link = inode && namespaceLink(kernel, inode);
+  return link === undefined ? undefined : Buffer.from(link);
+}
+
+/** MNT_ flags by bit (include/linux/mount.h), in the order in which /proc/PID/mountinfo words them. */
+const MNT_READONLY = 0x40;
+const FLAGS = [
+  [0x01, "nosuid"],
+  [0x02, "nodev"],
+  [0x04, "noexec"],
+  [0x08, "noatime"],
+  [0x10, "nodiratime"],
+  [0x20, "relatime"],
+  [0x80, "nosymfollow"],
+] as const;
+
+/** Options of the mount itself, as mountinfo has them before the dash: `rw,nosuid,relatime`. */
+export function mountOptions(kernel: Kernel, at: Halves): string | undefined {
+  const flags = readU32(kernel.space, at, kernel.layout(mountStruct).mnt_flags);
+  if (flags === undefined) return undefined;
+  const words = FLAGS.filter(([bit]) => (flags & bit) !== 0).map(([, word]) => word);
+  return [flags & MNT_READONLY ? "ro" : "rw", ...words].join();
+}
+
+/** The first mount (struct mount) of a file system, whatever namespace it is in; undefined when it is mounted nowhere. */
+export function anyMountOf(kernel: Kernel, block: Halves, budget: Budget): Halves | undefined {
+  const { s_mounts } = kernel.layout(superBlock);
+  const { mnt_instance } = kernel.layout(mountStruct);
+  if (s_mounts < 0 || mnt_instance < 0) return undefined;
+  const list = walkList(kernel, plus(block, s_mounts), mnt_instance, 1, budget);
+  return list.count === 0 ? undefined : { hi: list.hi[0]!, lo: list.lo[0]! };
+}

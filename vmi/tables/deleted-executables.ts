@@ -1,0 +1,58 @@
+import { formatDevice, inodeFacts } from "../linux/file.ts";
+import { follow } from "../linux/follow.ts";
+import { mmStruct } from "../linux/mm.ts";
+import { cachedPages } from "../linux/page-cache.ts";
+import { pathOfFile } from "../linux/path.ts";
+import { isNull, plus, readCString, readPointer } from "../linux/read.ts";
+import { TASK_COMM_LEN, taskStruct } from "../linux/task-struct.ts";
+import { CELL } from "./columns.ts";
+import { eachProcess } from "./each-process.ts";
+import { defineTable, integer, text } from "./table.ts";
+
+/** One row a process whose program has no name in any directory: removed since it was started, or only ever in memory. */
+export const deletedExecutables = defineTable({
+  name: "deleted_executables",
+  description: "Processes whose executable has been deleted or was never on a disk",
+  columns: {
+    pid: integer("Process (thread group) id", { key: true }),
+    name: text("The name that the kernel keeps (comm)"),
+    path: text("Path that the executable had, or /memfd:name"),
+    in_memory: integer("1 when it never had a name in a directory (memfd, shared memory)"),
+    inode: integer("Inode of the executable: file_contents gives its content"),
+    device: text("Device of its file system, major:minor, decimal"),
+    size: integer("Size, bytes"),
+    cached_pages: integer("Pages of 4 KiB of it in memory"),
+  },
+  cost: "walk",
+  reads: ["init_task", "task_struct", "mm_struct.exe_file", "file", "inode", "address_space", "dentry", "mount"],
+  examples: ["SELECT pid, name, path, in_memory FROM deleted_executables"],
+  generate: (context, out) => {
+    const { kernel, budget } = context;
+    const { space } = kernel;
+    const { mm, comm } = kernel.layout(taskStruct);
+    const { exe_file } = kernel.layout(mmStruct);
+    eachProcess(context, (task, pid) => {
+      const found = follow(kernel, task, mm, budget, (mmAt) => {
+        const exe = readPointer(space, mmAt, exe_file);
+        if (exe === undefined || isNull(exe)) return undefined;
+        const path = pathOfFile(kernel, exe, budget);
+        return path?.deleted ? { path, facts: inodeFacts(kernel, exe) } : undefined;
+      });
+      if (found === "torn" || found === "unreadable")
+        context.incomplete(`the executable of process ${pid} can't be read`);
+      const hit = typeof found === "string" ? undefined : found.value;
+      if (hit === undefined) return true;
+      const { path, facts } = hit;
+      out.pid?.push(pid);
+      out.name?.pushOr(out.name && readCString(space, plus(task, comm), TASK_COMM_LEN), CELL.unreadable);
+      out.path?.pushBytes(path.bytes);
+      out.in_memory?.push(Number(path.rootless));
+      out.inode?.pushOr(facts?.number, CELL.unreadable);
+      if (facts?.device === undefined) out.device?.absent(CELL.unreadable);
+      else out.device?.push(formatDevice(facts.device));
+      out.size?.pushOr(facts?.size, CELL.unreadable);
+      out.cached_pages?.pushOr(facts && out.cached_pages && cachedPages(kernel, facts.at), CELL.unreadable);
+      return context.row();
+    });
+  },
+});

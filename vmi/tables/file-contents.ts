@@ -1,0 +1,91 @@
+import { type CachedFile, pathOfInode, walkCachedFiles } from "../linux/cached-files.ts";
+import { factsOfInode, formatDevice } from "../linux/file.ts";
+import { walkCachedPages } from "../linux/page-cache.ts";
+import { CELL } from "./columns.ts";
+import { defineTable, integer, text } from "./table.ts";
+
+const PAGE_SIZE = 4096;
+/** Bytes of one row. */
+const PIECE = 65_536;
+
+/** The bytes of a file as the guest has them in memory; what is not there is a row without data. */
+export const fileContents = defineTable({
+  name: "file_contents",
+  description: "Content of a file as far as it is in memory, also of one that is deleted; holes are marked",
+  columns: {
+    path: text("Path, as in page_cache_files", { key: true }),
+    inode: integer("Inode", { key: true }),
+    device: text("Device of the file system, major:minor, decimal"),
+    offset: integer("Where in the file the bytes are"),
+    length: integer("How many, up to 64 KiB of what is in memory"),
+    present: integer("1 for content; 0 for what is not in memory: on disk only, in swap, or never written"),
+    data: text("The bytes as they are"),
+  },
+  permission: "read",
+  cost: "walk",
+  required: ["path", "inode"],
+  reads: ["super_blocks", "super_block", "inode", "address_space", "page", "vmemmap_base", "dentry", "mount"],
+  examples: [
+    "SELECT offset, length, present FROM file_contents WHERE path = '/etc/passwd'",
+    "SELECT data FROM file_contents WHERE path = '/etc/passwd' AND present = 1 ORDER BY offset",
+  ],
+  generate: (context, out) => {
+    const { kernel, budget } = context;
+    const inodes = context.keys("inode");
+    const paths = context.textKeys("path");
+    const write = (file: CachedFile): boolean => {
+      const facts = factsOfInode(kernel, file.at);
+      if (inodes !== undefined && (facts.number === undefined || !inodes.has(facts.number))) return true;
+      const path = (out.path ?? paths) ? pathOfInode(kernel, file, budget)?.bytes : undefined;
+      if (paths !== undefined && (path === undefined || !paths.has(Buffer.from(path).toString()))) return true;
+      const size = facts.size ?? 0;
+      const row = (offset: number, length: number, data: Uint8Array | undefined): boolean => {
+        out.path?.pushOr(path, CELL.notApplicable);
+        out.inode?.pushOr(facts.number, CELL.unreadable);
+        if (facts.device === undefined) out.device?.absent(CELL.unreadable);
+        else out.device?.push(formatDevice(facts.device));
+        out.offset?.push(offset);
+        out.length?.push(length);
+        out.present?.push(data === undefined ? 0 : 1);
+        out.data?.pushOr(data, CELL.notApplicable);
+        return context.row();
+      };
+      let done = 0;
+      let more = true;
+      /** Bytes that follow one another and have not made a row yet. */
+      let pending: Uint8Array[] = [];
+      let held = 0;
+      const flush = () => {
+        if (held > 0) more &&= row(done - held, held, Buffer.concat(pending));
+        pending = [];
+        held = 0;
+      };
+      const complete = walkCachedPages(kernel, file.at, budget, (index, gpa, count) => {
+        for (let i = 0; more && i < count; i++) {
+          const offset = (index + i) * PAGE_SIZE;
+          if (offset >= size) return true;
+          budget.spend();
+          const length = Math.min(PAGE_SIZE, size - offset);
+          const bytes = kernel.memory.copy(gpa + i * PAGE_SIZE, length);
+          if (offset > done || bytes === undefined) flush();
+          if (more && offset > done) more = row(done, offset - done, undefined);
+          done = offset + length;
+          if (bytes === undefined) {
+            if (more) more = row(offset, length, undefined);
+            continue;
+          }
+          pending.push(bytes);
+          held += length;
+          if (held >= PIECE) flush();
+        }
+        return more;
+      });
+      flush();
+      if (!complete) context.incomplete("the pages of a file could not all be followed");
+      if (more && done < size) more = row(done, size - done, undefined);
+      return more;
+    };
+    if (!walkCachedFiles(kernel, budget, write))
+      context.incomplete("the inodes of a file system could not all be followed");
+  },
+});

@@ -1,0 +1,87 @@
+import type { Halves } from "../bytes/address.ts";
+import { walkOpenFiles } from "../linux/fd-table.ts";
+import { inodeFacts } from "../linux/file.ts";
+import { follow } from "../linux/follow.ts";
+import { MEMFD_PREFIX, sealsOf } from "../linux/memfd.ts";
+import { mmStruct } from "../linux/mm.ts";
+import { cachedPages } from "../linux/page-cache.ts";
+import { pathOfFile } from "../linux/path.ts";
+import { isNull, readPointer } from "../linux/read.ts";
+import { taskFiles, taskStruct } from "../linux/task-struct.ts";
+import { walkVmas } from "../linux/vma.ts";
+import { CELL } from "./columns.ts";
+import { eachProcess } from "./each-process.ts";
+import { defineTable, integer, text } from "./table.ts";
+
+/** One row a way in which a process holds a file that is in memory only (memfd_create(2)): open, mapped, or as its program. */
+export const memfdFiles = defineTable({
+  name: "memfd_files",
+  description: "Files in memory only (memfd_create(2)), and how processes hold them",
+  columns: {
+    pid: integer("Process (thread group) id", { key: true }),
+    held: text("open, mapped, or executable for the program that the process runs"),
+    fd: integer("Descriptor, when it is open"),
+    name: text("The name that it was given"),
+    inode: integer("Inode: file_contents gives its content"),
+    size: integer("Size, bytes"),
+    cached_pages: integer("Pages of 4 KiB in memory"),
+    seals: text("seal, shrink, grow, write, future_write or exec, separated by commas"),
+  },
+  cost: "walk",
+  reads: ["init_task", "task_struct", "files_struct", "mm_struct", "vm_area_struct", "file", "shmem_inode_info"],
+  examples: [
+    "SELECT pid, held, name, size FROM memfd_files",
+    "SELECT pid, name FROM memfd_files WHERE held = 'executable'",
+  ],
+  generate: (context, out) => {
+    const { kernel, budget } = context;
+    const { mm } = kernel.layout(taskStruct);
+    const { files } = kernel.layout(taskFiles);
+    const { exe_file } = kernel.layout(mmStruct);
+    eachProcess(context, (task, pid) => {
+      const row = (held: string, file: Halves, fd: number | undefined): boolean => {
+        const path = pathOfFile(kernel, file, budget);
+        if (!path?.rootless || !MEMFD_PREFIX.equals(path.bytes.subarray(0, MEMFD_PREFIX.length))) return true;
+        const facts = inodeFacts(kernel, file);
+        const seals = facts && out.seals ? sealsOf(kernel, facts.at) : undefined;
+        out.pid?.push(pid);
+        out.held?.push(held);
+        out.fd?.pushOr(fd, CELL.notApplicable);
+        out.name?.pushBytes(path.bytes.subarray(MEMFD_PREFIX.length));
+        out.inode?.pushOr(facts?.number, CELL.unreadable);
+        out.size?.pushOr(facts?.size, CELL.unreadable);
+        out.cached_pages?.pushOr(facts && out.cached_pages && cachedPages(kernel, facts.at), CELL.unreadable);
+        if (seals === undefined) out.seals?.absent(CELL.unreadable);
+        else out.seals?.push(seals);
+        return context.row();
+      };
+      const open = follow(kernel, task, files, budget, (at) => {
+        const found: { fd: number; file: Halves }[] = [];
+        return walkOpenFiles(kernel, at, budget, (fd, file) => found.push({ fd, file }) > 0) ? found : undefined;
+      });
+      const memory = follow(kernel, task, mm, budget, (at) => {
+        const { areas, complete, retried } = walkVmas(kernel, at, budget);
+        context.retried(retried);
+        return { areas, complete, exe: readPointer(kernel.space, at, exe_file) };
+      });
+      if (isBroken(open) || isBroken(memory)) context.incomplete(`the files of process ${pid} can't all be read`);
+      for (const { fd, file } of (typeof open === "string" ? undefined : open.value) ?? [])
+        if (!row("open", file, fd)) return false;
+      if (typeof memory === "string") return true;
+      const { exe, areas } = memory.value;
+      if (exe !== undefined && !isNull(exe) && !row("executable", exe, undefined)) return false;
+      const seen = new Set<string>();
+      for (const { file } of areas) {
+        const key = file && `${file.hi}:${file.lo}`;
+        if (file === undefined || key === undefined || seen.has(key)) continue;
+        seen.add(key);
+        if (!row("mapped", file, undefined)) return false;
+      }
+      return true;
+    });
+  },
+});
+
+function isBroken(found: unknown): boolean {
+  return found === "torn" || found === "unreadable";
+}
