@@ -1,4 +1,4 @@
-import { addHi, addLo, signedNumberOf } from "../bytes/address.ts";
+import { addHi, addLo, type Halves, signedNumberOf } from "../bytes/address.ts";
 import { struct, symbol } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
 
@@ -14,6 +14,7 @@ const timekeeper = struct("timekeeper", {
   base: "tkr_mono.base",
   xtime_nsec: "tkr_mono.xtime_nsec",
   shift: "tkr_mono.shift",
+  clock: "?tkr_mono.clock",
 });
 /** Behind the seqcount, aligned as the u64 that struct timekeeper begins with. */
 const TIMEKEEPER_IN_ANONYMOUS = 8;
@@ -27,6 +28,10 @@ export interface Clock {
   readonly bootNanoseconds: number;
   /** Nanoseconds since boot, suspension included, as of the last tick (an idle guest ticks rarely). */
   readonly uptimeNanoseconds: number;
+  /** As CLOCK_MONOTONIC: without suspension. */
+  readonly monotonicNanoseconds: number;
+  /** The struct clocksource that is counted with. */
+  readonly source: Halves | undefined;
 }
 
 /**
@@ -56,6 +61,11 @@ export function clockOf(kernel: Kernel): Clock | undefined {
       realSeconds: s64(at + keeper.xtime_sec),
       bootNanoseconds: offsReal - offsBoot,
       uptimeNanoseconds: s64(at + keeper.base) + offsBoot + fraction,
+      monotonicNanoseconds: s64(at + keeper.base) + fraction,
+      source:
+        keeper.clock < 0
+          ? undefined
+          : { hi: view.getInt32(at + keeper.clock + 4, true), lo: view.getInt32(at + keeper.clock, true) },
     };
     if ((sequence & 1) === 0 && view.getUint32(head, true) === sequence) break;
   }
