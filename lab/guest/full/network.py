@@ -221,6 +221,14 @@ def packets(left):
     keep(socket.SOCK_RAW, everything, of=socket.AF_PACKET)
 
 
+def settle():
+    """What sockets for any packet have received stays in their queues; nothing comes after it."""
+    drop = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
+    for made in held:
+        if made.type == socket.SOCK_RAW or made.family == socket.AF_PACKET:
+            made.setsockopt(socket.SOL_SOCKET, 26, struct.pack("H6xQ", 1, ctypes.addressof(drop)))
+
+
 def locals_():
     stream, datagram, sequence = socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET
     unix = socket.AF_UNIX
@@ -253,8 +261,9 @@ def netlinks(left):
 
 def main():
     left, right = configure()
-    internet(left, right)
     packets(left)
+    internet(left, right)
+    settle()
     locals_()
     netlinks(left)
     if not os.fork():
