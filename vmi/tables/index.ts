@@ -2,6 +2,7 @@ import { bpfLinks } from "./bpf-links.ts";
 import { bpfMaps } from "./bpf-maps.ts";
 import { cgroups } from "./cgroups.ts";
 import { connections } from "./connections.ts";
+import { cpuInfo } from "./cpu-info.ts";
 import { deletedExecutables } from "./deleted-executables.ts";
 import { fileContents } from "./file-contents.ts";
 import { ftraceHooks } from "./ftrace-hooks.ts";
@@ -18,6 +19,8 @@ import { loadedBpfPrograms } from "./loaded-bpf-programs.ts";
 import { memfdFiles } from "./memfd-files.ts";
 import { memoryMap } from "./memory-map.ts";
 import { mounts } from "./mounts.ts";
+import { netfilterHooks } from "./netfilter-hooks.ts";
+import { notifierChains } from "./notifier-chains.ts";
 import { pageCacheFiles } from "./page-cache-files.ts";
 import { processCapabilities } from "./process-capabilities.ts";
 import { processCredentials } from "./process-credentials.ts";
@@ -32,8 +35,12 @@ import { processThreads } from "./process-threads.ts";
 import { processes } from "./processes.ts";
 import { ptraceRelations } from "./ptrace-relations.ts";
 import { syscallTable } from "./syscall-table.ts";
+import { kernelThreads } from "./kernel-threads.ts";
+import { processLibraries } from "./process-libraries.ts";
+import { processTree } from "./process-tree.ts";
 import type { Table } from "./table.ts";
 import { time } from "./time.ts";
+import { timersAndWorkqueues } from "./timers-and-workqueues.ts";
 import { tracepointsAttached } from "./tracepoints-attached.ts";
 import { uprobes } from "./uprobes.ts";
 import { usersSeen } from "./users-seen.ts";
@@ -43,7 +50,10 @@ export const tables: readonly Table[] = [
   processes,
   processThreads,
   processEnvs,
+  processTree,
+  kernelThreads,
   processMemoryMap,
+  processLibraries,
   processOpenFiles,
   deletedExecutables,
   memfdFiles,
@@ -62,6 +72,9 @@ export const tables: readonly Table[] = [
   kernelSymbols,
   interruptTable,
   syscallTable,
+  notifierChains,
+  netfilterHooks,
+  timersAndWorkqueues,
   memoryMap,
   bpfLinks,
   bpfMaps,
@@ -78,4 +91,5 @@ export const tables: readonly Table[] = [
   usersSeen,
   kernelLog,
   uprobes,
+  cpuInfo,
 ];

@@ -1,0 +1,52 @@
+// process_libraries against the executable mappings of /proc/PID/maps; sonames as the files themselves have them.
+import assert from "node:assert/strict";
+import { textOf } from "../../lab/index.ts";
+import { read } from "../engine/support.ts";
+import type { Comparison } from "./comparison.ts";
+
+const deletedMark = " (deleted)";
+
+export const comparison: Comparison = {
+  table: "process_libraries",
+  async compare(subject, guest) {
+    const rows = read(guest, "process_libraries");
+    const byPid = Map.groupBy(rows, (row) => row.pid as number);
+    const { processes } = await subject.lab.truth();
+    const files = await subject.lab.readFiles([...byPid.keys()].map((pid) => `/proc/${pid}/maps`));
+    for (const [pid, found] of byPid) {
+      const maps = files.get(`/proc/${pid}/maps`);
+      if (maps?.kind !== "file") continue;
+      const lines = textOf(maps.data)
+        .trimEnd()
+        .split("\n")
+        .map((line) => /^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ (\d+) *(.*)$/.exec(line)!)
+        .filter(([, , , , inode]) => inode !== "0");
+      const expected = [...Map.groupBy(lines, ([, , , , inode, path]) => `${inode} ${path}`).values()]
+        .filter((areas) => areas.some(([, , , permissions]) => permissions![2] === "x"))
+        .map((areas) => {
+          const [, start, , , inode, path] = areas[0]!;
+          const deleted = path!.endsWith(deletedMark);
+          return {
+            path: deleted ? path!.slice(0, -deletedMark.length) : path,
+            start: `0x${start!.padStart(16, "0")}`,
+            size: Number.parseInt(areas.at(-1)![2]!, 16) - Number.parseInt(start!, 16),
+            inode: Number(inode),
+            deleted: Number(deleted),
+            program: Number(processes.get(pid)?.exe === path),
+          };
+        });
+      assert.deepEqual(
+        found.map(({ path, start, size, inode, deleted, program }) => ({ path, start, size, inode, deleted, program })),
+        expected,
+        `process ${pid}`,
+      );
+    }
+    const sonames = new Map(rows.map(({ path, soname }) => [path, soname]));
+    const ends = (name: string) => [...sonames].find(([path]) => String(path).endsWith(name))?.[1];
+    assert.equal(ends("/libc.so.6"), "libc.so.6");
+    assert.equal(ends("/libz.so.1.2.13"), "libz.so.1");
+    assert.equal(ends("/ld-linux-x86-64.so.2"), "ld-linux-x86-64.so.2");
+    assert.equal(ends("/busybox"), null);
+    return `${rows.length} rows`;
+  },
+};

@@ -1,0 +1,64 @@
+import type { Budget } from "../budget.ts";
+import { PAGE_SIZE } from "../bytes/address.ts";
+
+/** Bytes of a process's memory from an address on; undefined when not all are there. */
+export type ReadBytes = (address: number, length: number) => Uint8Array | undefined;
+
+/** include/uapi/linux/elf.h; System V ABI, chapters 4 and 5. */
+const MAGIC = 0x464c_457f;
+/** ELFCLASS64 and ELFDATA2LSB. */
+const CLASS_64_LITTLE = 0x0201;
+const HEADER = 64;
+const PROGRAM_HEADER = 56;
+const PT_LOAD = 1;
+const PT_DYNAMIC = 2;
+const DT_STRTAB = 5;
+const DT_SONAME = 14;
+const MAX_PROGRAM_HEADERS = 64;
+const MAX_DYNAMIC = 1024;
+const MAX_NAME = 256;
+
+/**
+ * DT_SONAME of a 64-bit ELF file that is mapped from `base` on; undefined when it has none, is no ELF file, or what tells
+ * is not in memory.
+ */
+export function sonameOf(base: number, read: ReadBytes, budget: Budget): Uint8Array | undefined {
+  const header = viewOf(read(base, HEADER));
+  if (header?.getUint32(0, true) !== MAGIC || header.getUint16(4, false) !== CLASS_64_LITTLE) return undefined;
+  const count = Math.min(header.getUint16(56, true), MAX_PROGRAM_HEADERS);
+  const entries = viewOf(read(base + Number(header.getBigUint64(32, true)), count * PROGRAM_HEADER));
+  if (entries === undefined) return undefined;
+  budget.spend(count);
+  let bias: number | undefined;
+  let dynamic: { at: number; length: number } | undefined;
+  for (let i = 0; i < count; i++) {
+    const at = i * PROGRAM_HEADER;
+    const type = entries.getUint32(at, true);
+    const address = Number(entries.getBigUint64(at + 16, true));
+    if (type === PT_LOAD) bias ??= base - Math.floor(address / PAGE_SIZE) * PAGE_SIZE;
+    if (type === PT_DYNAMIC) dynamic = { at: address, length: Number(entries.getBigUint64(at + 40, true)) };
+  }
+  if (bias === undefined || dynamic === undefined) return undefined;
+  const items = Math.min(Math.trunc(dynamic.length / 16), MAX_DYNAMIC);
+  const table = viewOf(read(bias + dynamic.at, items * 16));
+  if (table === undefined) return undefined;
+  budget.spend(items);
+  let strings: number | undefined;
+  let name: number | undefined;
+  for (let i = 0; i < items; i++) {
+    const tag = Number(table.getBigUint64(i * 16, true));
+    if (tag === 0) break;
+    if (tag === DT_STRTAB) strings = Number(table.getBigUint64(i * 16 + 8, true));
+    if (tag === DT_SONAME) name = Number(table.getBigUint64(i * 16 + 8, true));
+  }
+  if (strings === undefined || name === undefined) return undefined;
+  // The C library makes the address absolute where the table may be written to.
+  const at = (strings < base ? strings + bias : strings) + name;
+  const text = read(at, MAX_NAME) ?? read(at, PAGE_SIZE - (at % PAGE_SIZE));
+  const zero = text?.subarray(0, MAX_NAME).indexOf(0) ?? -1;
+  return zero < 0 ? undefined : text?.subarray(0, zero);
+}
+
+function viewOf(bytes: Uint8Array | undefined): DataView | undefined {
+  return bytes && new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

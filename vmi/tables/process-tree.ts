@@ -1,0 +1,79 @@
+import type { Halves } from "../bytes/address.ts";
+import { plus, readCString, readPointer, readU32 } from "../linux/read.ts";
+import { TASK_COMM_LEN, taskStruct } from "../linux/task-struct.ts";
+import { walkProcesses } from "../linux/tasks.ts";
+import { CELL } from "./columns.ts";
+import { defineTable, integer, text } from "./table.ts";
+
+/** PID_MAX_LIMIT has seven digits, so that paths sort as numbers do. */
+const DIGITS = 7;
+
+interface Node {
+  readonly at: Halves;
+  readonly pid: number;
+  readonly parent: number | undefined;
+  readonly children: number[];
+}
+
+/** One row a process, in the order of a tree: each behind its parent, siblings by their ids. */
+export const processTree = defineTable({
+  name: "process_tree",
+  description: "Processes as a tree of parents and children",
+  columns: {
+    pid: integer("Process (thread group) id"),
+    parent: integer("Process id of the parent; 0 for the roots of the tree"),
+    name: text("The name that the kernel keeps (comm)"),
+    depth: integer("Steps from the root: 0 for init and kthreadd"),
+    children: integer("Direct children"),
+    path: text("Process ids from the root on, of seven digits each and separated by /: ORDER BY path gives the tree"),
+  },
+  cost: "walk",
+  reads: ["init_task", "task_struct"],
+  examples: [
+    "SELECT substr('                ', 1, 2 * depth) || name AS tree, pid FROM process_tree ORDER BY path",
+    "SELECT pid, name FROM process_tree WHERE path LIKE '0000001/%' AND depth = 1",
+  ],
+  generate: (context, out) => {
+    const { kernel, budget } = context;
+    const { tgid, real_parent, comm } = kernel.layout(taskStruct);
+    const list = walkProcesses(kernel, budget);
+    context.retried(list.retried);
+    if (!list.complete) context.incomplete("the task list could not be followed to its end");
+    const nodes = new Map<number, Node>();
+    for (let i = 0; i < list.count; i++) {
+      const at = { hi: list.hi[i]!, lo: list.lo[i]! };
+      const pid = readU32(kernel.space, at, tgid);
+      const parentAt = readPointer(kernel.space, at, real_parent);
+      if (pid === undefined) continue;
+      const parent = parentAt && readU32(kernel.space, parentAt, tgid);
+      nodes.set(pid, { at, pid, parent, children: [] });
+    }
+    const roots: Node[] = [];
+    for (const node of nodes.values()) {
+      const above = node.parent === undefined ? undefined : nodes.get(node.parent);
+      if (above === undefined || above === node) roots.push(node);
+      else above.children.push(node.pid);
+    }
+    const seen = new Set<Node>();
+    const byPid = (a: Node, b: Node) => b.pid - a.pid;
+    const waiting = roots.toSorted(byPid).map((node) => ({ node, depth: 0, path: "" }));
+    for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+      const { node, depth, path: above } = next;
+      if (seen.has(node)) continue;
+      seen.add(node);
+      budget.spend();
+      const path = `${above}${above === "" ? "" : "/"}${String(node.pid).padStart(DIGITS, "0")}`;
+      out.pid?.push(node.pid);
+      out.parent?.pushOr(node.parent, CELL.unreadable);
+      out.name?.pushOr(out.name && readCString(kernel.space, plus(node.at, comm), TASK_COMM_LEN), CELL.unreadable);
+      out.depth?.push(depth);
+      out.children?.push(node.children.length);
+      out.path?.push(path);
+      if (!context.row()) return;
+      const below = node.children.map((pid) => nodes.get(pid)!).sort(byPid);
+      waiting.push(...below.map((child) => ({ node: child, depth: depth + 1, path })));
+    }
+    // Parents that lead round in a circle: no kernel has that.
+    if (seen.size < nodes.size) context.incomplete(`${nodes.size - seen.size} processes hang on no root`);
+  },
+});
