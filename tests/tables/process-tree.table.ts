@@ -12,7 +12,11 @@ export const comparison: Comparison = {
       guest,
       "process_tree",
       // /proc adds what a worker of the kernel is at.
-      ({ pid, comm, stat }) => ({ pid, parent: stat.ppid, name: comm.replace(/^(kworker\/\w+:\w+)[-+].*/, "$1") }),
+      ({ pid, comm, stat }) => ({
+        pid,
+        parent: stat.ppid,
+        name: comm.replace(/^(kworker\/\w+:\w+)[-+].*/, "$1").slice(0, 15),
+      }),
       ([row]) => ({ pid: row!.pid as number, parent: row!.parent as number, name: row!.name as string }),
     );
     const tree = read(guest, "process_tree");

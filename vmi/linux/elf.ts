@@ -19,12 +19,13 @@ const MAX_DYNAMIC = 1024;
 const MAX_NAME = 256;
 
 /**
- * DT_SONAME of a 64-bit ELF file that is mapped from `base` on; undefined when it has none, is no ELF file, or what tells
- * is not in memory.
+ * DT_SONAME of a 64-bit ELF file that is mapped from `base` on; "none" when it has none or is no such file, undefined when
+ * what tells is not in memory.
  */
-export function sonameOf(base: number, read: ReadBytes, budget: Budget): Uint8Array | undefined {
+export function sonameOf(base: number, read: ReadBytes, budget: Budget): Uint8Array | "none" | undefined {
   const header = viewOf(read(base, HEADER));
-  if (header?.getUint32(0, true) !== MAGIC || header.getUint16(4, false) !== CLASS_64_LITTLE) return undefined;
+  if (header === undefined) return undefined;
+  if (header.getUint32(0, true) !== MAGIC || header.getUint16(4, false) !== CLASS_64_LITTLE) return "none";
   const count = Math.min(header.getUint16(56, true), MAX_PROGRAM_HEADERS);
   const entries = viewOf(read(base + Number(header.getBigUint64(32, true)), count * PROGRAM_HEADER));
   if (entries === undefined) return undefined;
@@ -38,7 +39,7 @@ export function sonameOf(base: number, read: ReadBytes, budget: Budget): Uint8Ar
     if (type === PT_LOAD) bias ??= base - Math.floor(address / PAGE_SIZE) * PAGE_SIZE;
     if (type === PT_DYNAMIC) dynamic = { at: address, length: Number(entries.getBigUint64(at + 40, true)) };
   }
-  if (bias === undefined || dynamic === undefined) return undefined;
+  if (bias === undefined || dynamic === undefined) return "none";
   const items = Math.min(Math.trunc(dynamic.length / 16), MAX_DYNAMIC);
   const table = viewOf(read(bias + dynamic.at, items * 16));
   if (table === undefined) return undefined;
@@ -51,7 +52,7 @@ export function sonameOf(base: number, read: ReadBytes, budget: Budget): Uint8Ar
     if (tag === DT_STRTAB) strings = Number(table.getBigUint64(i * 16 + 8, true));
     if (tag === DT_SONAME) name = Number(table.getBigUint64(i * 16 + 8, true));
   }
-  if (strings === undefined || name === undefined) return undefined;
+  if (strings === undefined || name === undefined) return "none";
   // The C library makes the address absolute where the table may be written to.
   const at = (strings < base ? strings + bias : strings) + name;
   const text = read(at, MAX_NAME) ?? read(at, PAGE_SIZE - (at % PAGE_SIZE));

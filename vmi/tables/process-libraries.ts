@@ -69,7 +69,8 @@ export const processLibraries = defineTable({
         const path = (out.path ?? out.deleted) ? pathOfFile(kernel, file, budget) : undefined;
         out.pid?.push(pid);
         out.path?.pushOr(path?.bytes, CELL.unreadable);
-        out.soname?.pushOr(soname, CELL.notApplicable);
+        if (soname === "none") out.soname?.absent(CELL.notApplicable);
+        else out.soname?.pushOr(soname, CELL.unreadable);
         out.start?.pushAddress(area.start.hi, area.start.lo);
         out.size?.push(end - start);
         out.inode?.pushOr(out.inode && inodeFacts(kernel, file)?.number, CELL.unreadable);
