@@ -12,6 +12,7 @@ import { openProfileStores } from "./profiles.ts";
 import { inspectorProgram } from "./program.ts";
 import { probeSandbox } from "./sandbox/layers.ts";
 import { serve } from "./server.ts";
+import { typeFiles } from "./type-files.ts";
 import { version } from "./version.ts";
 
 export interface RunningAgent extends AsyncDisposable {
@@ -46,6 +47,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     profiles: openProfileStores(join(config.state, "profiles")),
     pauses,
     entries: config.vms,
+    types: (file) => typeFiles(file, config.types.folder),
     processes: config.discovery.processes,
     log,
   });

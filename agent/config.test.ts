@@ -11,6 +11,7 @@ test("what is not said has its default", () => {
   assert.deepEqual(config.sandbox.allowMissing, []);
   assert.equal(config.discovery.processes, true);
   assert.deepEqual(config.vms, []);
+  assert.equal(config.types.folder, undefined);
   assert.ok(config.name.length > 0);
 });
 
@@ -31,11 +32,15 @@ processes = false
 uuid = "A3E0F5C2-0000-4000-8000-000000000001"
 project = "shop"
 labels = { tier = "web" }
+[types]
+folder = "/types"
 [[vm]]
 qmp = "/run/vm.sock"
+types = "/types/old.json"
 `,
     "a.toml",
   );
+  assert.deepEqual([config.types.folder, config.vms[1]?.types], ["/types", "/types/old.json"]);
   assert.deepEqual(config.listen, { kind: "tls", host: "::1", port: 7444 });
   assert.deepEqual(config.tls, { ca: "/ca", certificate: "/c", key: "/k" });
   assert.deepEqual(config.sandbox.allowMissing, ["seccomp"]);

@@ -17,6 +17,8 @@ export interface VmEntry {
   readonly qmp: string | undefined;
   readonly project: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** A file with the types of its kernel, in place of the kernel's own. */
+  readonly types: string | undefined;
 }
 
 export interface AgentConfig {
@@ -29,6 +31,8 @@ export interface AgentConfig {
   readonly tls: { readonly ca: string; readonly certificate: string; readonly key: string } | undefined;
   readonly sandbox: { readonly allowMissing: readonly Layer[] };
   readonly discovery: { readonly processes: boolean };
+  /** Folder with files of types for kernels that carry none, named after their build ids. */
+  readonly types: { readonly folder: string | undefined };
   readonly vms: readonly VmEntry[];
 }
 
@@ -56,6 +60,7 @@ export function parseAgentConfig(text: string, source: string): AgentConfig {
   const tls = readTls(root);
   const sandbox = root.table("sandbox");
   const discovery = root.table("discovery");
+  const types = root.table("types");
   const config: AgentConfig = {
     name: root.optionalString("name") ?? hostname(),
     listen,
@@ -63,9 +68,10 @@ export function parseAgentConfig(text: string, source: string): AgentConfig {
     tls,
     sandbox: { allowMissing: sandbox?.words("allow_missing", layerNames) ?? [] },
     discovery: { processes: discovery?.boolean("processes", true) ?? true },
+    types: { folder: types?.optionalString("folder") },
     vms: root.tables("vm").map(readVm),
   };
-  for (const table of [sandbox, discovery, root]) table?.end();
+  for (const table of [sandbox, discovery, types, root]) table?.end();
   if (listen.kind === "tls" && !tls)
     throw root.problem("listen is tls://, which needs [tls] with ca, certificate and key");
   if (listen.kind === "unix" && tls)
@@ -90,6 +96,7 @@ function readVm(table: TableReader): VmEntry {
     qmp: table.optionalString("qmp"),
     project: table.optionalString("project") ?? "",
     labels: table.strings("labels"),
+    types: table.optionalString("types"),
   };
   table.end();
   if (entry.uuid !== undefined && !uuidPattern.test(entry.uuid))

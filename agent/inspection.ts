@@ -25,6 +25,7 @@ import {
 } from "./inspector-process.ts";
 import type { ProfileStore } from "./profiles.ts";
 import type { Sandbox } from "./sandbox/layers.ts";
+import type { TypeFiles } from "./type-files.ts";
 
 /** Guest memory opened for reading; its descriptors are closed on dispose. */
 export interface OpenedMemory extends Disposable {
@@ -37,6 +38,8 @@ export interface InspectionOptions {
   /** The inspector's bundle. */
   readonly program: string;
   readonly profiles: ProfileStore;
+  /** Types for a kernel that carries none. */
+  readonly types: TypeFiles;
   /** Opens the guest's memory as it is now. @throws ConnectError */
   readonly openRam: () => Promise<OpenedMemory>;
   /** Registers where a monitor tells them; none otherwise. */
@@ -132,14 +135,24 @@ export function createInspection(options: InspectionOptions): Inspection {
   }
 
   async function attach(process: InspectorProcess, vcpus: readonly VcpuRegisters[]): Promise<void> {
-    const request = create(AttachRequestSchema, {
-      vm: options.vm,
-      vcpus: vcpus.map(({ index, registers }) => ({ index, registers })),
-      profiles: options.profiles.load(lastBuildId),
-    });
-    const call = { signal: AbortSignal.timeout(attachMs + limits.graceMs), budgetMs: attachMs };
-    const answer = await process.unary(InspectorService.method.attach, encode(request), call);
-    const { buildId, profile } = fromBinary(AttachResponseSchema, answer.bytes);
+    const ask = async (types: Uint8Array | undefined) => {
+      const request = create(AttachRequestSchema, {
+        vm: options.vm,
+        vcpus: vcpus.map(({ index, registers }) => ({ index, registers })),
+        profiles: options.profiles.load(lastBuildId),
+        types,
+      });
+      const call = { signal: AbortSignal.timeout(attachMs + limits.graceMs), budgetMs: attachMs };
+      const answer = await process.unary(InspectorService.method.attach, encode(request), call);
+      return fromBinary(AttachResponseSchema, answer.bytes);
+    };
+    let answer = await ask(options.types.given());
+    if (answer.lacksTypes !== "") {
+      const types = options.types.ofBuild(answer.buildId);
+      if (types !== undefined) answer = await ask(types);
+    }
+    if (answer.lacksTypes !== "") throw new ConnectError(answer.lacksTypes, Code.FailedPrecondition);
+    const { buildId, profile } = answer;
     lastBuildId = buildId;
     if (profile.length > 0) options.profiles.save(buildId, profile);
     else options.profiles.used(buildId);

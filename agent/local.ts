@@ -22,6 +22,7 @@ import type { Process } from "./monitor.ts";
 import { noProfileStore, openProfileStores } from "./profiles.ts";
 import { inspectorProgram } from "./program.ts";
 import { type Layer, probeSandbox } from "./sandbox/layers.ts";
+import { typeFiles } from "./type-files.ts";
 import { type HostVm, openVm, type VmEnvironment } from "./vm.ts";
 
 /** A monitor socket, a QEMU process, or a raw memory image. */
@@ -32,6 +33,8 @@ export interface LocalOptions {
   readonly allowMissing?: readonly Layer[];
   /** A folder for kernel profiles; without it every kernel is unknown. */
   readonly profiles?: string;
+  /** A file with the types of the kernel (BTF or ISF), in place of its own. */
+  readonly types?: string | undefined;
   readonly log?: (line: string) => void;
 }
 
@@ -53,7 +56,8 @@ export async function openLocal(target: LocalTarget, options: LocalOptions = {})
   const program = inspectorProgram();
   const sandbox = await probeSandbox(program, options.allowMissing ?? []);
   const profiles = options.profiles === undefined ? noProfileStore : openProfileStores(options.profiles);
-  const environment = { host: "local", sandbox, program, profiles, pauses: undefined, entries: [], log };
+  const types = () => typeFiles(options.types, undefined);
+  const environment = { host: "local", sandbox, program, profiles, pauses: undefined, entries: [], types, log };
   const vm = await openTarget(target, environment);
   const find = (id: VmId | undefined) => {
     if (id?.uuid && id.uuid !== vm.id.uuid) throw new ConnectError("there is no such VM here", Code.NotFound);
@@ -117,7 +121,7 @@ function openWithoutMonitor(
   const openMemory = async () => open();
   const profiles = environment.profiles(`VM ${id.uuid}`);
   const source = { vm: id, openRam: openMemory, registers: async () => [] };
-  const inspection = createInspection({ ...environment, ...source, profiles });
+  const inspection = createInspection({ ...environment, ...source, profiles, types: environment.types(undefined) });
   return { id, inspection, openMemory, close: async () => inspection.close() };
 }
 

@@ -12,6 +12,7 @@ import { createLeases, type Leases } from "./leases.ts";
 import { type Monitor, openMonitor, type Process } from "./monitor.ts";
 import type { ProfileStore } from "./profiles.ts";
 import type { Sandbox } from "./sandbox/layers.ts";
+import type { TypeFiles } from "./type-files.ts";
 
 export interface VmEnvironment {
   /** Name of this host. */
@@ -24,6 +25,8 @@ export interface VmEnvironment {
   /** Folder for the notes of pauses; undefined where nothing outlives the program. */
   readonly pauses: string | undefined;
   readonly entries: readonly VmEntry[];
+  /** Types that are supplied for a VM, given the file that its entry names. */
+  readonly types: (file: string | undefined) => TypeFiles;
   readonly log: (line: string) => void;
 }
 
@@ -102,7 +105,9 @@ async function describeVm(
   const registers = () => monitor.use(readRegisters);
   // A VM whose project the agent isn't told shares with none.
   const profiles = environment.profiles(entry?.project ? `project ${entry.project}` : `VM ${id.uuid}`);
-  const inspection = createInspection({ ...environment, profiles, vm: id, openRam: () => openRam(true), registers });
+  const types = environment.types(entry?.types);
+  const openHinted = () => openRam(true);
+  const inspection = createInspection({ ...environment, profiles, types, vm: id, openRam: openHinted, registers });
   const note = environment.pauses === undefined ? undefined : join(environment.pauses, id.incarnation);
   const leases = createLeases(
     {

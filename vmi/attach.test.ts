@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
 import { randomFillSync } from "node:crypto";
 import { test } from "node:test";
+import { gzipSync } from "node:zlib";
 import { fiveLevel, fourLevel } from "./arch/x86-64.ts";
 import { PAGE_SIZE } from "./bytes/address.ts";
 import { attach } from "./guest.ts";
 import type { PhysicalMemory } from "./memory/physical-memory.ts";
+import { Btf } from "./symbols/btf.ts";
+import { isfOf } from "./testing/isf-writer.ts";
 import { miniGuest } from "./testing/mini-guest.ts";
 import { MINI_RAM, MiniKernel } from "./testing/mini-kernel.ts";
 import { Ram } from "./testing/ram.ts";
@@ -142,15 +145,49 @@ test("notes that a program of the guest put into its memory do not hide the kern
 
 test("kernels that lack what the engine needs say what it is", () => {
   const kinds: [MiniKernel, RegExp][] = [
-    [miniGuest({ types: false }).kernel, /type information/],
+    [miniGuest({ types: false }).kernel, /type information \(CONFIG_DEBUG_INFO_BTF\); supply the BTF or ISF file/],
+    [miniGuest({ functionsOnly: true }).kernel, /holds functions only \(CONFIG_KALLSYMS_ALL is needed\)/],
     [miniGuest().kernel, /where its symbol table is/],
     [miniGuest().kernel, /not in its image/],
     [miniGuest().kernel, /symbol table does not hold _stext/],
   ];
-  kinds[1]![0].writeNote({ "SYMBOL(kallsyms_names)": "" });
-  kinds[2]![0].writeNote({ "SYMBOL(kallsyms_token_table)": "ffffffffffffff00" });
-  kinds[3]![0].writeNote({ "SYMBOL(kallsyms_names)": (kinds[3]![0].symbol("kallsyms_names") + 3n).toString(16) });
+  kinds[2]![0].writeNote({ "SYMBOL(kallsyms_names)": "" });
+  kinds[3]![0].writeNote({ "SYMBOL(kallsyms_token_table)": "ffffffffffffff00" });
+  kinds[4]![0].writeNote({ "SYMBOL(kallsyms_names)": (kinds[4]![0].symbol("kallsyms_names") + 3n).toString(16) });
   for (const [kernel, message] of kinds) refused(kernel.ram, "unsupported-kernel", message);
+});
+
+test("types are supplied where a kernel carries none: BTF, or ISF, packed or not", () => {
+  const { kernel } = miniGuest({ types: false });
+  const btf = kernel.types.btf.bytes();
+  for (const types of [btf, gzipSync(btf), isfOf(new Btf(btf)), gzipSync(isfOf(new Btf(btf)))]) {
+    for (const memory of views(kernel.ram)) {
+      const guest = attach(memory, { types });
+      assert.equal(guest.table("processes").rows, 3);
+      assert.equal(guest.type("task_struct").name, "task_struct");
+      const known = attach(memory, { types, profiles: [guest.profile] });
+      assert.equal(known.profileWasCached, true);
+      assert.equal(known.table("processes").rows, 3);
+      // A profile is of the types that it was made from.
+      const other = gzipSync(Buffer.concat([btf, Buffer.alloc(4)]));
+      assert.equal(attach(memory, { types: other, profiles: [guest.profile] }).profileWasCached, false);
+    }
+  }
+});
+
+test("supplied types take the place of the kernel's own, and types of another kernel are refused", () => {
+  const { kernel } = miniGuest({ flavour: "6.1" });
+  const refuse = (types: Uint8Array, kind: string, message: RegExp) =>
+    assert.throws(() => attach(kernel.ram.mapped(), { types }), { name: "GuestError", kind, message });
+  const shifted = Buffer.from(isfOf(new Btf(kernel.types.btf.bytes())))
+    .toString()
+    .replaceAll(/"offset":(\d+)/g, (_all, offset: string) => `"offset":${Number(offset) + 64}`);
+  refuse(Buffer.from(shifted), "unsupported-kernel", /that were supplied do not fit/);
+  refuse(Buffer.from("{}"), "bad-request", /damaged ISF/);
+  refuse(Buffer.from('{"user_types": {"a": '), "bad-request", /damaged ISF/);
+  refuse(Buffer.from("nothing"), "bad-request", /neither BTF nor ISF/);
+  refuse(Buffer.from("\xfd7zXZ\0", "latin1"), "bad-request", /xz -d/);
+  refuse(Uint8Array.of(0x1f, 0x8b, 0), "bad-request", /can't be unpacked/);
 });
 
 test("a kernel that has no process yet is starting", () => {

@@ -1,7 +1,7 @@
 import { CR0_PG, CR3_PTI_USER, CR4_LA57, fiveLevel, fourLevel } from "./arch/x86-64.ts";
 import { addHi, addLo, hiOf, loOf, PAGE_SIZE } from "./bytes/address.ts";
 import type { VcpuRegisters } from "./driver/driver.ts";
-import { GuestError } from "./errors.ts";
+import { GuestError, TypesMissing } from "./errors.ts";
 import { hintedNote } from "./known-kernel.ts";
 import { imageGpa, Kernel } from "./linux/kernel.ts";
 import { plus, readPointer, sameAddress } from "./linux/read.ts";
@@ -15,6 +15,7 @@ import { Btf } from "./symbols/btf.ts";
 import { Kallsyms, type SymbolPosition } from "./symbols/kallsyms.ts";
 import { buildProfile, decodeProfile, type Profile, sealOf, seals, symbolPosition } from "./symbols/profile.ts";
 import { type SymbolSpec, symbol } from "./symbols/specs.ts";
+import { btfOfFile } from "./symbols/supplied-types.ts";
 import {
   findVmcoreinfo,
   numberField,
@@ -31,6 +32,8 @@ export interface AttachOptions {
   readonly profiles?: readonly Uint8Array[];
   /** It is a copy, which asking again does not change: only what failures say differs. */
   readonly image?: boolean;
+  /** A file with the types of this very kernel build (BTF or ISF, gzip or not), in place of the kernel's own. */
+  readonly types?: Uint8Array;
 }
 
 export interface Attached {
@@ -56,7 +59,8 @@ const UTS_RELEASE = 2 * 65;
  * Finds the kernel that runs in a guest: by its VMCOREINFO note, whose claims must agree with its own page tables, with
  * its init_uts_ns, and with the vCPUs' registers. Where there are no registers and several kernels agree with
  * themselves (a RAM file that still holds an earlier boot), the one whose clock is latest is taken.
- * Throws GuestError "no-kernel", "not-running", "booting", "encrypted" or "unsupported-kernel".
+ * Throws GuestError "no-kernel", "not-running", "booting", "encrypted", "unsupported-kernel" (TypesMissing where types that are
+ * supplied would help), or "bad-request" when what is supplied is no file of types.
  */
 export function attachKernel(memory: PhysicalMemory, options: AttachOptions): Attached {
   memory.dropCaches();
@@ -65,6 +69,7 @@ export function attachKernel(memory: PhysicalMemory, options: AttachOptions): At
   const refused: string[] = [];
   let best: { attached: Attached; clock: number } | undefined;
   let problem: GuestError | undefined;
+  const supplied = options.types && btfOfFile(options.types);
   const profiles = (options.profiles ?? []).map(decodeProfile).filter((profile) => profile !== undefined);
   /** True when no other note needs to be looked at. */
   const consider = (note: Vmcoreinfo): boolean => {
@@ -80,8 +85,8 @@ export function attachKernel(memory: PhysicalMemory, options: AttachOptions): At
       return seen.size >= MAX_CANDIDATES;
     }
     try {
-      const attached = openKernel(candidate, profiles);
-      requireIdleTask(attached.kernel);
+      const attached = openKernel(candidate, profiles, supplied);
+      requireIdleTask(attached.kernel, supplied !== undefined);
       const clock = clockOf(attached.kernel)?.realSeconds ?? -1;
       if (best === undefined || clock > best.clock) best = { attached, clock };
     } catch (error) {
@@ -196,13 +201,15 @@ const stext = symbol("_stext");
 const startBtf = symbol("__start_BTF");
 const stopBtf = symbol("__stop_BTF");
 
-function openKernel(candidate: Candidate, profiles: readonly Profile[]): Attached {
+function openKernel(candidate: Candidate, profiles: readonly Profile[], supplied: Uint8Array | undefined): Attached {
   const { note, space, release, physBase } = candidate;
   const { kallsyms, tables } = openKallsyms(candidate);
   const buildId = note.fields.get("BUILD-ID") ?? "";
-  let profile = profiles.find((known) => known.buildId === buildId && fits(known, candidate, kallsyms, tables));
+  let profile = profiles.find(
+    (known) => known.buildId === buildId && fits(known, candidate, kallsyms, tables, supplied),
+  );
   const profileWasCached = profile !== undefined;
-  profile ??= profileOf(candidate, kallsyms, tables, buildId);
+  profile ??= profileOf(candidate, kallsyms, tables, buildId, supplied);
   const offset = /^[0-9a-f]{1,16}$/.exec(note.fields.get("KERNELOFFSET") ?? "")?.[0] ?? "0";
   const kernel = new Kernel({ space, kallsyms, profile, release, kaslrOffset: Number.parseInt(offset, 16), physBase });
   return {
@@ -210,8 +217,8 @@ function openKernel(candidate: Candidate, profiles: readonly Profile[]): Attache
     profileWasCached,
     stillThere: (registers) => stillThere(candidate, registers),
     types: () => {
-      const types = typesOf(candidate, kallsyms, (spec) => symbolPosition(profile, spec));
-      if (types === undefined) throw noTypes(release);
+      const types = supplied ?? typesOf(candidate, kallsyms, (spec) => symbolPosition(profile, spec));
+      if (types === undefined) throw noTypes(candidate, buildId);
       return new Btf(types);
     },
   };
@@ -227,9 +234,16 @@ function stillThere(candidate: Candidate, registers: readonly VcpuRegisters[]): 
 }
 
 /** One that fits another kernel may name any place at all: that is no reason to refuse this guest. */
-function fits(profile: Profile, candidate: Candidate, kallsyms: Kallsyms, tables: readonly Uint8Array[]): boolean {
+function fits(
+  profile: Profile,
+  candidate: Candidate,
+  kallsyms: Kallsyms,
+  tables: readonly Uint8Array[],
+  supplied: Uint8Array | undefined,
+): boolean {
   try {
-    const types = typesOf(candidate, kallsyms, (spec) => symbolPosition(profile, spec));
+    const own = typesOf(candidate, kallsyms, (spec) => symbolPosition(profile, spec));
+    const types = supplied ?? own;
     return types !== undefined && seals(profile.seal, [...tables, types]);
   } catch (error) {
     if (error instanceof GuestError) return false;
@@ -237,15 +251,41 @@ function fits(profile: Profile, candidate: Candidate, kallsyms: Kallsyms, tables
   }
 }
 
-function profileOf(candidate: Candidate, kallsyms: Kallsyms, tables: readonly Uint8Array[], buildId: string): Profile {
-  const found = kallsyms.find([stext.name, startBtf.name, stopBtf.name]);
-  const types = typesOf(candidate, kallsyms, (spec) => found.get(spec.name));
-  if (types === undefined) throw noTypes(candidate.release);
-  return buildProfile(buildId, sealOf([...tables, types]), new Btf(types), kallsyms);
+function profileOf(
+  candidate: Candidate,
+  kallsyms: Kallsyms,
+  tables: readonly Uint8Array[],
+  buildId: string,
+  supplied: Uint8Array | undefined,
+): Profile {
+  const found = kallsyms.find([stext.name, startBtf.name, stopBtf.name, initTask.name]);
+  const own = typesOf(candidate, kallsyms, (spec) => found.get(spec.name));
+  if (!found.has(initTask.name)) {
+    throw new GuestError(
+      "unsupported-kernel",
+      `the symbol table of kernel ${candidate.release} holds functions only (CONFIG_KALLSYMS_ALL is needed)`,
+    );
+  }
+  const types = supplied ?? own;
+  if (types === undefined) throw noTypes(candidate, buildId);
+  let btf: Btf;
+  try {
+    btf = new Btf(types);
+  } catch (error) {
+    if (supplied !== undefined || !(error instanceof GuestError)) throw error;
+    throw new TypesMissing(buildId, `${error.message}${supplyHint(buildId)}`);
+  }
+  return buildProfile(buildId, sealOf([...tables, types]), btf, kallsyms);
 }
 
-function noTypes(release: string): GuestError {
-  return new GuestError("unsupported-kernel", `kernel ${release} carries no type information (CONFIG_DEBUG_INFO_BTF)`);
+function noTypes({ release }: Candidate, buildId: string): TypesMissing {
+  const text = `kernel ${release} carries no type information (CONFIG_DEBUG_INFO_BTF)`;
+  return new TypesMissing(buildId, `${text}${supplyHint(buildId)}`);
+}
+
+function supplyHint(buildId: string): string {
+  const build = /^[0-9a-f]{8,64}$/.test(buildId) ? ` (build id ${buildId})` : "";
+  return `; supply the BTF or ISF file of this very build${build}`;
 }
 
 /** The kernel's BTF, by the places of three symbols, from which the encoding of addresses is learnt too. */
@@ -312,7 +352,7 @@ function imageBytes(candidate: Candidate, address: bigint, length: number): Uint
  * The list of tasks begins and ends at init_task. Where it does not, the kernel's data is overwritten, its clock too.
  * The last task may be on its way in or out, and is then one behind what init_task says.
  */
-function requireIdleTask(kernel: Kernel): void {
+function requireIdleTask(kernel: Kernel, supplied: boolean): void {
   const head = plus(kernel.place(initTask), kernel.layout(taskStruct).tasks);
   for (let attempt = 0; attempt < IDLE_TASK_ATTEMPTS; attempt++) {
     if (attempt > 0) kernel.dropCaches();
@@ -322,6 +362,12 @@ function requireIdleTask(kernel: Kernel): void {
     const beyond = end && readPointer(kernel.space, end);
     const ends = [end, beyond].some((at) => at !== undefined && sameAddress(at, head));
     if (back !== undefined && sameAddress(back, head) && ends) return;
+  }
+  if (supplied) {
+    throw new GuestError(
+      "unsupported-kernel",
+      `the types that were supplied do not fit Linux ${kernel.release}: they have to be of this very build`,
+    );
   }
   throw new GuestError(
     "not-running",

@@ -30,3 +30,12 @@ export class GuestError extends Error {
     this.kind = kind;
   }
 }
+
+/** The kernel was found and carries no types that can be used: they have to be supplied. */
+export class TypesMissing extends GuestError {
+  readonly buildId: string;
+  constructor(buildId: string, message: string) {
+    super("unsupported-kernel", message);
+    this.buildId = buildId;
+  }
+}

@@ -23,6 +23,7 @@ import {
   type Space,
   type TranslationResult,
   type TypeLayout,
+  TypesMissing,
 } from "../../vmi/index.ts";
 import { createRoutes, Encoded, type Routes } from "../../wire/index.ts";
 import { encodedHeader, tableSpecs } from "./catalogue.ts";
@@ -62,7 +63,7 @@ export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<u
     const start = performance.now();
     attached = undefined;
     const registers = request.vcpus.map((vcpu) => ({ index: vcpu.index, registers: vcpu.registers }));
-    const guest = attach(memory, { registers, profiles: request.profiles, image });
+    const guest = attach(memory, { registers, profiles: request.profiles, image, ...typesOf(request) });
     attached = { guest, vm: request.vm, checked: performance.now() };
     return { guest, microseconds: since(start) };
   }
@@ -75,6 +76,7 @@ export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<u
           const { buildId, release } = guest.kernel;
           return { buildId, release, profile: guest.profileWasCached ? undefined : guest.profile, microseconds };
         } catch (error) {
+          if (error instanceof TypesMissing) return { buildId: error.buildId, lacksTypes: error.message };
           throw toStatus(error);
         }
       },
@@ -143,6 +145,10 @@ export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<u
 
 function changed(): GuestError {
   return new GuestError("kernel-changed", "the guest's kernel is no longer the one that was found");
+}
+
+function typesOf({ types }: AttachRequest): { types?: Uint8Array } {
+  return types.length === 0 ? {} : { types };
 }
 
 function since(start: number): bigint {

@@ -24,6 +24,7 @@ interface TargetOptions {
   pid?: number;
   memory?: string;
   allowMissing?: Layer[];
+  types?: string;
 }
 
 /** A guest of this machine, read by the agent's own sandboxed inspector: no service, no token. */
@@ -50,6 +51,7 @@ async function openGuest(session: Session, options: TargetOptions): Promise<Gues
     guest = await openLocal(target, {
       allowMissing: options.allowMissing,
       profiles: join(cache, "profiles"),
+      types: options.types,
       log: tell,
     });
   } catch (error) {
@@ -104,6 +106,7 @@ export function addLocalCommands(program: Command, io: Io): void {
     .option("--qmp <socket>", "QMP socket of a running QEMU")
     .option("--pid <pid>", "process id of a running QEMU", parsePid)
     .option("--memory <file>", "raw image of physical memory, such as `cloudvmi stream` writes")
+    .option("--types <file>", "types of the guest's kernel, BTF or ISF, in place of its own")
     .option("--allow-missing <layers>", "what this machine may lack: namespaces, uid, seccomp", parseLayers);
   addTableCommands(local, io, localGuests);
   addMemoryCommands(local, io, localGuests);

@@ -8,6 +8,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { createInspection, type Inspection } from "../../agent/inspection.ts";
 import { openProfileStore } from "../../agent/profiles.ts";
 import { probeSandbox, type Sandbox } from "../../agent/sandbox/layers.ts";
+import { typeFiles } from "../../agent/type-files.ts";
 import { GuestService, ReadTableRequestSchema, ReadTableResponseSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { bundle } from "../../scripts/build.ts";
 import { Encoded } from "../../wire/index.ts";
@@ -35,6 +36,7 @@ function vm(name: string, limits = { graceMs: 300, memoryMiB: 512 }) {
     sandbox,
     program,
     profiles: openProfileStore(join(folder, name)),
+    types: typeFiles(undefined, undefined),
     limits,
     log: (line) => log.push(line),
     registers: async () => [],

@@ -296,7 +296,7 @@ test("every configuration in the documents is accepted", () => {
 test("every key that a configuration may have is in the operator guide", () => {
   const minimal = { agent: 'listen = "unix:/run/a.sock"\nstate = "/s"\n', control: 'state = "/s"\n' };
   const asked = {
-    agent: ["", "[sandbox]\n", "[discovery]\n", "[[vm]]\n", "[tls]\nca='a'\ncertificate='c'\nkey='k'\n"],
+    agent: ["", "[sandbox]\n", "[discovery]\n", "[types]\n", "[[vm]]\n", "[tls]\nca='a'\ncertificate='c'\nkey='k'\n"],
     control: ["", "[limits]\n", "[tls]\ncertificate='c'\nkey='k'\n", "[agent_tls]\nca='a'\ncertificate='c'\nkey='k'\n"],
   };
   for (const kind of ["agent", "control"] as const) {

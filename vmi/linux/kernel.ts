@@ -70,11 +70,11 @@ export class Kernel {
         `kernel ${this.release} says that struct ${spec.name} is larger than any`,
       );
     }
-    if (stored.length === 0 && !spec.optional) throw this.#lacks(`struct ${spec.name}`);
+    if (stored.length === 0 && !spec.optional) throw this.#lacks(`struct ${spec.name}`, "in its types");
     const offsets = spec.members.map((member, i) => {
       const offset = stored[i + 1] ?? -1;
       if (offset < 0 && !member.optional && !spec.optional)
-        throw this.#lacks(`${spec.name}.${member.paths.join(" or ")}`);
+        throw this.#lacks(`${spec.name}.${member.paths.join(" or ")}`, "in its types");
       return [member.key, offset] as const;
     });
     const sizes = { sizeof: stored[0] ?? 0, extent: Math.max(0, ...stored.slice(1)) + 8 };
@@ -87,7 +87,7 @@ export class Kernel {
   /** Where a symbol is. Throws GuestError "unsupported-kernel" when the kernel lacks it. */
   place(spec: SymbolSpec): Place {
     const place = this.optionalPlace(spec);
-    if (place === undefined) throw this.#lacks(`symbol ${spec.name}`);
+    if (place === undefined) throw this.#lacks(`symbol ${spec.name}`, "(one of data needs CONFIG_KALLSYMS_ALL)");
     return place;
   }
 
@@ -100,11 +100,8 @@ export class Kernel {
     return place;
   }
 
-  #lacks(what: string): GuestError {
-    return new GuestError(
-      "unsupported-kernel",
-      `kernel ${this.release} has no ${what} (BTF and CONFIG_KALLSYMS_ALL are needed)`,
-    );
+  #lacks(what: string, where: string): GuestError {
+    return new GuestError("unsupported-kernel", `kernel ${this.release} has no ${what} ${where}`);
   }
 }
 

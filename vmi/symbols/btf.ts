@@ -107,6 +107,11 @@ export class Btf implements TypeSource {
     return found;
   }
 
+  /** Ids are 1 to this. */
+  get count(): number {
+    return this.#count;
+  }
+
   named(name: string): number[] {
     const ids: number[] = [];
     for (let id = 1; id <= this.#count; id++) {

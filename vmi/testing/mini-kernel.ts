@@ -17,6 +17,8 @@ export interface MiniKernelOptions {
   readonly smeMask?: bigint;
   /** How far the image is moved, a multiple of 2 MiB. */
   readonly kaslr?: bigint;
+  /** True: a kernel without CONFIG_KALLSYMS_ALL. */
+  readonly functionsOnly?: boolean;
   /** False: a kernel without CONFIG_DEBUG_INFO_BTF. */
   readonly types?: boolean;
 }
@@ -95,6 +97,7 @@ export class MiniKernel {
       clock: 1_700_000_000,
       smeMask: 0n,
       kaslr: 0x1200_0000n,
+      functionsOnly: false,
       types: true,
       ...options,
     };
@@ -292,8 +295,9 @@ export class MiniKernel {
       this.image("__stop_BTF", 0, "R", 1);
     }
     const sorted = this.symbols.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0));
+    const listed = this.options.functionsOnly ? sorted.filter(({ type }) => /t/i.test(type)) : [...sorted];
     const offsetsAt = this.image("", sorted.length * 4, "R");
-    const parts = writeKallsyms([...sorted], this.options.encoding, offsetsAt);
+    const parts = writeKallsyms(listed, this.options.encoding, offsetsAt);
     const put = (name: string, bytes: Uint8Array) => {
       this.write(this.image(name, bytes.length, "R"), bytes);
     };

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cloudvmi/agent/v1/inspector.proto.
  */
 export const file_cloudvmi_agent_v1_inspector: GenFile = /*@__PURE__*/
-  fileDesc("CiFjbG91ZHZtaS9hZ2VudC92MS9pbnNwZWN0b3IucHJvdG8SEWNsb3Vkdm1pLmFnZW50LnYxImIKDUF0dGFjaFJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEiAKBXZjcHVzGAIgAygLMhEuY2xvdWR2bWkudjEuVmNwdRIQCghwcm9maWxlcxgDIAMoDCJaCg5BdHRhY2hSZXNwb25zZRIQCghidWlsZF9pZBgBIAEoCRIPCgdyZWxlYXNlGAIgASgJEg8KB3Byb2ZpbGUYAyABKAwSFAoMbWljcm9zZWNvbmRzGAQgASgEMmEKEEluc3BlY3RvclNlcnZpY2USTQoGQXR0YWNoEiAuY2xvdWR2bWkuYWdlbnQudjEuQXR0YWNoUmVxdWVzdBohLmNsb3Vkdm1pLmFnZW50LnYxLkF0dGFjaFJlc3BvbnNlYgZwcm90bzM", [file_cloudvmi_v1_guest]);
+  fileDesc("CiFjbG91ZHZtaS9hZ2VudC92MS9pbnNwZWN0b3IucHJvdG8SEWNsb3Vkdm1pLmFnZW50LnYxInEKDUF0dGFjaFJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEiAKBXZjcHVzGAIgAygLMhEuY2xvdWR2bWkudjEuVmNwdRIQCghwcm9maWxlcxgDIAMoDBINCgV0eXBlcxgEIAEoDCJvCg5BdHRhY2hSZXNwb25zZRIQCghidWlsZF9pZBgBIAEoCRIPCgdyZWxlYXNlGAIgASgJEg8KB3Byb2ZpbGUYAyABKAwSFAoMbWljcm9zZWNvbmRzGAQgASgEEhMKC2xhY2tzX3R5cGVzGAUgASgJMmEKEEluc3BlY3RvclNlcnZpY2USTQoGQXR0YWNoEiAuY2xvdWR2bWkuYWdlbnQudjEuQXR0YWNoUmVxdWVzdBohLmNsb3Vkdm1pLmFnZW50LnYxLkF0dGFjaFJlc3BvbnNlYgZwcm90bzM", [file_cloudvmi_v1_guest]);
 
 /**
  * @generated from message cloudvmi.agent.v1.AttachRequest
@@ -39,6 +39,13 @@ export type AttachRequest = Message<"cloudvmi.agent.v1.AttachRequest"> & {
    * @generated from field: repeated bytes profiles = 3;
    */
   profiles: Uint8Array[];
+
+  /**
+   * A file with the kernel's types (BTF or ISF, gzip or not) in place of its own. The agent does not look into it.
+   *
+   * @generated from field: bytes types = 4;
+   */
+  types: Uint8Array;
 };
 
 /**
@@ -73,6 +80,13 @@ export type AttachResponse = Message<"cloudvmi.agent.v1.AttachResponse"> & {
    * @generated from field: uint64 microseconds = 4;
    */
   microseconds: bigint;
+
+  /**
+   * Not empty: the kernel was found, it carries no types, and none were given; nothing has been attached to.
+   *
+   * @generated from field: string lacks_types = 5;
+   */
+  lacksTypes: string;
 };
 
 /**

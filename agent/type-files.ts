@@ -1,0 +1,49 @@
+/** Files with the types of kernels that carry none themselves. To the agent they are bytes: only inspectors look into them. */
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { Code, ConnectError } from "@connectrpc/connect";
+
+export interface TypeFiles {
+  /** For whatever kernel the VM runs: takes the place of its own types. @throws ConnectError */
+  given(): Uint8Array | undefined;
+  /** For a kernel without types of its own. @throws ConnectError */
+  ofBuild(buildId: string): Uint8Array | undefined;
+}
+
+/** Bytes of a file, and of what a message to an inspector can hold. */
+const maxFile = 512 << 20;
+const maxSent = 30 << 20;
+/** From here on packing is worth its time. */
+const packFrom = 4 << 20;
+
+const validBuildId = /^[0-9a-f]{8,64}$/;
+const endings = ["btf", "json", "json.gz"] as const;
+
+/** @param file of one VM; @param folder with files named after build ids: BUILDID.btf, BUILDID.json, BUILDID.json.gz. */
+export function typeFiles(file: string | undefined, folder: string | undefined): TypeFiles {
+  return {
+    given: () => (file === undefined ? undefined : readTypes(file)),
+    ofBuild(buildId) {
+      if (folder === undefined || !validBuildId.test(buildId)) return undefined;
+      const found = endings.map((ending) => join(folder, `${buildId}.${ending}`)).find((path) => existsSync(path));
+      return found === undefined ? undefined : readTypes(found);
+    },
+  };
+}
+
+function readTypes(path: string): Uint8Array {
+  const fail = (why: string) => new ConnectError(`types of ${path}: ${why}`, Code.FailedPrecondition);
+  let bytes: Uint8Array;
+  try {
+    if (statSync(path).size > maxFile) throw fail(`the file is larger than ${maxFile >> 20} MiB`);
+    bytes = readFileSync(path);
+  } catch (error) {
+    if (error instanceof ConnectError) throw error;
+    throw fail(`can't be read: ${(error as Error).message}`);
+  }
+  const packed =
+    bytes.length >= packFrom && !(bytes[0] === 0x1f && bytes[1] === 0x8b) ? gzipSync(bytes, { level: 1 }) : bytes;
+  if (packed.length > maxSent) throw fail(`packed it is larger than ${maxSent >> 20} MiB`);
+  return packed;
+}

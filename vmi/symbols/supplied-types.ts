@@ -1,0 +1,28 @@
+import { gunzipSync } from "node:zlib";
+import { GuestError } from "../errors.ts";
+import { btfOfIsf } from "./isf.ts";
+
+/** Bytes, unpacked; more is not believed. */
+const MAX_FILE = 256 << 20;
+
+/** BTF bytes of a file with a kernel's types: BTF itself, or an ISF; gzip is undone. Throws GuestError "bad-request". */
+export function btfOfFile(file: Uint8Array): Uint8Array {
+  const bytes = file[0] === 0x1f && file[1] === 0x8b ? unpacked(file) : file;
+  if (bytes[0] === 0x9f && bytes[1] === 0xeb) return bytes;
+  if (bytes[0] === 0x7b) return btfOfIsf(bytes);
+  const xz = Buffer.from(bytes.subarray(1, 6)).toString("latin1") === "7zXZ\0";
+  throw new GuestError(
+    "bad-request",
+    xz
+      ? "types in xz can't be read: unpack the file with `xz -d`"
+      : "the types that were supplied are neither BTF nor ISF",
+  );
+}
+
+function unpacked(file: Uint8Array): Uint8Array {
+  try {
+    return gunzipSync(file, { maxOutputLength: MAX_FILE });
+  } catch (error) {
+    throw new GuestError("bad-request", `the types that were supplied can't be unpacked: ${(error as Error).message}`);
+  }
+}
