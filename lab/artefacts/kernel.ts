@@ -9,7 +9,7 @@ const controlModules = ["virtio_pci", "virtio_console"];
 /** For the guest's own list of modules: some with dependencies, holders and parameters. */
 const workloadModules = ["loop", "dummy", "tun", "bridge", "overlay", "vsock"];
 /** For the workload "full": what its programs need beside these. */
-const fullModules = ["veth", "nf_tables", "nft_chain_nat", "af_packet", "vsock_loopback"];
+const fullModules = ["veth", "nf_tables", "nft_chain_nat", "af_packet", "vsock_loopback", "nfnetlink_hook"];
 const orders = {
   "modules.control": controlModules,
   "modules.workload": workloadModules,

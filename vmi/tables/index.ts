@@ -1,3 +1,4 @@
+import { arpCache } from "./arp-cache.ts";
 import { bpfLinks } from "./bpf-links.ts";
 import { bpfMaps } from "./bpf-maps.ts";
 import { cgroups } from "./cgroups.ts";
@@ -6,13 +7,17 @@ import { cpuInfo } from "./cpu-info.ts";
 import { deletedExecutables } from "./deleted-executables.ts";
 import { fileContents } from "./file-contents.ts";
 import { ftraceHooks } from "./ftrace-hooks.ts";
+import { interfaceAddresses } from "./interface-addresses.ts";
+import { interfaceDetails } from "./interface-details.ts";
 import { interruptTable } from "./interrupt-table.ts";
 import { kernelInfo } from "./kernel-info.ts";
 import { kernelLog } from "./kernel-log.ts";
 import { kernelModuleParameters } from "./kernel-module-parameters.ts";
 import { kernelModuleSections } from "./kernel-module-sections.ts";
 import { kernelModules } from "./kernel-modules.ts";
+import { kernelParameters } from "./kernel-parameters.ts";
 import { kernelSymbols } from "./kernel-symbols.ts";
+import { kernelThreads } from "./kernel-threads.ts";
 import { kprobes } from "./kprobes.ts";
 import { listeningPorts } from "./listening-ports.ts";
 import { loadedBpfPrograms } from "./loaded-bpf-programs.ts";
@@ -25,6 +30,7 @@ import { pageCacheFiles } from "./page-cache-files.ts";
 import { processCapabilities } from "./process-capabilities.ts";
 import { processCredentials } from "./process-credentials.ts";
 import { processEnvs } from "./process-envs.ts";
+import { processLibraries } from "./process-libraries.ts";
 import { processLimits } from "./process-limits.ts";
 import { processMemoryMap } from "./process-memory-map.ts";
 import { processNamespaces } from "./process-namespaces.ts";
@@ -32,12 +38,10 @@ import { processOpenFiles } from "./process-open-files.ts";
 import { processOpenSockets } from "./process-open-sockets.ts";
 import { processSignals } from "./process-signals.ts";
 import { processThreads } from "./process-threads.ts";
+import { processTree } from "./process-tree.ts";
 import { processes } from "./processes.ts";
 import { ptraceRelations } from "./ptrace-relations.ts";
 import { syscallTable } from "./syscall-table.ts";
-import { kernelThreads } from "./kernel-threads.ts";
-import { processLibraries } from "./process-libraries.ts";
-import { processTree } from "./process-tree.ts";
 import type { Table } from "./table.ts";
 import { time } from "./time.ts";
 import { timersAndWorkqueues } from "./timers-and-workqueues.ts";
@@ -92,4 +96,8 @@ export const tables: readonly Table[] = [
   kernelLog,
   uprobes,
   cpuInfo,
+  kernelParameters,
+  interfaceDetails,
+  interfaceAddresses,
+  arpCache,
 ];
