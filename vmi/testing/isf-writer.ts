@@ -46,10 +46,14 @@ export function isfOf(btf: Btf): Uint8Array {
       const plain = typeOf(of);
       const anonymous = name === "" ? { anonymous: true } : {};
       const position = { kind: "bitfield", bit_position: bits % 8, bit_length: width, type: plain };
-      return [name || `unnamed_field_${i}`, { type: width > 0 ? position : plain, offset: bits >>> 3, ...anonymous }];
+      const entry: [string, object] = [
+        name || `unnamed_field_${i}`,
+        { type: width > 0 ? position : plain, offset: bits >>> 3, ...anonymous },
+      ];
+      return entry;
     });
     // Names in their own order, as there.
-    fields.sort(([a], [b]) => (String(a) < String(b) ? -1 : 1));
+    fields.sort(([a], [b]) => (a < b ? -1 : 1));
     users[tag(id, type.name)] ??= { size: type.size, kind: type.kind, fields: Object.fromEntries(fields) };
   }
   return Buffer.from(
