@@ -8,8 +8,8 @@ import { isNull, readPointer, readU32 } from "./read.ts";
 const filesStruct = struct("files_struct", { fdt: "fdt" });
 const fdtable = struct("fdtable", { max_fds: "max_fds", fd: "fd", open_fds: "open_fds" });
 
-/** sysctl_nr_open_max: no table is larger. */
-const MAX_FDS = 0x7fff_ffc0;
+/** Default of fs.nr_open; more than that is told as a table that can't be read. */
+const MAX_FDS = 1 << 20;
 const WORD_BITS = 32;
 const POINTER = 8;
 

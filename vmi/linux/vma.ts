@@ -34,8 +34,8 @@ const specialMappingOps = symbol("?special_mapping_vmops");
 /** include/linux/mm.h */
 export const VM = { READ: 0x1, WRITE: 0x2, EXEC: 0x4, MAYSHARE: 0x80 } as const;
 
-/** A process can be allowed more (vm.max_map_count), but none has that many. */
-const MAX_AREAS = 1 << 20;
+/** A process can be allowed more (vm.max_map_count is 65,530 unless raised), but none has that many. */
+const MAX_AREAS = 1 << 18;
 const ATTEMPTS = 3;
 /** ANON_VMA_NAME_MAX_LEN */
 const MAX_NAME = 80;
