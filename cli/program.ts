@@ -1,4 +1,5 @@
 import { Command, Help } from "commander";
+import { nearest } from "../sql/nearest.ts";
 import { addAccountCommands } from "./commands/account.ts";
 import { addAdminCommands } from "./commands/admin.ts";
 import { addCommand } from "./commands/command.ts";
@@ -13,7 +14,6 @@ import { usageError } from "./failure.ts";
 import { sanitise } from "./format/sanitise.ts";
 import { type Io, usesColour } from "./io.ts";
 import { serviceGuests } from "./service-guests.ts";
-import { nearest } from "./suggest.ts";
 import { version } from "./version.ts";
 
 const closing = `

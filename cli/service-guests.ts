@@ -1,9 +1,9 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { CloudVmi, GuestHandle, Vm } from "../sdk/index.ts";
+import { nearest } from "../sql/nearest.ts";
 import { exitCode } from "./exit-code.ts";
 import { CliError } from "./failure.ts";
 import type { GuestSource, NamedGuest } from "./guests.ts";
-import { nearest } from "./suggest.ts";
 
 /** The caller's VMs, through the service. */
 export const serviceGuests: GuestSource = {

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import type { ColumnSpec, GuestHandle, Row, TableSpec } from "../../sdk/index.ts";
+import { nearest } from "../../sql/nearest.ts";
 import { exitCode } from "../exit-code.ts";
 import { CliError } from "../failure.ts";
 import { type JsonInput, toJson } from "../format/json.ts";
@@ -9,7 +10,6 @@ import type { Io } from "../io.ts";
 import { parseColumns, parseLimit, parsePid, parseWhere, type Where } from "../parse.ts";
 import type { JsonRow, ListColumn } from "../print.ts";
 import type { CommonOptions, Session } from "../session.ts";
-import { nearest } from "../suggest.ts";
 import { groups } from "./command.ts";
 import { addManyGuestsCommand, type ManyGuestsCommand, type Scope } from "./guest-command.ts";
 

@@ -18,10 +18,12 @@ export const layers: Readonly<Record<string, Layer>> = {
   vmi: { may: {}, faces: [/^index\.ts$/, /^driver\/\w+\/index\.ts$/] },
   wire: { may: { proto: "static" }, faces: index },
   sdk: { may: { proto: "static", wire: "static" }, faces: index },
+  // What else it offers is small, and used without SQL too.
+  sql: { may: { proto: "static" }, faces: [/^index\.ts$/, /^nearest\.ts$/] },
   agent: { may: { vmi: "static", proto: "static", wire: "static" }, faces: index },
-  control: { may: { proto: "static", wire: "static" }, faces: index },
+  control: { may: { proto: "static", wire: "static", sql: "static" }, faces: index },
   cli: {
-    may: { sdk: "static", wire: "static", proto: "static", agent: "lazy", control: "lazy", vmi: "lazy" },
+    may: { sdk: "static", wire: "static", proto: "static", sql: "static", agent: "lazy", control: "lazy", vmi: "lazy" },
     faces: index,
   },
   lab: { may: {}, faces: index },

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { nearest } from "./suggest.ts";
+import { nearest } from "./nearest.ts";
 
 const tables = ["processes", "process_threads", "kernel_modules", "kernel_info", "memory_map"];
 

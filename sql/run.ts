@@ -1,0 +1,152 @@
+// A statement over many VMs: a thread runs it, and tells what is to be read; the caller's `read` reads it.
+import { MessageChannel } from "node:worker_threads";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { SqlTable } from "./engine/schema.ts";
+import type { Failure, FromEngine, NumberedNeed, SqlLimits, Start, ToEngine } from "./protocol.ts";
+import { takeThread } from "./threads.ts";
+
+/** What is read of one table of one VM. */
+export interface TableRead {
+  /** The VM's number in `vms`. */
+  readonly vm: number;
+  readonly table: string;
+  readonly columns: readonly string[];
+  /** Rows whose columns have one of the values; integers are written in decimal. */
+  readonly where: readonly { readonly column: string; readonly values: readonly string[] }[];
+  /** 0: no limit. */
+  readonly limit: number;
+  readonly signal: AbortSignal;
+}
+
+export interface SqlOptions {
+  readonly tables: readonly SqlTable[];
+  /** Values of the column `vm`, each once. */
+  readonly vms: readonly string[];
+  /** Encoded ReadTableResponses, each the caller's to keep; what it throws is a failure of that VM. */
+  read(read: TableRead): AsyncIterable<Uint8Array>;
+  readonly limits?: Partial<SqlLimits>;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export const defaultLimits: SqlLimits = {
+  timeoutMs: 30_000,
+  rows: 1_000_000,
+  memoryBytes: 256 << 20,
+  lateReads: 1000,
+};
+
+/** VMs that are read at once. */
+const atOnce = 16;
+/** What a thread gets beyond its time, before it is ended from outside. */
+const graceMs = 500;
+
+/**
+ * Runs one SELECT. Yields encoded QueryResponses: the columns come with the first, the summary with the last. Throws
+ * ConnectErrors: InvalidArgument for what is wrong with the statement, ResourceExhausted, DeadlineExceeded, or, when nothing
+ * at all could be read, why.
+ */
+export async function* runSql(statement: string, options: SqlOptions): AsyncGenerator<Uint8Array> {
+  const limits = { ...defaultLimits, ...options.limits };
+  const { tables, vms } = options;
+  const ending = new AbortController();
+  const signal = options.signal === undefined ? ending.signal : AbortSignal.any([options.signal, ending.signal]);
+  signal.throwIfAborted();
+  const thread = await takeThread(options.signal);
+  const { port1: ours, port2: theirs } = new MessageChannel();
+  const bell = new SharedArrayBuffer(4);
+  const ring = new Int32Array(bell);
+  const arrived: FromEngine[] = [];
+  let wake = () => {};
+  let ended = false;
+
+  const post = (message: ToEngine, transfer: ArrayBuffer[] = []) => {
+    ours.postMessage(message, transfer);
+    Atomics.add(ring, 0, 1);
+    Atomics.notify(ring, 0);
+  };
+  const arrive = (message: FromEngine) => {
+    if (message.kind === "needs") void readAll(message.needs, options, signal, post);
+    else {
+      arrived.push(message);
+      wake();
+    }
+  };
+  const failWith = (code: Code, message: string) => arrive({ kind: "failed", failure: { code, message } });
+  const onExit = () => failWith(Code.ResourceExhausted, "the statement needs more memory than it may have");
+  const onAbort = () => wake();
+  const overdue = setTimeout(
+    () => failWith(Code.DeadlineExceeded, `the statement has not ended within ${limits.timeoutMs / 1000} s`),
+    limits.timeoutMs + graceMs,
+  );
+  ours.on("message", arrive);
+  thread.worker.on("error", onExit);
+  thread.worker.on("exit", onExit);
+  signal.addEventListener("abort", onAbort);
+  try {
+    const start: Start = { job: { statement, tables, vms, limits }, port: theirs, bell };
+    thread.worker.postMessage(start, [theirs]);
+    for (;;) {
+      signal.throwIfAborted();
+      const message = arrived.shift();
+      if (message === undefined) {
+        await new Promise<void>((resolve) => (wake = resolve));
+      } else if (message.kind === "rows") {
+        yield message.bytes;
+        post({ kind: "taken" });
+      } else if (message.kind === "failed") {
+        ended = message.failure.code !== Code.DeadlineExceeded && message.failure.code !== Code.Internal;
+        throw new ConnectError(message.failure.message, message.failure.code);
+      } else if (message.kind === "done") {
+        ended = true;
+        return;
+      }
+    }
+  } finally {
+    clearTimeout(overdue);
+    signal.removeEventListener("abort", onAbort);
+    thread.worker.off("error", onExit);
+    thread.worker.off("exit", onExit);
+    ours.close();
+    ending.abort(new ConnectError("the statement has ended", Code.Canceled));
+    thread.release(ended);
+  }
+}
+
+type Post = (message: ToEngine, transfer?: ArrayBuffer[]) => void;
+
+/** Reads every VM of each need, many at once; a failure is told, and the others go on. */
+async function readAll(
+  needs: readonly NumberedNeed[],
+  { read }: SqlOptions,
+  signal: AbortSignal,
+  post: Post,
+): Promise<void> {
+  const tasks = needs.flatMap((need) => need.vms.map((vm) => ({ need, vm })));
+  const open = new Map(needs.map((need) => [need.read, need.vms.length]));
+  for (const [number, count] of open) if (count === 0) post({ kind: "complete", read: number });
+  let next = 0;
+  const work = async () => {
+    for (let task = tasks[next++]; task !== undefined && !signal.aborted; task = tasks[next++]) {
+      const { need, vm } = task;
+      const { table, columns, where, limit } = need.need;
+      try {
+        for await (const bytes of read({ vm, table, columns, where, limit, signal })) {
+          const own = bytes.slice();
+          post({ kind: "batch", read: need.read, vm, bytes: own }, [own.buffer]);
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        post({ kind: "failed", read: need.read, vm, failure: failureOf(error) });
+      }
+      const left = open.get(need.read)! - 1;
+      open.set(need.read, left);
+      if (left === 0) post({ kind: "complete", read: need.read });
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, tasks.length) }, work));
+}
+
+function failureOf(error: unknown): Failure {
+  const { code, rawMessage } = ConnectError.from(error);
+  return { code, message: rawMessage };
+}
