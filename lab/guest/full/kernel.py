@@ -76,7 +76,7 @@ def chains():
     first.commit()
     if libc.unshare(CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "unshare")
-    # Address translation brings connection tracking with it, which the first namespace is to be without.
+    # Address translation has hooks of its own, which the first namespace is to be without.
     second = Batch()
     second.chain(IPV4, "pre", "nat", 0, -100)
     second.chain(INET, "post", "filter", 4, 300)
