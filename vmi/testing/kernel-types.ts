@@ -212,5 +212,52 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["offs_tai", u64],
   );
   b.struct(old ? "" : "tk_data", ["seq", u32], ["timekeeper", keeper]);
+  // What looks on: linux/bpf.ts, kprobe.ts, ftrace.ts, tracepoint.ts, uprobe.ts.
+  const hlist = b.struct("hlist_node", ["next", ptr], ["pprev", ptr]);
+  const pointers = (...names: string[]) => names.map((name): Member => [name, ptr]);
+  const words = (...names: string[]) => names.map((name): Member => [name, u32]);
+  b.struct("user_struct", gap(40), ["uid", kuid]);
+  b.struct("btf", gap(24), ["name", chars(56)]);
+  b.struct(
+    "bpf_prog",
+    ["jited", u32],
+    ...words("type", "len", "jited_len"),
+    ["tag", chars(8)],
+    ...pointers("bpf_func", "aux"),
+  );
+  b.struct(
+    "bpf_prog_aux",
+    ...words("used_map_cnt", "id", "func_cnt", ...(old ? [] : ["verified_insns"])),
+    ...pointers("used_maps", "func", "prog", "user", "attach_func_name", "attach_btf"),
+    ["load_time", u64],
+    ["name", chars(16)],
+  );
+  b.struct(
+    "bpf_map",
+    gap(24),
+    ...words("map_type", "key_size", "value_size", "max_entries", "map_flags", "id"),
+    ["name", chars(16)],
+    ["frozen", u32],
+  );
+  const link = b.struct("bpf_link", gap(8), ...words("id", "type"), ["prog", ptr]);
+  b.struct("bpf_raw_tp_link", ["link", link], ["btp", ptr], ...(old ? [] : [["cookie", u64] as const]));
+  b.struct("bpf_raw_event_map", ["tp", ptr]);
+  const kprobe = b.struct(
+    "kprobe",
+    ["hlist", hlist],
+    ["list", list],
+    ["nmissed", u64],
+    ...pointers("addr", "pre_handler", "post_handler"),
+    ["flags", u32],
+  );
+  b.struct("kretprobe", ["kp", kprobe], ["handler", ptr]);
+  b.struct("ftrace_ops", ...pointers("func", "next"), ["flags", u64], ...pointers("func_hash", "trampoline"));
+  b.struct("ftrace_ops_hash", ...pointers("notrace_hash", "filter_hash"));
+  b.struct("ftrace_hash", ["size_bits", u64], ["buckets", ptr], ["count", u64]);
+  b.struct("ftrace_func_entry", ["hlist", hlist], ["ip", u64]);
+  b.struct("tracepoint", ...pointers("name", "iterator", "funcs"));
+  b.struct("tracepoint_func", ...pointers("func", "data"), ["prio", s32]);
+  b.struct("uprobe", ["rb_node", b.btf.array(u64, 3)], ["inode", ptr], ["offset", u64], ["consumers", list]);
+  b.struct("uprobe_consumer", ...pointers("handler", "ret_handler"), old ? ["next", ptr] : ["cons_node", list]);
   return { btf: b.btf, of: b.of };
 }

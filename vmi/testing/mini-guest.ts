@@ -1,5 +1,6 @@
 import { MiniKernel, type MiniKernelOptions, type Thing } from "./mini-kernel.ts";
 import { addModule, addProcess, addResource, addThread, type Process } from "./mini-objects.ts";
+import { addTracing, type MiniTracing } from "./mini-tracing.ts";
 import { type Mount, makeFile, makeMount, makePath } from "./mini-vfs.ts";
 import type { Ram } from "./ram.ts";
 
@@ -9,6 +10,7 @@ export interface MiniGuest {
   readonly init: Process;
   readonly shell: Process;
   readonly kthread: Process;
+  readonly tracing: MiniTracing;
 }
 
 /** A made-up guest in use: every table has something to say of it. */
@@ -55,8 +57,9 @@ export function miniGuest(options: MiniKernelOptions = {}, ram?: Ram): MiniGuest
   const ramAt = addResource(kernel, kernel.iomem, "System RAM", 0x10_0000n, 0xdf_ffffn);
   addResource(kernel, ramAt, "Kernel code", 0x20_0000n, 0x2f_ffffn);
   addResource(kernel, kernel.iomem, "PCI Bus 0000:00", 0xe0_0000n, 0xff_ffffn);
+  const tracing = addTracing(kernel);
   kernel.finish();
-  return { kernel, root, init, shell, kthread };
+  return { kernel, root, init, shell, kthread, tracing };
 }
 
 function makeNamespaces(kernel: MiniKernel): Thing {
