@@ -41,6 +41,7 @@ import { processThreads } from "./process-threads.ts";
 import { processTree } from "./process-tree.ts";
 import { processes } from "./processes.ts";
 import { ptraceRelations } from "./ptrace-relations.ts";
+import { shellHistory } from "./shell-history.ts";
 import { syscallTable } from "./syscall-table.ts";
 import type { Table } from "./table.ts";
 import { time } from "./time.ts";
@@ -100,4 +101,5 @@ export const tables: readonly Table[] = [
   interfaceDetails,
   interfaceAddresses,
   arpCache,
+  shellHistory,
 ];

@@ -1,6 +1,7 @@
 """Two network namespaces joined by a veth pair, and in them and in the first one sockets of every family in several states."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import socket
@@ -80,6 +81,23 @@ def add_veth(left, right):
     ask(RTM_NEWLINK, header, *side("left0", "0277000000a1", left), info)
 
 
+def bridge_and_tunnel():
+    """A bridge with a port, and a tunnel that has no address of a link."""
+    for name, kind in (("bridge0", b"bridge"), ("port0", b"dummy")):
+        ask(RTM_NEWLINK, bytes(16), attribute(3, text(name)), attribute(18, attribute(1, kind)))
+    index = socket.if_nametoindex("port0")
+    ask(RTM_SETLINK, struct.pack("BxHiII", 0, 0, index, 0, 0), attribute(10, number(socket.if_nametoindex("bridge0"))))
+    tunnel = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    # TUNSETIFF of IFF_TUN | IFF_NO_PI, and an address whose other end is another.
+    fcntl.ioctl(tunnel, 0x400454CA, struct.pack("16sH22x", b"tunnel0", 0x1001))
+    held.append(tunnel)
+    for name in ("bridge0", "port0", "tunnel0"):
+        up(name)
+    add_address("bridge0", "172.30.0.1", 16, broadcast="172.30.255.255")
+    add_address("tunnel0", "10.88.0.1", 32, peer="10.88.0.2")
+    add_address("tunnel0", "fd88::1", 128, peer="fd88::2")
+
+
 def up(name):
     ask(RTM_SETLINK, struct.pack("BxHiII", 0, 0, socket.if_nametoindex(name), 1, 1))
 
@@ -131,6 +149,7 @@ def configure():
         up("right0")
         add_address("right0", "10.77.0.2", 24, broadcast="10.77.0.255")
         add_address("right0", "fd77::2", 64)
+        bridge_and_tunnel()
     with left:
         up("lo")
         up("left0")
@@ -225,6 +244,8 @@ def settle():
     """What sockets for any packet have received stays in their queues; nothing comes after it."""
     drop = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
     for made in held:
+        if not isinstance(made, socket.socket):
+            continue
         if made.type == socket.SOCK_RAW or made.family == socket.AF_PACKET:
             made.setsockopt(socket.SOL_SOCKET, 26, struct.pack("H6xQ", 1, ctypes.addressof(drop)))
 
