@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import time
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.restype = ctypes.c_long
@@ -182,6 +183,18 @@ def in_cgroup(ready):
     forever(ready)
 
 
+def shell():
+    """An interactive shell that has told its own history. The terminal stays open."""
+    pid, terminal = os.forkpty()
+    if not pid:
+        os.execve("/bin/bash", ["bash", "--norc", "-i"], {"PATH": "/bin:/usr/bin", "HISTFILE": "/dev/null", "TERM": "dumb"})
+    lines = ["echo caf\u00e9", "true 'two", "lines'", "true first", "history -d 4", "true " + "long " * 200]
+    for line in (*lines, "HISTTIMEFORMAT='%s ' history > /run/system-history"):
+        os.write(terminal, line.encode() + b"\n")
+    return terminal
+
+
+terminal = shell()
 cgroups()
 child("sys-caps", capabilities)
 child("sys-groups", groups)
@@ -198,5 +211,7 @@ try:
 except RuntimeError:
     # Before 5.6, or without CONFIG_TIME_NS.
     pass
+while not os.path.exists("/run/system-history"):
+    time.sleep(0.01)
 write("/run/full/system", "")
 signal.pause()

@@ -1,0 +1,77 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Budget } from "../budget.ts";
+import { entriesOf } from "./shell-history.ts";
+
+const START = 0x5555_0000_1000;
+
+/** A heap of 4 KiB in which things are put at offsets. */
+function heap() {
+  const bytes = Buffer.alloc(4096);
+  return {
+    bytes,
+    text: (at: number, value: string) => void bytes.write(`${value}\0`, at),
+    pointer: (at: number, to: number) => void bytes.writeBigUInt64LE(BigInt(START + to), at),
+    entry(at: number, line: number, time: number) {
+      this.pointer(at, line);
+      this.pointer(at + 8, time);
+    },
+  };
+}
+
+const linesOf = (bytes: Uint8Array) =>
+  entriesOf(bytes, START, new Budget()).map(({ time, line, listed }) => [time, Buffer.from(line).toString(), listed]);
+
+test("entries are those that point to a line and a timestamp, oldest first, in the list's order within a second", () => {
+  const of = heap();
+  of.text(64, "#1700000005");
+  of.text(96, "second");
+  of.text(128, "#1700000005");
+  of.text(160, "first");
+  of.text(192, "#1700000001");
+  of.text(224, "taken off");
+  of.entry(512, 96, 64);
+  of.entry(544, 160, 128);
+  of.entry(576, 224, 192);
+  of.pointer(1024, 544);
+  of.pointer(1032, 512);
+  assert.deepEqual(linesOf(of.bytes), [
+    [1_700_000_001, "taken off", false],
+    [1_700_000_005, "first", true],
+    [1_700_000_005, "second", true],
+  ]);
+});
+
+test("what only looks like an entry is none", () => {
+  const of = heap();
+  of.text(64, "#1700000005");
+  of.text(96, "#17000000x5");
+  of.text(128, "#1700000000000000");
+  of.text(160, "#");
+  of.text(192, "line");
+  of.text(224, "\u001b[0mcontrol");
+  of.entry(512, 192, 96);
+  of.entry(544, 192, 128);
+  of.entry(576, 192, 160);
+  of.entry(608, 224, 64);
+  // An empty line, the timestamp itself, a line outside the heap, one that has no end.
+  of.entry(640, 3000, 64);
+  of.entry(672, 64, 64);
+  of.entry(704, 1 << 20, 64);
+  of.bytes.fill("x", 4000);
+  of.entry(736, 4040, 64);
+  // An entry that the heap's end cuts off.
+  of.pointer(4072, 192);
+  of.pointer(4080, 64);
+  assert.deepEqual(linesOf(of.bytes), []);
+});
+
+test("a heap of nothing but timestamps and pointers costs what it is worth", () => {
+  const bytes = Buffer.alloc(1 << 16);
+  for (let at = 0; at < bytes.length; at += 16) {
+    bytes.write("#1\0", at);
+    bytes.writeBigUInt64LE(BigInt(START + (((at * 7) % bytes.length) & -16)), at + 8);
+  }
+  assert.throws(() => entriesOf(bytes, START, new Budget(10_000, 1)), /larger than one request may walk|too long/);
+  entriesOf(bytes, START, new Budget());
+});

@@ -1,0 +1,157 @@
+import type { Budget } from "../budget.ts";
+import { addHi, addLo, type Halves, hiOf, loOf, PAGE_SHIFT, PAGE_SIZE } from "../bytes/address.ts";
+import type { AddressSpace } from "../memory/address-space.ts";
+import { struct } from "../symbols/specs.ts";
+import type { Kernel } from "./kernel.ts";
+import { userSpace } from "./mm.ts";
+import { readNumber } from "./read.ts";
+
+const mm = struct("mm_struct", { start_brk: "start_brk", brk: "brk" });
+
+/** A larger heap is looked at up to here. */
+const MAX_HEAP = 32 << 20;
+const MAX_LINE = 1 << 16;
+const MAX_ENTRIES = 1 << 20;
+const HASH = 0x23;
+/** Of struct _hist_entry: `char *line; char *timestamp; histdata_t data` (readline's history.h). */
+const ENTRY_SIZE = 24;
+/** Words of a heap that are searched for the price of a list element. */
+const WORDS_A_STEP = 512;
+
+export interface HistoryEntry {
+  /** Seconds since 1970, as the shell wrote them. */
+  readonly time: number;
+  readonly line: Uint8Array;
+  /** Address of the HIST_ENTRY in the process. */
+  readonly at: Halves;
+  /** A pointer to it is in the heap, as the shell's list of entries has one; false for one that was taken off it. */
+  readonly listed: boolean;
+}
+
+/**
+ * Entries of GNU readline's history on a process's heap, as bash keeps them: no symbols of the shell are needed. A
+ * timestamp is text of `#` and seconds; what points to one, behind a pointer to a line, is an entry.
+ *
+ * Pages that are not in memory are passed over: mostly they were never touched.
+ *
+ * @returns oldest first; undefined when the heap can't be read. `complete` is false when it is too large to be searched
+ */
+export function shellHistory(
+  kernel: Kernel,
+  mmAt: Halves,
+  budget: Budget,
+): { readonly entries: readonly HistoryEntry[]; readonly complete: boolean } | undefined {
+  const layout = kernel.layout(mm);
+  const start = readNumber(kernel.space, mmAt, layout.start_brk);
+  const end = readNumber(kernel.space, mmAt, layout.brk);
+  const space = userSpace(kernel, mmAt);
+  if (start === undefined || end === undefined || space === undefined) return undefined;
+  const length = Math.min(end - start, MAX_HEAP) & -8;
+  if (!Number.isSafeInteger(start) || start < 0 || !(length > 0)) return { entries: [], complete: true };
+  budget.spend(1 + (length >>> PAGE_SHIFT));
+  const base = BigInt(start);
+  const heap = { hi: hiOf(base), lo: loOf(base), length };
+  const entries = mayHoldHistory(space, heap) ? entriesOf(copyOf(space, heap), start, budget) : [];
+  return { entries, complete: end - start <= MAX_HEAP };
+}
+
+interface Span extends Halves {
+  readonly length: number;
+}
+
+/** Most processes have none: looks for a timestamp's first bytes where they lie. */
+function mayHoldHistory(space: AddressSpace, span: Span): boolean {
+  const { bytes } = space.memory;
+  for (let done = 0; done < span.length; ) {
+    const lo = addLo(span.lo, done);
+    const count = Math.min(span.length - done, PAGE_SIZE - (lo & (PAGE_SIZE - 1)));
+    const index = space.resolve(addHi(span.hi, span.lo, done), lo);
+    const first = index + alignment(lo >>> 0);
+    for (let at = first; index >= 0 && at < index + count; at += 8) {
+      if (bytes[at] === HASH && isDigit(bytes[at + 1]) && isDigit(bytes[at + 2]) && isDigit(bytes[at + 3])) return true;
+    }
+    done += count;
+  }
+  return false;
+}
+
+function copyOf(space: AddressSpace, span: Span): Uint8Array {
+  const copy = new Uint8Array(span.length);
+  for (let done = 0; done < span.length; ) {
+    const lo = addLo(span.lo, done);
+    const count = Math.min(span.length - done, PAGE_SIZE - (lo & (PAGE_SIZE - 1)));
+    space.read(addHi(span.hi, span.lo, done), lo, copy.subarray(done, done + count));
+    done += count;
+  }
+  return copy;
+}
+
+/** Exported for tests: `bytes` is the heap, which begins at `start`. */
+export function entriesOf(bytes: Uint8Array, start: number, budget: Budget): HistoryEntry[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const end = bytes.length - 7;
+  // Where in the heap a word points to; -1 when elsewhere.
+  const target = (at: number) => {
+    const value = view.getUint32(at + 4, true) * 0x1_0000_0000 + view.getUint32(at, true) - start;
+    return value >= 0 && value < bytes.length ? value : -1;
+  };
+  budget.spend(1 + Math.trunc(bytes.length / 8 / WORDS_A_STEP));
+  const times = new Map<number, number>();
+  for (let at = alignment(start); at < end && times.size < MAX_ENTRIES; at += 8) {
+    if (bytes[at] !== HASH) continue;
+    const time = timeAt(bytes, at);
+    if (time !== undefined) times.set(at, time);
+  }
+  if (times.size === 0) return [];
+  const found = new Map<number, { time: number; line: Uint8Array }>();
+  for (let at = alignment(start) + 8; at < end; at += 8) {
+    const pointed = target(at);
+    const time = pointed < 0 ? undefined : times.get(pointed);
+    const lineAt = time === undefined ? -1 : target(at - 8);
+    if (time === undefined || lineAt < 0 || lineAt === pointed || at - 8 + ENTRY_SIZE > bytes.length) continue;
+    budget.spend();
+    const line = lineOf(bytes, lineAt);
+    if (line !== undefined) found.set(at - 8, { time, line });
+  }
+  const listedAt = new Map<number, number>();
+  for (let at = alignment(start); at < end; at += 8) {
+    const pointed = target(at);
+    if (pointed >= 0 && found.has(pointed)) listedAt.set(pointed, at);
+  }
+  return [...found]
+    .map(([offset, entry]) => ({ ...entry, offset, order: listedAt.get(offset) ?? offset }))
+    .sort((a, b) => a.time - b.time || a.order - b.order)
+    .map(({ time, line, offset }) => {
+      const address = BigInt(start + offset);
+      return { time, line, at: { hi: hiOf(address), lo: loOf(address) }, listed: listedAt.has(offset) };
+    });
+}
+
+/** Allocations are aligned, whatever the heap's beginning is. */
+function alignment(start: number): number {
+  return (8 - (start % 8)) % 8;
+}
+
+/** `#` and digits, and a zero. */
+function timeAt(bytes: Uint8Array, at: number): number | undefined {
+  let time = 0;
+  for (let i = 1; i <= 12; i++) {
+    const byte = bytes[at + i];
+    if (byte === 0) return i > 1 ? time : undefined;
+    if (byte === undefined || !isDigit(byte)) return undefined;
+    time = time * 10 + byte - 0x30;
+  }
+  return undefined;
+}
+
+function isDigit(byte: number | undefined): boolean {
+  return byte !== undefined && byte >= 0x30 && byte <= 0x39;
+}
+
+/** A line that was typed: text without control characters other than tabs and line ends. */
+function lineOf(bytes: Uint8Array, at: number): Uint8Array | undefined {
+  const zero = bytes.indexOf(0, at);
+  if (zero <= at || zero - at > MAX_LINE) return undefined;
+  const line = bytes.slice(at, zero);
+  return line.every((byte) => byte >= 0x20 || byte === 0x09 || byte === 0x0a) ? line : undefined;
+}
