@@ -41,6 +41,7 @@ import { processThreads } from "./process-threads.ts";
 import { processTree } from "./process-tree.ts";
 import { processes } from "./processes.ts";
 import { ptraceRelations } from "./ptrace-relations.ts";
+import { routes } from "./routes.ts";
 import { shellHistory } from "./shell-history.ts";
 import { syscallTable } from "./syscall-table.ts";
 import type { Table } from "./table.ts";
@@ -102,4 +103,5 @@ export const tables: readonly Table[] = [
   interfaceAddresses,
   arpCache,
   shellHistory,
+  routes,
 ];
