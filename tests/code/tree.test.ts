@@ -24,7 +24,7 @@ test("package.json pins exact versions, and the lock file has the same and no ad
   const lock = JSON.parse(read("package-lock.json"));
   for (const kind of ["dependencies", "devDependencies"]) {
     for (const [name, version] of Object.entries<string>(manifest[kind]))
-      assert.match(version, /^\d+\.\d+\.\d+$/, name);
+      assert.match(version, /^\d+\.\d+\.\d+(-[\w.]+)?$/, name);
     assert.deepEqual(lock.packages[""][kind], manifest[kind]);
   }
   const addressed = Object.entries<{ resolved?: string }>(lock.packages).filter(([, entry]) => entry.resolved);

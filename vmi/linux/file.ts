@@ -1,7 +1,6 @@
 import type { Halves } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
-import type { ResolvedPath } from "./path.ts";
 import { isNull, readCString, readNumber, readPointer, readU32 } from "./read.ts";
 
 /** include/linux/fs.h */
@@ -36,10 +35,6 @@ export const superBlock = struct("super_block", {
 });
 
 const fileSystemType = struct("file_system_type", { name: "name" });
-/** include/linux/ns_common.h, proc_ns.h */
-const nsCommon = struct("?ns_common", { ops: "ops" });
-const procNsOperations = struct("?proc_ns_operations", { name: "name" });
-
 /** include/uapi/linux/stat.h: S_IFMT and the kinds below it. */
 const S_IFMT = 0o170000;
 const KINDS = new Map([
@@ -65,9 +60,6 @@ const O_PATH = 0o10000000;
 export function openMode(flags: number): "r" | "w" | "rw" | undefined {
   return flags & O_PATH ? undefined : (["r", "w", "rw", "rw"] as const)[flags & O_ACCMODE];
 }
-
-/** Names of file systems whose files have no path, and what /proc/PID/fd shows for one: a word and the inode's number. */
-const NUMBERED: Readonly<Record<string, string>> = { sockfs: "socket", pipefs: "pipe" };
 
 export interface InodeFacts {
   readonly at: Halves;
@@ -114,7 +106,7 @@ export function factsOfInode(kernel: Kernel, at: Halves): InodeFacts {
 }
 
 /** FS_NAME_MAX: no file system type of Linux has a longer name. */
-const MAX_TYPE_NAME = 32;
+export const MAX_TYPE_NAME = 32;
 
 /** Name of a super_block's file system, such as ext4. */
 export function fileSystemName(kernel: Kernel, block: Halves): string | undefined {
@@ -123,45 +115,6 @@ export function fileSystemName(kernel: Kernel, block: Halves): string | undefine
   const name = type && readPointer(space, type, kernel.layout(fileSystemType).name);
   const bytes = name && readCString(space, name, MAX_TYPE_NAME);
   return bytes && Buffer.from(bytes).toString("latin1");
-}
-
-/**
- * What /proc/PID/fd/N links to, but for the mark " (deleted)": a path, or, for what is in no directory, the name that
- * its file system makes up (d_dname): `socket:[7]`, `pipe:[7]`, `anon_inode:[eventpoll]`, `/memfd:name`, `net:[7]`.
- *
- * @param names of file systems by super_block, kept from file to file of one request
- */
-export function linkOf(
-  kernel: Kernel,
-  facts: InodeFacts | undefined,
-  path: ResolvedPath | undefined,
-  names: FileSystemNames,
-): Uint8Array | undefined {
-  if (path === undefined || !path.rootless) return path?.bytes;
-  const type = facts?.superBlock && names.of(kernel, facts.superBlock);
-  if (type === undefined || facts?.number === undefined) return path.bytes;
-  const numbered = NUMBERED[type];
-  if (numbered !== undefined) return Buffer.from(`${numbered}:[${facts.number}]`);
-  const name = path.bytes.subarray(1);
-  if (type === "anon_inodefs") return Buffer.concat([ANON_INODE, name]);
-  if (type === "pidfs") return PIDFD;
-  if (type === "nsfs") return Buffer.from(namespaceLink(kernel, facts.at) ?? `ns:[${facts.number}]`);
-  return path.bytes;
-}
-
-const ANON_INODE = Buffer.from("anon_inode:");
-const PIDFD = Buffer.from("anon_inode:[pidfd]");
-
-/** What the link of an inode of nsfs says, such as `net:[7]`: its i_private is the namespace's ns_common. */
-export function namespaceLink(kernel: Kernel, at: Halves): string | undefined {
-  const { space } = kernel;
-  const { i_private, i_ino } = kernel.layout(inode);
-  const { ops } = kernel.layout(nsCommon);
-  const namespace = i_private < 0 ? undefined : readPointer(space, at, i_private);
-  const operations = namespace && ops >= 0 ? readPointer(space, namespace, ops) : undefined;
-  const name = operations && readPointer(space, operations, kernel.layout(procNsOperations).name);
-  const bytes = name && readCString(space, name, MAX_TYPE_NAME);
-  return bytes && `${Buffer.from(bytes).toString("latin1")}:[${readNumber(space, at, i_ino)}]`;
 }
 
 /** File systems of what is no file: stat(2) tells no kind for theirs, whatever their inodes have there. */

@@ -1,7 +1,8 @@
 import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
-import { namespaceLink, superBlock } from "./file.ts";
+import { superBlock } from "./file.ts";
+import { namespaceLink } from "./file-link.ts";
 import type { Kernel } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
 import { pathWithin } from "./path.ts";

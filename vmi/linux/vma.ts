@@ -80,7 +80,7 @@ function walkOnce(kernel: Kernel, mmAt: Halves, budget: Budget, areas: Vma[]): b
     budget.spend();
     const area = readVma(kernel, at, mmAt);
     const last = areas.at(-1);
-    if (area === undefined || (last !== undefined && valueOf(area.start) < valueOf(last.end))) return false;
+    if (area === undefined || (last !== undefined && numberAt(area.start) < numberAt(last.end))) return false;
     return areas.push(area) < MAX_AREAS;
   };
   if (layout.mm_mt >= 0) return walkMapleTree(kernel, plus(mmAt, layout.mm_mt), budget, add);
@@ -104,18 +104,18 @@ function readVma(kernel: Kernel, at: Halves, mmAt: Halves): Vma | undefined {
   const offset = readPointer(space, at, layout.vm_pgoff);
   const file = readPointer(space, at, layout.vm_file);
   if (!(start && end && owner && flags && offset && file)) return undefined;
-  if (!sameAddress(owner, mmAt) || valueOf(start) >= valueOf(end)) return undefined;
+  if (!sameAddress(owner, mmAt) || numberAt(start) >= numberAt(end)) return undefined;
   return {
     at,
     start,
     end,
     flags: flags.lo,
-    pageOffset: valueOf(offset),
+    pageOffset: numberAt(offset),
     file: isNull(file) ? undefined : file,
   };
 }
 
-const valueOf = ({ hi, lo }: Halves) => numberOf(hi, lo);
+const numberAt = ({ hi, lo }: Halves) => numberOf(hi, lo);
 
 export type VmaKind = "file" | "anonymous" | "heap" | "stack" | "special";
 
@@ -133,8 +133,8 @@ export function describeVma(kernel: Kernel, mmAt: Halves, area: Vma): { kind: Vm
   }
   const { start_brk, brk, start_stack } = kernel.layout(mm);
   const bounds = [start_brk, brk, start_stack].map((member) => readPointer(space, mmAt, member));
-  const [heapStart, heapEnd, stack] = bounds.map((bound) => (bound === undefined ? Number.NaN : valueOf(bound)));
-  const [start, end] = [valueOf(area.start), valueOf(area.end)];
+  const [heapStart, heapEnd, stack] = bounds.map((bound) => (bound === undefined ? Number.NaN : numberAt(bound)));
+  const [start, end] = [numberAt(area.start), numberAt(area.end)];
   if (start < heapEnd! && end > heapStart!) return { kind: "heap", name: HEAP };
   if (start <= stack! && end >= stack!) return { kind: "stack", name: STACK };
   const named = layout.anon_name < 0 ? undefined : readPointer(space, area.at, layout.anon_name);

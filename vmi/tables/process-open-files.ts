@@ -1,5 +1,6 @@
 import { walkOpenFiles } from "../linux/fd-table.ts";
-import { FileSystemNames, fileStruct, formatDevice, inodeFacts, kindOf, linkOf, openMode } from "../linux/file.ts";
+import { FileSystemNames, fileStruct, formatDevice, inodeFacts, kindOf, openMode } from "../linux/file.ts";
+import { linkOf } from "../linux/file-link.ts";
 import { follow } from "../linux/follow.ts";
 import { pathOfFile } from "../linux/path.ts";
 import { plus, readNumber, readU32 } from "../linux/read.ts";

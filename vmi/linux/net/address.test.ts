@@ -14,7 +14,7 @@ function expand(text: string): number[] {
   const [left = "", right] = hex.split("::");
   const groups = (part: string) => (part === "" ? [] : part.split(":").map((group) => Number.parseInt(group, 16)));
   const [a, b] = [groups(left), groups(right ?? "")];
-  const all = right === undefined ? a : [...a, ...new Array<number>(8 - a.length - b.length).fill(0), ...b];
+  const all = right === undefined ? a : [...a, ...Array.from({ length: 8 - a.length - b.length }, () => 0), ...b];
   return all.flatMap((group) => [group >> 8, group & 0xff]);
 }
 
