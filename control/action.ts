@@ -21,6 +21,7 @@ export type VmAction =
 /** What is done to the service itself. */
 export type SystemAction =
   | "account"
+  | "sql"
   | "ownTokens"
   | "manageProjects"
   | "manageUsers"
@@ -62,6 +63,8 @@ export const vmActions: { readonly [A in VmAction]: VmRules } = {
 
 export const systemActions: { readonly [A in SystemAction]: Rules } = {
   account: { effect: "read" },
+  // The statement; what it reads of each VM is decided on by the table's own action.
+  sql: { effect: "read", concurrent: 4 },
   ownTokens: { effect: "act" },
   manageProjects: { effect: "act" },
   manageUsers: { effect: "act" },

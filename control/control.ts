@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Code } from "@connectrpc/connect";
 import { AdminService } from "../proto/gen/cloudvmi/v1/admin_pb.ts";
 import { GuestService } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { SqlService } from "../proto/gen/cloudvmi/v1/sql_pb.ts";
 import { AccountService, HealthService, VmService } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createRoutes } from "../wire/index.ts";
 import { accountService } from "./api/account.ts";
@@ -11,6 +12,7 @@ import { createCalls } from "./api/calls.ts";
 import { createGate, type Session } from "./api/gate.ts";
 import { guestService } from "./api/guest.ts";
 import { healthService } from "./api/health.ts";
+import { sqlService } from "./api/sql.ts";
 import { vmService } from "./api/vms.ts";
 import { openAuditLog } from "./audit/log.ts";
 import { authFailureText, createAuthenticator } from "./auth/authenticator.ts";
@@ -62,6 +64,7 @@ export async function startControl(config: ControlConfig, log: Log = createLog()
     const routes = createRoutes<Session>()
       .add(HealthService, healthService(fleet))
       .add(GuestService, guestService(gate, fleet))
+      .add(SqlService, sqlService(gate, fleet))
       .add(VmService, vmService(gate))
       .add(AccountService, accountService(gate, authenticator))
       .add(AdminService, adminService({ gate, state, authenticator, fleet, audit }));

@@ -2,6 +2,8 @@
 import { type Client, Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { AdminService } from "../proto/gen/cloudvmi/v1/admin_pb.ts";
+import { GuestService, type TableSpec } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { SqlService } from "../proto/gen/cloudvmi/v1/sql_pb.ts";
 import {
   AccountService,
   type CheckResponse,
@@ -11,8 +13,10 @@ import {
   type WhoAmIResponse,
 } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createWireTransport } from "../wire/index.ts";
+import { isWire, streamMessages } from "./calls.ts";
 import { type Address, addressOf, codeOf, dialError, dialSession, nameOf } from "./dial.ts";
 import { type GuestHandle, guestOver } from "./guest.ts";
+import { type SqlQuery, type SqlReading, sqlReading } from "./sql.ts";
 
 export interface ConnectOptions {
   /** `https://HOST:PORT` */
@@ -33,6 +37,10 @@ export interface CloudVmi extends AsyncDisposable {
   vms(filter?: { readonly project?: string | undefined }): Promise<Vm[]>;
   /** The VM of this UUID or name; NotFound if there is none that the token may see. */
   vm(nameOrUuid: string): Promise<GuestHandle>;
+  /** One SELECT in SQLite's language over the tables of many VMs; each has a column `vm` first. */
+  sql(statement: string, query?: SqlQuery): SqlReading;
+  /** Every table that some VM has. */
+  tables(): Promise<TableSpec[]>;
   readonly account: Client<typeof AccountService>;
   /** For operators. */
   readonly admin: Client<typeof AdminService>;
@@ -48,6 +56,7 @@ export function connect(options: ConnectOptions): CloudVmi {
   const { transport, close } =
     options.protocol === "connect" ? connectTransport(options, address) : sessionTransport(options, address);
   const vms = createClient(VmService, transport);
+  const guests = createClient(GuestService, transport);
   const account = createClient(AccountService, transport);
   const healthClient = createClient(HealthService, transport);
   return {
@@ -62,6 +71,18 @@ export function connect(options: ConnectOptions): CloudVmi {
       const { vm } = await vms.getVm({ vm: nameOrUuid });
       if (vm?.id === undefined) throw new ConnectError(`there is no VM '${nameOrUuid}'`, Code.NotFound);
       return guestOver(transport, vm.id);
+    },
+    sql(statement, query = {}) {
+      const request = { statement, vms: [...(query.vms ?? [])] };
+      const { query: method } = SqlService.method;
+      return sqlReading(() =>
+        isWire(transport)
+          ? transport.streamEncoded(method, request, { signal: query.signal })
+          : streamMessages(transport, method, request, query.signal),
+      );
+    },
+    async tables() {
+      return (await guests.listTables({})).tables;
     },
     close,
     [Symbol.asyncDispose]: close,

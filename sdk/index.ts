@@ -34,6 +34,7 @@ export {
   type Vcpu,
   type VmId,
 } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+export type { SqlSummary } from "../proto/gen/cloudvmi/v1/sql_pb.ts";
 export { type CheckResponse, type Vm, VmStatus, type WhoAmIResponse } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
 export { formatAddress, parseAddress } from "./address.ts";
 export type { Absent, Cell } from "./cells.ts";
@@ -50,4 +51,5 @@ export {
 } from "./guest.ts";
 export type { TableReading } from "./reading.ts";
 export type { Row } from "./rows.ts";
+export { type SqlCell, type SqlQuery, type SqlReading, type SqlRow, sqlReading } from "./sql.ts";
 export { bytesToText, textToBytes } from "./text.ts";

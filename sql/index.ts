@@ -4,6 +4,6 @@
  * come from.
  */
 export { maxStatement } from "./engine/bounds.ts";
-export { type SqlColumn, type SqlTable, vmColumn } from "./engine/schema.ts";
+export { type SqlColumn, type SqlTable, sqlTables, vmColumn } from "./engine/schema.ts";
 export type { SqlLimits } from "./protocol.ts";
 export { runSql, type SqlOptions, type TableRead } from "./run.ts";

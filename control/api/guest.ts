@@ -30,21 +30,6 @@ interface NamesVm {
 export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof GuestService, Session> {
   const { method } = GuestService;
 
-  /** Where the request goes, with the VM named by its UUID and incarnation. */
-  function route(request: NamesVm, vm: FleetVm): WireTransport {
-    const asked = request.vm?.incarnation ?? "";
-    if (asked !== "" && asked !== vm.incarnation) {
-      throw new ConnectError(
-        `VM ${vm.name} has been restarted since: it runs as incarnation ${JSON.stringify(vm.incarnation)} now`,
-        Code.Aborted,
-      );
-    }
-    const transport = fleet.transportOf(vm.host);
-    if (transport === undefined) throw unavailable(`the host of VM ${vm.name} can't be reached now: try again later`);
-    request.vm = create(VmIdSchema, { uuid: vm.uuid, incarnation: vm.incarnation });
-    return transport;
-  }
-
   async function unary<I extends DescMessage, O extends DescMessage>(
     rpc: DescMethodUnary<I, O>,
     { action, detail }: VmRpc<I>,
@@ -56,7 +41,7 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
     // The guest is read while the record goes to the disk; the answer waits for both.
     const [read] = await Promise.allSettled([
       (async () => {
-        const transport = route(request, vm);
+        const transport = route(fleet, request, vm);
         return transport.unaryEncoded(rpc, request as MessageInitShape<I>, {
           signal: call.signal,
           timeoutMs: call.timeoutMs,
@@ -79,7 +64,7 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
     using call = await gate.enter(context);
     const { vm, recorded } = await gate.vm(call, request.vm, requirement, detail);
     try {
-      const transport = route(request, vm);
+      const transport = route(fleet, request, vm);
       const answer = transport.streamEncoded(rpc, request as MessageInitShape<I>, {
         signal: call.signal,
         timeoutMs: call.timeoutMs,
@@ -128,8 +113,23 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
   };
 }
 
+/** Where a request goes; it then names the VM by its UUID and incarnation. */
+export function route(fleet: Fleet, request: NamesVm, vm: FleetVm): WireTransport {
+  const asked = request.vm?.incarnation ?? "";
+  if (asked !== "" && asked !== vm.incarnation) {
+    throw new ConnectError(
+      `VM ${vm.name} has been restarted since: it runs as incarnation ${JSON.stringify(vm.incarnation)} now`,
+      Code.Aborted,
+    );
+  }
+  const transport = fleet.transportOf(vm.host);
+  if (transport === undefined) throw unavailable(`the host of VM ${vm.name} can't be reached now: try again later`);
+  request.vm = create(VmIdSchema, { uuid: vm.uuid, incarnation: vm.incarnation });
+  return transport;
+}
+
 /** The action that the table's catalogue entry asks for. A table that the agent does not have is for it to refuse. */
-function tableRequirement(fleet: Fleet, vm: FleetVm, name: string): VmRequirement {
+export function tableRequirement(fleet: Fleet, vm: FleetVm, name: string): VmRequirement {
   const table = fleet.tables(vm.host).find((each) => each.name === name);
   if (table === undefined) return { action: guestRpcs.readTable.action };
   if (isVmAction(table.permission)) return { action: table.permission, table: name };
@@ -137,7 +137,7 @@ function tableRequirement(fleet: Fleet, vm: FleetVm, name: string): VmRequiremen
 }
 
 /** What a caller is told of what went wrong between control and the agent. */
-function fromAgent(error: unknown, call: ActiveCall, vm: FleetVm): unknown {
+export function fromAgent(error: unknown, call: ActiveCall, vm: FleetVm): unknown {
   if (call.signal.aborted && call.signal.reason instanceof ConnectError) return call.signal.reason;
   if (!(error instanceof ConnectError)) return error;
   // Between agent and control: nothing that the caller could mend.

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { systemActions, vmActions } from "../action.ts";
-import { accountRpcs, adminRpcs, detailText, guestRpcs, healthRpcs, vmRpcs } from "./rpc.ts";
+import { accountRpcs, adminRpcs, detailText, guestRpcs, healthRpcs, sqlRpcs, vmRpcs } from "./rpc.ts";
 
 test("every action is some RPC's, and only the health check is open", () => {
   const used = new Set<string>();
   const openRpcs: string[] = [];
-  for (const table of [guestRpcs, vmRpcs, healthRpcs, accountRpcs, adminRpcs]) {
+  for (const table of [guestRpcs, vmRpcs, sqlRpcs, healthRpcs, accountRpcs, adminRpcs]) {
     for (const [name, rpc] of Object.entries(table)) {
       if ("action" in rpc) used.add(rpc.action);
       else openRpcs.push(name);

@@ -3,6 +3,7 @@
 import type { DescMessage, DescMethod, DescService, MessageShape } from "@bufbuild/protobuf";
 import type { AdminService } from "../../proto/gen/cloudvmi/v1/admin_pb.ts";
 import type { AddressSpace, GuestService } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import type { SqlService } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
 import type { AccountService, HealthService, VmService } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import type { Action } from "../action.ts";
 
@@ -68,6 +69,10 @@ export const vmRpcs = {
   listVms: { action: "list", detail: ({ project }) => ({ project }) },
   getVm: { action: "list", detail: nothing },
 } satisfies RpcTable<typeof VmService>;
+
+export const sqlRpcs = {
+  query: { action: "sql", detail: ({ statement, vms }) => ({ statement, vms }) },
+} satisfies RpcTable<typeof SqlService>;
 
 export const healthRpcs = { check: open } satisfies RpcTable<typeof HealthService>;
 

@@ -38,6 +38,7 @@ const allowed: { [A in VmAction]: readonly Role[] } = {
 const everyone: { [A in SystemAction]: boolean } = {
   account: true,
   ownTokens: true,
+  sql: true,
   manageProjects: false,
   manageUsers: false,
   manageTokens: false,

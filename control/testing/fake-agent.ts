@@ -4,7 +4,7 @@ import net from "node:net";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { AgentService, type WatchVmsResponseSchema } from "../../proto/gen/cloudvmi/agent/v1/agent_pb.ts";
-import { GuestService, type VmId } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { ColumnType, GuestService, type VmId } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { type Vm, VmSchema, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createRoutes, serveWire, type WireConnection } from "../../wire/index.ts";
 
@@ -29,6 +29,8 @@ export interface FakeAgent extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
+const pid = { name: "pid", type: ColumnType.INTEGER };
+
 type Update = MessageInitShape<typeof WatchVmsResponseSchema>;
 
 export async function startFakeAgent(socket: string, vms: readonly FakeVm[]): Promise<FakeAgent> {
@@ -52,8 +54,8 @@ export async function startFakeAgent(socket: string, vms: readonly FakeVm[]): Pr
         version: "9.9",
         host: "fake",
         tables: [
-          { name: "processes", permission: "table", columns: [{ name: "pid" }] },
-          { name: "secrets", permission: "read" },
+          { name: "processes", permission: "table", columns: [pid] },
+          { name: "secrets", permission: "read", columns: [pid] },
           { name: "future", permission: "levitate" },
         ],
         warnings: ["no uid"],
@@ -81,7 +83,7 @@ export async function startFakeAgent(socket: string, vms: readonly FakeVm[]): Pr
     .add(GuestService, {
       readTable: async function* ({ vm, table }, { signal }) {
         const known = await check("readTable", vm, signal);
-        yield { header: [{ name: "pid" }], rows: 1, columns: [{ integers: [1n] }] };
+        yield { header: [pid], rows: 1, columns: [{ integers: [1n] }] };
         yield { rows: 1, columns: [{ integers: [2n] }], summary: { vm: known.id, rows: 2n, notes: [table] } };
       },
       readMemory: async ({ vm, items }, { signal }) => {

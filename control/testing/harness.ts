@@ -8,6 +8,7 @@ import { type Client, ConnectError, createClient, type Transport } from "@connec
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { AdminService } from "../../proto/gen/cloudvmi/v1/admin_pb.ts";
 import { GuestService } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { SqlService } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
 import { AccountService, HealthService, VmService } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createWireTransport } from "../../wire/index.ts";
 import { parseControlConfig } from "../config.ts";
@@ -27,6 +28,7 @@ export const absent = "00000000-0000-4000-8000-00000000ddd1";
 export interface Clients {
   readonly guest: Client<typeof GuestService>;
   readonly vms: Client<typeof VmService>;
+  readonly sql: Client<typeof SqlService>;
   readonly account: Client<typeof AccountService>;
   readonly admin: Client<typeof AdminService>;
   readonly health: Client<typeof HealthService>;
@@ -146,6 +148,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
       return {
         guest: createClient(GuestService, over),
         vms: createClient(VmService, over),
+        sql: createClient(SqlService, over),
         account: createClient(AccountService, over),
         admin: createClient(AdminService, over),
         health: createClient(HealthService, over),

@@ -1,4 +1,5 @@
 // What a statement can name: the tables with their columns, behind a column `vm` that every one has.
+import { ColumnType as ProtoType, type TableSpec } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 
 export type ColumnType = "integer" | "real" | "text";
 
@@ -17,6 +18,29 @@ export interface SqlTable {
 
 /** The column of every table that says which VM a row is of. */
 export const vmColumn = "vm";
+
+const types: ReadonlyMap<ProtoType, ColumnType> = new Map([
+  [ProtoType.INTEGER, "integer"],
+  [ProtoType.REAL, "real"],
+  [ProtoType.TEXT, "text"],
+]);
+const name = /^[a-z][a-z0-9_]{0,63}$/;
+
+/** The tables of a catalogue. What has no usable name, or a type that only a newer agent knows, is left out. */
+export function sqlTables(specs: readonly TableSpec[]): SqlTable[] {
+  return specs
+    .filter((spec) => name.test(spec.name))
+    .map((spec) => ({
+      name: spec.name,
+      columns: spec.columns.flatMap((column) => {
+        const type = types.get(column.type);
+        const usable = type !== undefined && name.test(column.name) && column.name !== vmColumn;
+        return usable ? [{ name: column.name, type }] : [];
+      }),
+      required: [...spec.required],
+    }))
+    .filter(({ columns }) => columns.length > 0);
+}
 
 /** What SQLite is told of a table's columns: the types decide how values are compared. */
 export function declarationOf(table: SqlTable): string {
