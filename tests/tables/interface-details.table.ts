@@ -1,8 +1,8 @@
 // interface_details against rtnetlink's dump of links in every network namespace.
 import assert from "node:assert/strict";
-import { read } from "../engine/support.ts";
+import { type Row, read } from "../engine/support.ts";
 import type { Comparison } from "./comparison.ts";
-import { between, type Message, networkTruth } from "./network.ts";
+import { type Message, networkTruth } from "./network.ts";
 
 /** include/uapi/linux/if_link.h */
 const IFLA = {
@@ -21,7 +21,7 @@ const COUNTS = ["ipackets", "opackets", "ibytes", "obytes", "ierrors", "oerrors"
 
 const text = (bytes: Buffer | undefined) => (bytes === undefined ? null : bytes.toString("latin1").split("\0")[0]!);
 
-function expected(inode: number, links: readonly Message[]) {
+function expected(inode: number, links: readonly Message[]): Row[] {
   const names = new Map(links.map(([header, attributes]) => [header.readInt32LE(4), text(attributes.get(IFLA.name))]));
   return links.map(([header, attributes]) => {
     const mac = attributes.get(IFLA.address);
@@ -38,24 +38,39 @@ function expected(inode: number, links: readonly Message[]) {
       metric: 0,
       flags: header.readUInt32LE(8),
       ...Object.fromEntries(counts.filter(([name]) => name !== "")),
-      link_state: OPERSTATES[attributes.get(IFLA.operstate)![0]!],
+      link_state: OPERSTATES[attributes.get(IFLA.operstate)![0]!]!,
       kind: info === undefined ? null : text(info.subarray(4)),
       promiscuity: attributes.get(IFLA.promiscuity)!.readUInt32LE(),
       ifindex: header.readInt32LE(4),
-      master: master === undefined ? null : names.get(master.readUInt32LE()),
+      master: master === undefined ? null : (names.get(master.readUInt32LE()) ?? null),
       net_namespace: inode,
     };
   });
 }
 
+const COUNTED = COUNTS.filter((name) => name !== "");
+const keyOf = (row: Row) => `${row.net_namespace} ${row.ifindex}`;
+
 export const comparison: Comparison = {
   table: "interface_details",
   async compare(subject, guest) {
     const truth = async () => [...(await networkTruth(subject))].flatMap(([inode, { link }]) => expected(inode, link));
-    const { truth: known, result } = await between(truth, () => read(guest, "interface_details"));
-    const key = (row: { net_namespace?: unknown; ifindex?: unknown }) => `${row.net_namespace} ${row.ifindex}`;
-    const rows = result.map(({ device: _, ...row }) => row);
-    const byKey = (a: object, b: object) => (key(a) < key(b) ? -1 : 1);
+    const before = await truth();
+    const rows = read(guest, "interface_details").map(({ device: _, ...row }) => row);
+    const after = new Map((await truth()).map((row) => [keyOf(row), row as Row]));
+    // What is counted goes on meanwhile.
+    const known = before.map((row) => {
+      const later = after.get(keyOf(row));
+      const found = rows.find((other) => keyOf(other) === keyOf(row));
+      const counts = COUNTED.map((name) => {
+        const count = found?.[name] as number;
+        const [least, most] = [row[name] as number, later?.[name] as number];
+        assert.ok(count >= least && count <= most, `${keyOf(row)} ${name}: ${least} <= ${count} <= ${most}`);
+        return [name, count] as const;
+      });
+      return { ...row, ...Object.fromEntries(counts) };
+    });
+    const byKey = (a: Row, b: Row) => (keyOf(a) < keyOf(b) ? -1 : 1);
     assert.deepEqual(rows.toSorted(byKey), known.toSorted(byKey));
 
     const left = rows.find((row) => row.interface === "left0");
