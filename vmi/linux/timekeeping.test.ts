@@ -10,7 +10,9 @@ import { clockOf } from "./timekeeping.ts";
 for (const flavour of ["6.1", "6.13"] as const) {
   test(`${flavour}: time, boot time and uptime`, () => {
     const { kernel } = attach(miniGuest({ flavour, clock: 1_700_000_000 }).kernel.ram.mapped());
-    assert.deepEqual(clockOf(kernel), {
+    const { source: _, ...clock } = clockOf(kernel)!;
+    assert.deepEqual(clock, {
+      monotonicNanoseconds: 1000e9 + 5e8,
       realSeconds: 1_700_000_000,
       bootNanoseconds: 1_699_999_000e9,
       uptimeNanoseconds: 1000e9 + 5e8,

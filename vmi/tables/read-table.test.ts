@@ -27,7 +27,8 @@ const answered = tables.filter(({ name, required }) => {
     return false;
   }
 });
-assert.ok(answered.length >= 6);
+// Some are rightly empty: nothing is deleted there, for one.
+assert.ok(answered.filter(({ name }) => guest.table(name).rows > 0).length >= 6);
 
 test("columns come as they were asked for: some, in any order", () => {
   for (const table of answered) {
@@ -40,7 +41,6 @@ test("columns come as they were asked for: some, in any order", () => {
     );
     assert.equal(all.data.length, names.length);
     const rows = rowsOf(all);
-    assert.ok(rows.length > 0, table.name);
     for (const columns of [[...names].reverse(), ...names.map((name) => [name])]) {
       const answer = guest.table(table.name, { columns });
       assert.deepEqual(
@@ -148,9 +148,9 @@ test("every table says what it is for those who ask", () => {
   for (const table of tables) {
     assert.match(table.name, /^[a-z][a-z_]*$/);
     assert.ok(table.description.length > 0 && table.examples.length > 0, table.name);
-    for (const example of table.examples) assert.match(example, new RegExp(`FROM ${table.name}\\b`));
+    for (const example of table.examples) assert.match(example, new RegExp(`(FROM|JOIN) ${table.name}\\b`));
     for (const [column, spec] of Object.entries(table.columns)) {
-      assert.match(column, /^[a-z][a-z_]*$/);
+      assert.match(column, /^[a-z][a-z0-9_]*$/);
       assert.ok(spec.description.length > 0, `${table.name}.${column}`);
     }
   }

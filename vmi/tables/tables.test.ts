@@ -141,7 +141,8 @@ test("process_envs", () => {
 test("kernel_modules", () => {
   everywhere("kernel_modules", (rows) => {
     const common = { status: "Live", source_version: none };
-    assert.deepEqual(rows, [
+    const told = rows.map(({ text_size: _, sha256: __, ...row }) => row);
+    assert.deepEqual(told, [
       {
         ...common,
         name: "alpha",
