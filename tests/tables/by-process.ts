@@ -5,7 +5,7 @@ import type { Guest } from "../../vmi/index.ts";
 import { type Row, read, type Subject } from "../engine/support.ts";
 
 /** The processes that were there all the time, with their rows. */
-export async function withTruth(
+async function withTruth(
   subject: Subject,
   guest: Guest,
   table: string,

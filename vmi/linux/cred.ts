@@ -45,7 +45,7 @@ export function supplementaryGroups(kernel: Kernel, at: Halves, budget: Budget):
 }
 
 /** include/uapi/linux/capability.h, by number */
-export const CAPABILITIES = [
+const CAPABILITIES = [
   "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service",
   "net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct sys_admin",
   "sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control setfcap mac_override",

@@ -109,7 +109,7 @@ export function factsOfInode(kernel: Kernel, at: Halves): InodeFacts {
 export const MAX_TYPE_NAME = 32;
 
 /** Name of a super_block's file system, such as ext4. */
-export function fileSystemName(kernel: Kernel, block: Halves): string | undefined {
+function fileSystemName(kernel: Kernel, block: Halves): string | undefined {
   const { space } = kernel;
   const type = readPointer(space, block, kernel.layout(superBlock).s_type);
   const name = type && readPointer(space, type, kernel.layout(fileSystemType).name);

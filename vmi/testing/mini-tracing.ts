@@ -13,7 +13,7 @@ export interface MiniTracing {
 }
 
 /** Where the probes and handlers of the made-up kernel are; nothing is there. */
-export const MINI_CODE = 0xffff_ffff_b000_0000n;
+const MINI_CODE = 0xffff_ffff_b000_0000n;
 
 export function addTracing(kernel: MiniKernel): MiniTracing {
   return { ...addBpf(kernel), ...addKprobes(kernel), ...addFtrace(kernel), ...addProbes(kernel) };

@@ -117,7 +117,7 @@ function walkIpv6(kernel: Kernel, device: Device, budget: Budget, visit: (addres
 }
 
 /** The mask of a prefix: `ffff:ffff::` of 32. */
-export function ipv6Mask(prefix: number): string {
+function ipv6Mask(prefix: number): string {
   const bytes = new Uint8Array(IPV6_BYTES);
   for (let bit = 0; bit < prefix; bit++) bytes[bit >> 3]! |= 0x80 >> (bit & 7);
   return formatIpv6(bytes, 0);
