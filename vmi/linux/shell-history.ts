@@ -109,8 +109,7 @@ export function entriesOf(bytes: Uint8Array, start: number, budget: Budget): His
     const time = pointed < 0 ? undefined : times.get(pointed);
     const lineAt = time === undefined ? -1 : target(at - 8);
     if (time === undefined || lineAt < 0 || lineAt === pointed || at - 8 + ENTRY_SIZE > bytes.length) continue;
-    budget.spend();
-    const line = lineOf(bytes, lineAt);
+    const line = lineOf(bytes, lineAt, budget);
     if (line !== undefined) found.set(at - 8, { time, line });
   }
   const listedAt = new Map<number, number>();
@@ -149,9 +148,11 @@ function isDigit(byte: number | undefined): boolean {
 }
 
 /** A line that was typed: text without control characters other than tabs and line ends. */
-function lineOf(bytes: Uint8Array, at: number): Uint8Array | undefined {
-  const zero = bytes.indexOf(0, at);
-  if (zero <= at || zero - at > MAX_LINE) return undefined;
-  const line = bytes.slice(at, zero);
+function lineOf(bytes: Uint8Array, at: number, budget: Budget): Uint8Array | undefined {
+  const length = bytes.subarray(at, at + MAX_LINE).indexOf(0);
+  // Many entries may share a long line.
+  budget.spend(1 + ((length < 0 ? MAX_LINE : length) >>> 6));
+  if (length <= 0) return undefined;
+  const line = bytes.subarray(at, at + length);
   return line.every((byte) => byte >= 0x20 || byte === 0x09 || byte === 0x0a) ? line : undefined;
 }
