@@ -2,6 +2,7 @@ import type { Budget } from "../../budget.ts";
 import type { Halves } from "../../bytes/address.ts";
 import { struct } from "../../symbols/specs.ts";
 import { forEachBucket } from "../buckets.ts";
+import { followChain } from "../chain.ts";
 import { walkHlist } from "../hlist.ts";
 import type { Kernel } from "../kernel.ts";
 import { isNull, plus, readPointer, readU32, sameAddress } from "../read.ts";
@@ -126,22 +127,15 @@ function walkNode(walk: TreeWalk, at: Halves, parent: Halves | undefined, depth:
 function walkLeaf(walk: TreeWalk, node: Halves): void {
   const { kernel, budget, none } = walk;
   const { space } = kernel;
-  const layout = kernel.layout(fib6Info);
-  let at = readPointer(space, node, kernel.layout(fib6Node).leaf);
-  for (let count = 0; at !== undefined && !isNull(at) && !walk.stopped; count++) {
-    budget.spend();
-    if (count === MAX_ROUTES) {
-      walk.complete = false;
-      return;
-    }
-    if (!sameAddress(at, none)) {
-      const route = readRoute(walk, at);
-      if (route === undefined) walk.complete = false;
-      else if (!walk.visit(route)) walk.stopped = true;
-    }
-    at = readPointer(space, at, layout.fib6_next);
-  }
-  walk.complete &&= at !== undefined;
+  const first = readPointer(space, node, kernel.layout(fib6Node).leaf);
+  const ended = followChain(kernel, first, kernel.layout(fib6Info).fib6_next, MAX_ROUTES, budget, (at) => {
+    if (sameAddress(at, none)) return true;
+    const route = readRoute(walk, at);
+    if (route === undefined) walk.complete = false;
+    else walk.stopped = !walk.visit(route);
+    return !walk.stopped;
+  });
+  walk.complete &&= ended || walk.stopped;
 }
 
 function readRoute({ kernel, namespace, table }: TreeWalk, at: Halves): Route | undefined {

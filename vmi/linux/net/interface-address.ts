@@ -1,5 +1,6 @@
 import type { Budget } from "../../budget.ts";
 import { struct } from "../../symbols/specs.ts";
+import { followChain } from "../chain.ts";
 import type { Kernel } from "../kernel.ts";
 import { walkList } from "../list.ts";
 import { isNull, plus, readPointer, readU32 } from "../read.ts";
@@ -61,11 +62,10 @@ function walkIpv4(kernel: Kernel, device: Device, budget: Budget, visit: (addres
   const layout = kernel.layout(inIfaddr);
   const of = readPointer(space, device.at, kernel.layout(netDevice).ip_ptr);
   if (of === undefined) return false;
-  let at = isNull(of) ? of : readPointer(space, of, kernel.layout(inDevice).ifa_list);
-  for (let count = 0; at !== undefined && !isNull(at); count++) {
-    budget.spend();
+  const first = isNull(of) ? of : readPointer(space, of, kernel.layout(inDevice).ifa_list);
+  return followChain(kernel, first, layout.ifa_next, MAX_ADDRESSES, budget, (at) => {
     const index = space.borrow(at.hi, at.lo, layout.extent + IFNAMSIZ);
-    if (index < 0 || count === MAX_ADDRESSES) return false;
+    if (index < 0) return false;
     const { bytes, view } = memory;
     const label = bytes.subarray(index + layout.ifa_label, index + layout.ifa_label + IFNAMSIZ);
     const zero = label.indexOf(0);
@@ -80,9 +80,8 @@ function walkIpv4(kernel: Kernel, device: Device, budget: Budget, visit: (addres
       label: label.slice(0, zero < 0 ? IFNAMSIZ : zero),
       flags: view.getUint32(index + layout.ifa_flags, true),
     });
-    at = readPointer(space, at, layout.ifa_next);
-  }
-  return at !== undefined;
+    return true;
+  });
 }
 
 function walkIpv6(kernel: Kernel, device: Device, budget: Budget, visit: (address: InterfaceAddress) => void): boolean {

@@ -2,6 +2,7 @@ import type { Budget } from "../../budget.ts";
 import type { Halves } from "../../bytes/address.ts";
 import { struct, symbol } from "../../symbols/specs.ts";
 import { forEachBucket } from "../buckets.ts";
+import { followChain } from "../chain.ts";
 import type { Kernel } from "../kernel.ts";
 import { isNull, plus, readPointer, readU32, sameAddress } from "../read.ts";
 import { formatIpv4, formatIpv6, formatLinkAddress } from "./address.ts";
@@ -28,7 +29,7 @@ const tables = [symbol("?arp_tbl"), symbol("?nd_tbl")];
 const POINTER = 8;
 /** The kernel makes none of more buckets (neigh_hash_alloc: as gc_thresh3 allows). */
 const MAX_SHIFT = 24;
-const MAX_NEIGHBOURS = 1 << 22;
+const MAX_CHAIN = 1 << 20;
 const MAX_LINK_ADDRESS = 32;
 
 /** include/uapi/linux/neighbour.h; `ip neigh` calls them so. */
@@ -89,20 +90,14 @@ function walkTable(kernel: Kernel, table: Halves, budget: Budget, visit: (neighb
   const buckets = at && readPointer(space, at, hash.buckets);
   if (buckets === undefined || shift === undefined || shift > MAX_SHIFT || (length !== 4 && length !== 16))
     return false;
-  let left = MAX_NEIGHBOURS;
   const walked = forEachBucket(kernel, buckets, 2 ** shift, POINTER, budget, (index) => {
-    let entry: Halves | undefined = {
-      hi: memory.view.getInt32(index + 4, true),
-      lo: memory.view.getInt32(index, true),
-    };
-    if (isNull(entry)) return "empty";
-    while (entry !== undefined && !isNull(entry)) {
-      budget.spend();
-      const found = left-- > 0 ? readNeighbour(kernel, plus(entry, -chained), table, length) : undefined;
-      if (found === undefined || !visit(found)) return "stop";
-      entry = readPointer(space, entry);
-    }
-    return entry === undefined ? "stop" : "followed";
+    const first = { hi: memory.view.getInt32(index + 4, true), lo: memory.view.getInt32(index, true) };
+    if (isNull(first)) return "empty";
+    const ended = followChain(kernel, first, 0, MAX_CHAIN, budget, (entry) => {
+      const found = readNeighbour(kernel, plus(entry, -chained), table, length);
+      return found !== undefined && visit(found);
+    });
+    return ended ? "followed" : "stop";
   });
   return walked === "whole";
 }

@@ -38,6 +38,7 @@ function socketsOf(kernel: Kernel, files: Halves, budget: Budget): OpenSockets {
   const { f_op, private_data } = kernel.layout(fileStruct);
   const { sk } = kernel.layout(socketStruct);
   const operations = kernel.place(socketFileOps);
+  if (f_op < 0 || private_data < 0) return { sockets: [], complete: false };
   const sockets: OpenSocket[] = [];
   const complete = walkOpenFiles(kernel, files, budget, (fd, file) => {
     const of = readPointer(space, file, f_op);

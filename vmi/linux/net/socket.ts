@@ -1,7 +1,6 @@
 import type { Budget } from "../../budget.ts";
 import type { Halves } from "../../bytes/address.ts";
 import { struct } from "../../symbols/specs.ts";
-import { inode } from "../file.ts";
 import type { Kernel } from "../kernel.ts";
 import { isNull, plus, readNumber, readPointer, readU32 } from "../read.ts";
 import { formatIpv4, formatIpv6, networkU16 } from "./address.ts";
@@ -24,7 +23,7 @@ export const sockCommon = struct("sock_common", {
   skc_listener: "?skc_listener",
 });
 /** sk_type and sk_protocol are bit fields of 16 and 8 bits before 5.6 (bf9765145b85), in this order from protocol to type. */
-export const sock = struct("sock", {
+const sock = struct("sock", {
   sk_type: "sk_type",
   sk_protocol: "sk_protocol",
   sk_uid: "sk_uid",
@@ -36,6 +35,8 @@ export const sock = struct("sock", {
 /** include/linux/net.h */
 export const socketStruct = struct("socket", { sk: "sk" });
 const socketAlloc = struct("socket_alloc", { socket: "socket", vfs_inode: "vfs_inode" });
+/** include/linux/fs.h */
+const inode = struct("inode", { i_ino: "i_ino" });
 /** include/linux/tcp.h, udp.h; net/netlink/af_netlink.h; net/packet/internal.h */
 const tcpSock = struct("tcp_sock", {
   write_seq: "write_seq",
@@ -52,7 +53,7 @@ const packetSock = struct("?packet_sock", { num: "num", ifindex: "ifindex" });
 /** include/linux/socket.h */
 export const AF = { unix: 1, inet: 2, inet6: 10, netlink: 16, packet: 17 } as const;
 /** include/linux/net.h: enum sock_type */
-export const SOCK = { stream: 1, dgram: 2, raw: 3, rdm: 4, seqpacket: 5, packet: 10 } as const;
+const SOCK = { stream: 1, dgram: 2, raw: 3, rdm: 4, seqpacket: 5, packet: 10 } as const;
 const TYPE_NAMES = new Map<number, string>(Object.entries(SOCK).map(([name, type]) => [type, name]));
 /** include/uapi/linux/in.h */
 export const IPPROTO = { icmp: 1, tcp: 6, udp: 17, icmp6: 58, udplite: 136 } as const;
