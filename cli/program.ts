@@ -8,6 +8,7 @@ import { addLocalCommands } from "./commands/local.ts";
 import { addMemoryCommands } from "./commands/memory.ts";
 import { addPauseCommands } from "./commands/pause.ts";
 import { addServeCommands } from "./commands/serve.ts";
+import { addSqlCommand, serviceSql } from "./commands/sql.ts";
 import { addTableCommands } from "./commands/tables.ts";
 import { addTypeCommand } from "./commands/types.ts";
 import { usageError } from "./failure.ts";
@@ -42,6 +43,7 @@ export function buildProgram(io: Io): Command {
   addAccountCommands(program, io);
   addFleetCommands(program, io);
   addTableCommands(program, io, serviceGuests);
+  addSqlCommand(program, io, serviceSql);
   addMemoryCommands(program, io, serviceGuests);
   addTypeCommand(program, io, serviceGuests);
   addPauseCommands(program, io);

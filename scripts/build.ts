@@ -23,7 +23,7 @@ export async function bundle(entry: string, outfile: string): Promise<void> {
 
 /**
  * Bundles the command line into dist/cli: a short command loads few files. What runs for long and comes with files and
- * threads of its own, the agent and control, is loaded from its sources when a command needs it.
+ * threads of its own, the agent, control and SQL, is loaded from its sources when a command needs it.
  */
 export async function bundleCli(): Promise<void> {
   const folder = resolve(root, "dist/cli");
@@ -44,7 +44,10 @@ export async function bundleCli(): Promise<void> {
       {
         name: "services-from-source",
         setup({ onResolve }) {
-          onResolve({ filter: /^\.\.\/\.\.\/(?:agent|control)\/index\.ts$/ }, ({ path }) => ({ path, external: true }));
+          onResolve({ filter: /^\.\.\/\.\.\/(?:agent|control|sql)\/index\.ts$/ }, ({ path }) => ({
+            path,
+            external: true,
+          }));
         },
       },
     ],

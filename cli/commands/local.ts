@@ -4,8 +4,9 @@ import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import type { Command } from "commander";
 import type { Layer, LocalGuest, LocalTarget } from "../../agent/index.ts";
-import { VmIdSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { GuestService, VmIdSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import type { GuestHandle } from "../../sdk/index.ts";
+import type { TableRead } from "../../sql/index.ts";
 import { type ExitCode, exitCode } from "../exit-code.ts";
 import { CliError, usageError } from "../failure.ts";
 import type { GuestSource } from "../guests.ts";
@@ -16,6 +17,7 @@ import { startProgress } from "../progress.ts";
 import type { Session } from "../session.ts";
 import { addGroup, groups } from "./command.ts";
 import { addMemoryCommands } from "./memory.ts";
+import { addSqlCommand, type SqlSource } from "./sql.ts";
 import { addTableCommands } from "./tables.ts";
 import { addTypeCommand } from "./types.ts";
 
@@ -37,12 +39,49 @@ const localGuests: GuestSource = {
 };
 
 async function openGuest(session: Session, options: TargetOptions): Promise<GuestHandle> {
-  const target = await targetOf(options);
-  using _progress = startProgress(session.io, "looking for the kernel …");
-  const [{ openLocal }, { guestOver }] = await Promise.all([
-    import("../../agent/index.ts"),
+  const [{ transport, vm }, { guestOver }] = await Promise.all([
+    openTarget(session, options),
     import("../../sdk/index.ts"),
   ]);
+  return guestOver(transport, create(VmIdSchema, vm));
+}
+
+/** SQL over the one guest, run in this process; its name in the column `vm` is "local". */
+const localSql: SqlSource = {
+  kind: "local",
+  async open(session, _vms, options) {
+    const [{ transport, vm }, { guestOver, sqlReading }, { runSql, sqlTables }] = await Promise.all([
+      openTarget(session, options),
+      import("../../sdk/index.ts"),
+      import("../../sql/index.ts"),
+    ]);
+    const id = create(VmIdSchema, vm);
+    const specs = await guestOver(transport, id).tables();
+    const read = ({ table, columns, where, limit, signal }: TableRead) =>
+      transport.streamEncoded(
+        GuestService.method.readTable,
+        {
+          vm: id,
+          table,
+          columns: [...columns],
+          where: where.map(({ column, values }) => ({ column, values: [...values] })),
+          limit: BigInt(limit),
+        },
+        { signal },
+      );
+    const asked = { tables: sqlTables(specs), vms: ["local"], read };
+    return {
+      tables: async () => specs,
+      run: (statement, signal) => sqlReading(() => runSql(statement, { ...asked, signal })),
+    };
+  },
+};
+
+/** Opens the guest that the options name; it is closed when the command ends. */
+async function openTarget(session: Session, options: TargetOptions): Promise<LocalGuest> {
+  const target = await targetOf(options);
+  using _progress = startProgress(session.io, "looking for the kernel …");
+  const { openLocal } = await import("../../agent/index.ts");
   const { env } = session.io;
   const cache = env.CLOUDVMI_CACHE || join(env.XDG_CACHE_HOME || join(env.HOME || homedir(), ".cache"), "cloudvmi");
   const tell = (line: string) => void (session.common.verbose && session.printer.note(line));
@@ -59,7 +98,7 @@ async function openGuest(session: Session, options: TargetOptions): Promise<Gues
   }
   session.resources.defer(() => guest.close());
   for (const warning of guest.warnings) tell(warning);
-  return guestOver(guest.transport, create(VmIdSchema, guest.vm));
+  return guest;
 }
 
 /** What opening a guest fails with has no status of the service: whose turn it is follows from the error's kind. */
@@ -110,6 +149,7 @@ export function addLocalCommands(program: Command, io: Io): void {
     .option("--allow-missing <layers>", "what this machine may lack: namespaces, uid, seccomp", parseLayers);
   addTableCommands(local, io, localGuests);
   addMemoryCommands(local, io, localGuests);
+  addSqlCommand(local, io, localSql);
   addTypeCommand(local, io, localGuests);
   local.addHelpText(
     "after",

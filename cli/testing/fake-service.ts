@@ -2,6 +2,7 @@ import { createServer, type TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { AdminService } from "../../proto/gen/cloudvmi/v1/admin_pb.ts";
 import { ColumnType, GuestService, type VmId } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { SqlService } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
 import { AccountService, HealthService, VmService, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createRoutes, serveWire } from "../../wire/index.ts";
 import { selfSigned } from "./certificate.ts";
@@ -201,6 +202,23 @@ export async function startFakeService(): Promise<FakeService> {
       const found = vms.find((each) => each.name === name || each.id.uuid === name);
       if (found === undefined) throw new ConnectError("there is no such VM", Code.NotFound);
       return { vm: found };
+    },
+  });
+  routes.add(SqlService, {
+    async *query({ statement, vms: named }) {
+      if (/^SELEC\b/.test(statement)) throw new ConnectError('near "SELEC": syntax error', Code.InvalidArgument);
+      const text = (value: string) => ({ value: { case: "text", value } }) as const;
+      if (named.length > 0) {
+        yield {
+          columns: ["statement"],
+          rows: [{ values: [text(statement)] }],
+          summary: { rows: 1n, vms: named.length },
+        };
+        return;
+      }
+      yield { columns: ["vm", "n"], rows: [{ values: [text("web1"), { value: { case: "integer", value: 1n } }] }] };
+      const failures = [{ vm: "boot1", code: Code.FailedPrecondition, message: "no Linux kernel runs there" }];
+      yield { rows: [{ values: [text("db1"), {}] }], summary: { rows: 2n, vms: 3, failures } };
     },
   });
   routes.add(GuestService, {

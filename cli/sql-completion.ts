@@ -1,0 +1,44 @@
+import type { TableSpec } from "../sdk/index.ts";
+
+const keywords =
+  "SELECT FROM WHERE JOIN LEFT RIGHT FULL ON USING GROUP BY ORDER HAVING LIMIT OFFSET DISTINCT AND OR NOT IN IS NULL LIKE GLOB " +
+  "BETWEEN AS CASE WHEN THEN ELSE END UNION ALL EXCEPT INTERSECT WITH EXISTS ASC DESC CAST COUNT MIN MAX SUM AVG EXPLAIN";
+const allKeywords = keywords.split(" ");
+const commands = [".help", ".tables", ".schema", ".quit"];
+
+/** What the last word of a line may become, and that word: as readline wants it. */
+export function completions(specs: readonly TableSpec[], line: string): [string[], string] {
+  const command = /^\s*(\.\w*)$/.exec(line)?.[1];
+  if (command !== undefined) return [commands.filter((each) => each.startsWith(command)), command];
+  const word = /[\w.]*$/.exec(line)?.[0] ?? "";
+  const tables = specs.map(({ name }) => name);
+  if (/^\s*\.schema\s/.test(line) || /\b(?:from|join)\s+\w*$/i.test(line)) return [beginning(tables, word), word];
+  const named = specs.filter(({ name }) => new RegExp(`\\b${name}\\b`).test(line));
+  const columns = (some: readonly TableSpec[]) => [
+    "vm",
+    ...some.flatMap((spec) => spec.columns.map(({ name }) => name)),
+  ];
+  const dot = word.lastIndexOf(".");
+  if (dot >= 0) {
+    const qualifier = word.slice(0, dot + 1);
+    const found = beginning(columns(aliased(specs, line, word.slice(0, dot)) ?? named), word.slice(dot + 1));
+    return [found.map((name) => `${qualifier}${name}`), word];
+  }
+  if (word === "") return [[], word];
+  const lower = word === word.toLowerCase();
+  const words = lower ? allKeywords.map((keyword) => keyword.toLowerCase()) : allKeywords;
+  const among = columns(named.length > 0 ? named : specs);
+  return [beginning([...among, ...tables, ...words], word), word];
+}
+
+/** The table that is called so, or has this alias. */
+function aliased(specs: readonly TableSpec[], line: string, alias: string): TableSpec[] | undefined {
+  const found = specs.filter(
+    ({ name }) => name === alias || new RegExp(`\\b${name}\\s+(?:as\\s+)?${alias}\\b`, "i").test(line),
+  );
+  return found.length > 0 ? found : undefined;
+}
+
+function beginning(names: readonly string[], word: string): string[] {
+  return [...new Set(names)].filter((name) => name.startsWith(word)).sort();
+}

@@ -1,0 +1,201 @@
+// The shell of `cloudvmi sql`: statements over several lines until ';', commands that begin with a dot, completion, history.
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { Writable } from "node:stream";
+import type { TableSpec } from "../sdk/index.ts";
+import { nearest } from "../sql/nearest.ts";
+import type { SqlTarget } from "./commands/sql.ts";
+import { describeFailure, usageError } from "./failure.ts";
+import { sanitise } from "./format/sanitise.ts";
+import type { Io } from "./io.ts";
+import type { Session } from "./session.ts";
+import { completions } from "./sql-completion.ts";
+import { splitStatements } from "./sql-statements.ts";
+
+type Ask = (statement: string, signal: AbortSignal) => Promise<void>;
+
+const prompt = "sql> ";
+const continuation = "...> ";
+const kept = 1000;
+/** More is no script that a person wrote. */
+const longestScript = 4 << 20;
+
+/** Runs statements from the standard input, up to the first that fails. */
+export async function runScript({ io }: Session, ask: Ask): Promise<void> {
+  let text = "";
+  for await (const chunk of io.stdin) {
+    text += String(chunk);
+    if (text.length > longestScript) throw usageError("that is too long for statements");
+  }
+  const { statements, rest } = splitStatements(text);
+  for (const statement of [...statements, ...(rest.trim() === "" ? [] : [rest.trim()])])
+    await ask(statement, io.signal);
+}
+
+/** Talks with a person until `.quit` or the end of input. */
+export async function runShell(session: Session, target: SqlTarget, ask: Ask): Promise<void> {
+  const { io } = session;
+  const history = historyPath(io.env);
+  let specs: readonly TableSpec[] = await target.tables();
+  let running: AbortController | undefined;
+  let pending = "";
+  const terminal = createInterface({
+    input: io.stdin,
+    output: writableOf(io),
+    terminal: true,
+    prompt,
+    history: await readHistory(history),
+    historySize: kept,
+    removeHistoryDuplicates: true,
+    completer: (line: string) => completions(specs, line),
+  });
+  const lines: string[] = [];
+  let closed = false;
+  let wake = () => {};
+  terminal.on("line", (line) => {
+    lines.push(line);
+    wake();
+  });
+  terminal.on("close", () => {
+    closed = true;
+    running?.abort(new Error("interrupted"));
+    wake();
+  });
+  // The first ends what runs, or takes back what has been typed.
+  terminal.on("SIGINT", () => {
+    if (running !== undefined) return running.abort(new Error("interrupted"));
+    pending = "";
+    lines.length = 0;
+    void io.out.write("\n");
+    terminal.setPrompt(prompt);
+    terminal.write(null, { ctrl: true, name: "u" });
+    terminal.prompt();
+  });
+  io.signal.addEventListener("abort", () => terminal.close(), { once: true });
+
+  const attempt = async (work: (signal: AbortSignal) => Promise<void>): Promise<void> => {
+    running = new AbortController();
+    try {
+      await work(AbortSignal.any([running.signal, io.signal]));
+    } catch (error) {
+      const line = running.signal.aborted ? "interrupted" : describeFailure(error).line;
+      await io.err.write(`cloudvmi: ${line}\n`);
+    } finally {
+      running = undefined;
+    }
+  };
+
+  await io.out.write("SQL over the tables of your VMs: statements end with ';', .help tells more, .quit ends.\n");
+  terminal.prompt();
+  while (!closed) {
+    const line = lines.shift();
+    if (line === undefined) {
+      await new Promise<void>((resolve) => (wake = resolve));
+      continue;
+    }
+    if (pending === "" && line.trimStart().startsWith(".")) {
+      const [command = "", argument] = line.trim().split(/\s+/, 2);
+      if (command === ".quit" || command === ".exit") break;
+      await attempt(async () => {
+        specs = await target.tables();
+        await io.out.write(dotCommand(command, argument, specs));
+      });
+    } else {
+      const { statements, rest } = splitStatements(pending === "" ? line : `${pending}\n${line}`);
+      pending = rest.trim() === "" ? "" : rest;
+      for (const statement of statements) await attempt((signal) => ask(statement, signal));
+    }
+    if (closed) break;
+    terminal.setPrompt(pending === "" ? prompt : continuation);
+    terminal.prompt();
+  }
+  const typed = (terminal as unknown as { history: string[] }).history;
+  terminal.close();
+  await writeHistory(history, typed);
+}
+
+const help = `.help            this text
+.tables          the tables
+.schema [TABLE]  the columns of a table, or of all
+.quit            leave (also Ctrl-D)
+Statements are SQLite's SELECT, over several lines if you like, and end with ';'. Tab completes, Ctrl-C interrupts.
+`;
+
+/** What a command prints. Throws a usage error for what is none. */
+export function dotCommand(command: string, argument: string | undefined, specs: readonly TableSpec[]): string {
+  switch (command) {
+    case ".help":
+      return help;
+    case ".tables":
+      return specs.map(({ name }) => `${sanitise(name)}\n`).join("");
+    case ".schema": {
+      if (argument === undefined) return specs.map(schemaOf).join("");
+      const wanted = argument.replace(/;$/, "");
+      const spec = specs.find(({ name }) => name === wanted);
+      if (spec !== undefined) return schemaOf(spec);
+      const meant = nearest(
+        wanted,
+        specs.map(({ name }) => name),
+      );
+      throw usageError(
+        `there is no table '${wanted}': ${meant === undefined ? ".tables lists them" : `did you mean '${meant}'?`}`,
+      );
+    }
+    default:
+      throw usageError(`there is no command ${command}: .help lists them`);
+  }
+}
+
+const typeNames = ["", "INTEGER", "REAL", "TEXT"];
+
+function schemaOf({ name, description, columns, required }: TableSpec): string {
+  const needs = required.length > 0 ? ` Needs WHERE with ${required.join(" or ")}.` : "";
+  const own = columns.map((column) => [column.name, typeNames[column.type] ?? "", column.description] as const);
+  const all = [["vm", "TEXT", "the VM that the row is of"] as const, ...own];
+  const lines = all.map(([column, type, meaning], at) => {
+    const comma = at < all.length - 1 ? "," : "";
+    return `  ${sanitise(`${column} ${type}${comma}`).padEnd(34)} -- ${sanitise(meaning)}\n`;
+  });
+  return `-- ${sanitise(description)}${sanitise(needs)}\nCREATE TABLE ${sanitise(name)} (\n${lines.join("")});\n`;
+}
+
+function historyPath(env: NodeJS.ProcessEnv): string {
+  const state = env.XDG_STATE_HOME || join(env.HOME || homedir(), ".local", "state");
+  return join(state, "cloudvmi", "sql_history");
+}
+
+/** Newest first, as readline has it; in the file the newest is last. */
+async function readHistory(path: string): Promise<string[]> {
+  const text = await readFile(path, "utf8").catch(() => "");
+  return text
+    .split("\n")
+    .filter((line) => line !== "")
+    .reverse()
+    .slice(0, kept);
+}
+
+async function writeHistory(path: string, history: readonly string[]): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  // What is asked tells of what is looked for: it is this user's alone.
+  await writeFile(
+    path,
+    history
+      .toReversed()
+      .map((line) => `${line}\n`)
+      .join(""),
+    { mode: 0o600 },
+  );
+}
+
+/** The output as readline needs it: in order with what is written to it directly. */
+function writableOf({ out }: Io): Writable {
+  const stream = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      out.write(chunk).catch(() => {});
+      done();
+    },
+  });
+  return Object.defineProperty(stream, "columns", { get: () => out.columns });
+}
