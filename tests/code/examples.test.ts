@@ -1,6 +1,7 @@
 // Every example of every table is a statement that runs, here over empty tables: names are right, and nothing is asked of a
 // table that it can't answer. tests/tables runs them over a guest.
 import assert from "node:assert/strict";
+import { Readable } from "node:stream";
 import { suite, test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import { QueryResponseSchema } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
@@ -18,13 +19,10 @@ suite("examples", { concurrency: 4 }, () => {
     test(name, async () => {
       assert.ok(examples.length > 0, "a table has an example");
       for (const example of examples) {
-        const read = new Set<string>();
         const answer = runSql(example.replace(/;\s*$/, ""), {
           tables: catalogue,
           vms: ["web1"],
-          async *read({ table }) {
-            read.add(table);
-          },
+          read: () => Readable.from([]),
         });
         let columns = 0;
         for await (const bytes of answer) columns += fromBinary(QueryResponseSchema, bytes).columns.length;
