@@ -1,4 +1,5 @@
 import { type BtfMember, BtfWriter, type TypeRef } from "./btf-writer.ts";
+import { networkTypes } from "./network-types.ts";
 
 /** Structures of a made-up kernel, in the shapes of 6.1 and of 6.13 and later, with gaps that no real kernel has. */
 export type Flavour = "6.1" | "6.13";
@@ -95,6 +96,7 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["nsproxy", ptr],
     ["signal", ptr],
     ["cgroups", ptr],
+    ["files", ptr],
     gap(500),
   );
   b.struct(
@@ -140,12 +142,11 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   b.struct("uts_namespace", ["name", uts], ["user_ns", ptr], ["ns", common]);
   b.struct("ipc_namespace", gap(40), ["ns", common]);
   b.struct("mnt_namespace", ["ns", common], ["root", ptr]);
-  b.struct("net", gap(88), ["ns", common]);
   b.struct("cgroup_namespace", ["ns", common], ["root_cset", ptr]);
 
   // From 6.14 (1a7c7ef4bdb1) f_path is in a union.
   const filePath = b.union("", ["f_path", b.btf.qualified(10, path)], ["__f_path", path]);
-  b.struct("file", gap(64), old ? ["f_path", path] : ["", filePath]);
+  b.struct("file", gap(64), ["f_op", ptr], ["private_data", ptr], old ? ["f_path", path] : ["", filePath]);
   const hashAndLength = b.union("", ["", b.struct("", ["hash", u32], ["len", u32])], ["hash_len", u64]);
   const qstr = b.struct("qstr", ["", hashAndLength], ["name", ptr]);
   const bucket = b.struct("hlist_bl_node", ["next", ptr], ["pprev", ptr]);
@@ -259,5 +260,7 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   b.struct("tracepoint_func", ...pointers("func", "data"), ["prio", s32]);
   b.struct("uprobe", ["rb_node", b.btf.array(u64, 3)], ["inode", ptr], ["offset", u64], ["consumers", list]);
   b.struct("uprobe_consumer", ...pointers("handler", "ret_handler"), old ? ["next", ptr] : ["cons_node", list]);
+  const u16 = b.btf.int("unsigned short", 2);
+  networkTypes(b, { old, ptr, u8, u16, u32, u64, list, hlist, gap });
   return { btf: b.btf, of: b.of };
 }
