@@ -181,6 +181,8 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["target_list", list],
     ["exit", ptr],
     ["refcnt", atomic],
+    ...["kallsyms", "syms", "kp", "sect_attrs"].map((name): Member => [name, ptr]),
+    ...["num_syms", "num_kp"].map((name): Member => [name, u32]),
   );
   b.struct("module_use", ["source_list", list], ["target_list", list], ["source", ptr], ["target", ptr]);
   b.struct(
@@ -260,7 +262,50 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   b.struct("tracepoint_func", ...pointers("func", "data"), ["prio", s32]);
   b.struct("uprobe", ["rb_node", b.btf.array(u64, 3)], ["inode", ptr], ["offset", u64], ["consumers", list]);
   b.struct("uprobe_consumer", ...pointers("handler", "ret_handler"), old ? ["next", ptr] : ["cons_node", list]);
+  // What modules say of themselves, and what the kernel calls: linux/module-*.ts, notifiers.ts, timers.ts, workqueue.ts.
+  b.struct("mod_kallsyms", ["symtab", ptr], ["num_symtab", u32], ...pointers("strtab", "typetab"));
+  b.struct("kernel_symbol", ["value_offset", s32], ["name_offset", s32], ["namespace_offset", s32]);
+  const attribute = b.struct("attribute", ["name", ptr], ["mode", u32]);
+  const bin = b.struct("bin_attribute", ["attr", attribute], ["size", u64], ["private", ptr], gap(32));
+  const group = b.struct("attribute_group", ...pointers("name", "is_visible", "attrs", "bin_attrs"));
+  if (old) {
+    const section = b.struct("module_sect_attr", ["battr", bin], ["address", u64]);
+    b.struct("module_sect_attrs", ["grp", group], ["nsections", u32], ["attrs", b.btf.array(section, 0)]);
+  } else b.struct("module_sect_attrs", ["grp", group], ["attrs", b.btf.array(bin, 0)]);
   const u16 = b.btf.int("unsigned short", 2);
+  b.struct(
+    "kernel_param",
+    ...pointers("name", "mod", "ops"),
+    ["perm", u16],
+    ["level", u8],
+    ["flags", u8],
+    ["arg", ptr],
+  );
+  b.struct("kparam_array", ...words("max", "elemsize"), ...pointers("num", "ops", "elem"));
+  b.struct("kparam_string", ["maxlen", u32], ["string", ptr]);
+  b.struct("notifier_block", ...pointers("notifier_call", "next"), ["priority", s32]);
+  b.struct("raw_notifier_head", ["head", ptr]);
+  b.struct("blocking_notifier_head", gap(40), ["head", ptr]);
+  const timer = b.struct("timer_list", ["entry", hlist], ["expires", u64], ["function", ptr], ["flags", u32]);
+  b.struct("timer_base", gap(24), ["pending_map", b.btf.array(u64, 9)], ["vectors", b.btf.array(ptr, 576)]);
+  const work = b.struct("work_struct", ["data", atomicLong], ["entry", list], ["func", ptr]);
+  b.struct("delayed_work", ["work", work], ["timer", timer], ["wq", ptr]);
+  const node = b.struct("timerqueue_node", ["node", b.btf.array(u64, 3)], ["expires", u64]);
+  b.struct("hrtimer", ["node", node], ["_softexpires", u64], ["function", ptr]);
+  const root = b.struct("rb_root_cached", ["rb_root", ptr], ["rb_leftmost", ptr]);
+  const queue = b.struct("timerqueue_head", ["rb_root", root]);
+  const clock = b.struct("hrtimer_clock_base", ["cpu_base", ptr], ["index", u32], ["clockid", s32], ["active", queue]);
+  b.struct("hrtimer_cpu_base", gap(64), ["clock_base", b.btf.array(clock, 8)]);
+  b.struct(
+    "workqueue_struct",
+    ["pwqs", list],
+    ["list", list],
+    gap(100),
+    ["name", chars(old ? 24 : 32)],
+    ["flags", u32],
+  );
+  b.struct("pool_workqueue", ...pointers("pool", "wq"), gap(100), ["inactive_works", list], ["pwqs_node", list]);
+
   networkTypes(b, { old, ptr, u8, u16, u32, u64, list, hlist, gap });
   return { btf: b.btf, of: b.of };
 }

@@ -1,6 +1,7 @@
+import { addHooks, type MiniHooks } from "./mini-hooks.ts";
 import { MiniKernel, type MiniKernelOptions, type Thing } from "./mini-kernel.ts";
-import { addModule, addProcess, addResource, addThread, type Process } from "./mini-objects.ts";
 import { addNetwork, type MiniNetwork } from "./mini-network.ts";
+import { addModule, addProcess, addResource, addThread, type Process } from "./mini-objects.ts";
 import { addTracing, type MiniTracing } from "./mini-tracing.ts";
 import { type Mount, makeFile, makeMount, makePath } from "./mini-vfs.ts";
 import type { Ram } from "./ram.ts";
@@ -12,6 +13,7 @@ export interface MiniGuest {
   readonly shell: Process;
   readonly kthread: Process;
   readonly tracing: MiniTracing;
+  readonly hooks: MiniHooks;
   readonly network: MiniNetwork;
 }
 
@@ -60,9 +62,10 @@ export function miniGuest(options: MiniKernelOptions = {}, ram?: Ram): MiniGuest
   addResource(kernel, ramAt, "Kernel code", 0x20_0000n, 0x2f_ffffn);
   addResource(kernel, kernel.iomem, "PCI Bus 0000:00", 0xe0_0000n, 0xff_ffffn);
   const tracing = addTracing(kernel);
+  const hooks = addHooks(kernel, first);
   const network = addNetwork(kernel, kernel.readPointer(namespaces.at("net_ns")), [init.task, shell.task]);
   kernel.finish();
-  return { kernel, root, init, shell, kthread, tracing, network };
+  return { kernel, root, init, shell, kthread, tracing, hooks, network };
 }
 
 function makeNamespaces(kernel: MiniKernel): Thing {
