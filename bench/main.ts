@@ -8,6 +8,7 @@ import { ensureLab } from "../lab/index.ts";
 import { measureEngine } from "./engine.ts";
 import { type Figure, printFigures } from "./figures.ts";
 import { measureFirstAnswer, measureInspectors, measureService, measureStream } from "./service.ts";
+import { measureSql } from "./sql.ts";
 
 const HELP = `Usage: npm run bench [-- --json]
 
@@ -57,6 +58,7 @@ const figures: Figure[] = [
   ...(await measureEngine(few, "few tasks", { listUs: 60, attach: true }, progress)),
   ...(await measureEngine(cluster.guests.get("many")!, "many tasks", { listUs: 600, attach: false }, progress)),
   ...(await measureService(handles.few, handles.many, progress)),
+  ...(await measureSql(cluster, "bench", handles.few, progress)),
   ...(await measureStream(handles.few, progress)),
   ...measureInspectors(cluster),
 ];
