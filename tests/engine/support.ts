@@ -10,6 +10,7 @@ import {
   type PhysicalMemory,
   type TableAnswer,
   type TableQuery,
+  tables,
   type VcpuRegisters,
 } from "../../vmi/index.ts";
 
@@ -34,6 +35,14 @@ export function rowsOf(answer: TableAnswer): Row[] {
   });
   return rows;
 }
+
+/** A question to every table; one that needs a constraint gets one on its last key, which is a number. */
+export const questions: readonly { readonly name: string; readonly query: TableQuery }[] = tables.map(
+  ({ name, required }) => {
+    const column = required.at(-1);
+    return { name, query: column === undefined ? {} : { where: [{ column, values: ["13"] }] } };
+  },
+);
 
 /** The text of a cell, which must have one. */
 export function textIn(row: Row, column: string): string {
