@@ -13,7 +13,7 @@ export interface MiniHooks {
 const TEXT_PAGES = 2;
 /** Elf64_Sym */
 const SYM_SIZE = 24;
-export const IDT_TYPE = 0x8e;
+const IDT_TYPE = 0x8e;
 
 /** Gives a module text, symbols, parameters and sections, and the kernel what calls into them. */
 export function addHooks(kernel: MiniKernel, module: Thing): MiniHooks {
