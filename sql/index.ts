@@ -3,7 +3,6 @@
  * by the caller's `read`, all at once; then SQLite runs the statement over what has come. Nothing here knows where rows
  * come from.
  */
-export { maxStatement } from "./engine/bounds.ts";
-export { type SqlColumn, type SqlTable, sqlTables, vmColumn } from "./engine/schema.ts";
+export { type SqlColumn, type SqlTable, sqlTables } from "./engine/schema.ts";
 export type { SqlLimits } from "./protocol.ts";
 export { runSql, type SqlOptions, type TableRead } from "./run.ts";

@@ -28,7 +28,7 @@ export interface SqlOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-export const defaultLimits: SqlLimits = {
+const defaultLimits: SqlLimits = {
   timeoutMs: 30_000,
   rows: 1_000_000,
   memoryBytes: 256 << 20,

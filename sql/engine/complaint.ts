@@ -10,10 +10,7 @@ const TOOBIG = 18;
 const AUTH = 23;
 
 export const outOfTime = (ms: number) =>
-  new ConnectError(
-    `the statement has not ended within ${ms / 1000} s: narrow it with WHERE, or allow it more time`,
-    Code.DeadlineExceeded,
-  );
+  new ConnectError(`the statement has not ended within ${ms / 1000} s: narrow it with WHERE`, Code.DeadlineExceeded);
 
 const wrong = (message: string) => new ConnectError(message, Code.InvalidArgument);
 

@@ -121,7 +121,7 @@ const integerText = /^(?:0|-?[1-9]\d{0,14})$/;
  * The values as a source of rows takes them, when that finds every row that SQLite would: an integer column may be compared
  * with '7' or 7.0, and a text column with a number only after conversions that are SQLite's to make. NULL equals nothing.
  */
-export function passable(type: SqlTable["columns"][number]["type"], values: readonly Value[]): string[] | undefined {
+function passable(type: SqlTable["columns"][number]["type"], values: readonly Value[]): string[] | undefined {
   const passed = new Set<string>();
   for (const value of values) {
     if (value === null) continue;
