@@ -104,12 +104,16 @@ export function entriesOf(bytes: Uint8Array, start: number, budget: Budget): His
   }
   if (times.size === 0) return [];
   const found = new Map<number, { time: number; line: Uint8Array }>();
+  // Entries of a heap that is made up may share a long line: it is looked at once.
+  const lines = new Map<number, Uint8Array | undefined>();
   for (let at = alignment(start) + 8; at < end; at += 8) {
     const pointed = target(at);
     const time = pointed < 0 ? undefined : times.get(pointed);
     const lineAt = time === undefined ? -1 : target(at - 8);
     if (time === undefined || lineAt < 0 || lineAt === pointed || at - 8 + ENTRY_SIZE > bytes.length) continue;
-    const line = lineOf(bytes, lineAt, budget);
+    budget.spend();
+    if (!lines.has(lineAt)) lines.set(lineAt, lineOf(bytes, lineAt, budget));
+    const line = lines.get(lineAt);
     if (line !== undefined) found.set(at - 8, { time, line });
   }
   const listedAt = new Map<number, number>();
@@ -150,7 +154,7 @@ function isDigit(byte: number | undefined): boolean {
 /** A line that was typed: text without control characters other than tabs and line ends. */
 function lineOf(bytes: Uint8Array, at: number, budget: Budget): Uint8Array | undefined {
   const length = bytes.subarray(at, at + MAX_LINE).indexOf(0);
-  // Many entries may share a long line.
+  // Lines of a heap that is made up may be the ends of one another.
   budget.spend(1 + ((length < 0 ? MAX_LINE : length) >>> 6));
   if (length <= 0) return undefined;
   const line = bytes.subarray(at, at + length);

@@ -16,8 +16,13 @@ const timekeeper = struct("timekeeper", {
   shift: "tkr_mono.shift",
   clock: "?tkr_mono.clock",
 });
-/** Behind the seqcount, aligned as the u64 that struct timekeeper begins with. */
-const TIMEKEEPER_IN_ANONYMOUS = 8;
+/**
+ * What tk_core begins with while its type is anonymous, from 5.10 (025e82bcbc34); before, a seqcount_t. A pointer to its
+ * lock is in it with PREEMPT_RT.
+ */
+const seqcount = struct("?seqcount_raw_spinlock", { seqcount: "seqcount" });
+/** Struct timekeeper begins with a u64. */
+const ALIGNMENT = 8;
 /** A reader that meets the writer this often takes what there is. */
 const ATTEMPTS = 8;
 
@@ -43,7 +48,7 @@ export function clockOf(kernel: Kernel): Clock | undefined {
   if (place === undefined) return undefined;
   const data = kernel.layout(tkData);
   const keeper = kernel.layout(timekeeper);
-  const start = data.timekeeper >= 0 ? data.timekeeper : TIMEKEEPER_IN_ANONYMOUS;
+  const start = data.timekeeper >= 0 ? data.timekeeper : behindSeqcount(kernel);
   const { view } = kernel.memory;
   const s64 = (at: number) => signedNumberOf(view.getInt32(at + 4, true), view.getInt32(at, true));
   let clock: Clock | undefined;
@@ -70,4 +75,8 @@ export function clockOf(kernel: Kernel): Clock | undefined {
     if ((sequence & 1) === 0 && view.getUint32(head, true) === sequence) break;
   }
   return clock;
+}
+
+function behindSeqcount(kernel: Kernel): number {
+  return Math.max(1, Math.ceil(kernel.layout(seqcount).sizeof / ALIGNMENT)) * ALIGNMENT;
 }
