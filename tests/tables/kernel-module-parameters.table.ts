@@ -3,16 +3,26 @@ import assert from "node:assert/strict";
 import { read, textIn } from "../engine/support.ts";
 import type { Comparison } from "./comparison.ts";
 
-/** Prints "PERMISSIONS PATH VALUE" a file, and what can't be read as "!". */
-const script =
-  'for file in /sys/module/*/parameters/*; do printf "%s %s " "$(stat -c %a $file)" $file; ' +
-  'if value=$(cat $file 2>/dev/null); then printf "=%s" "$value" | tr "\\n" "~"; else printf "!"; fi; echo; done';
+/** Prints "PERMISSIONS PATH =VALUE" a file, its line end left out, and "!" for a value that can't be read. */
+const script = `
+import os
+for module in os.listdir("/sys/module"):
+    folder = "/sys/module/" + module + "/parameters"
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        path = folder + "/" + name
+        try:
+            with open(path, errors="surrogateescape") as file:
+                value = "=" + file.read().rstrip(chr(10)).replace(chr(10), "~")
+        except OSError:
+            value = "!"
+        print("%o" % (os.stat(path).st_mode & 0o7777), path, value)
+`;
 
 export const comparison: Comparison = {
   table: "kernel_module_parameters",
   async compare(subject, guest) {
     const truth = new Map<string, { mode: string; value: string | undefined }>();
-    for (const line of (await subject.lab.exec(script)).trimEnd().split("\n")) {
+    for (const line of (await subject.lab.exec(`python3 -I -S -c '${script}'`)).trimEnd().split("\n")) {
       const [, mode, path, value] = /^(\d+) \/sys\/module\/(\S+) (.*)$/s.exec(line)!;
       truth.set(path!.replace("/parameters/", "."), {
         mode: mode!.padStart(4, "0"),
