@@ -51,7 +51,9 @@ export function qemuArguments(
     ["-name", spec.name],
     ["-uuid", spec.uuid],
     ["-machine", `${spec.machine}${backed}`],
-    ["-accel", acceleration === "kvm" ? "kvm" : "tcg,thread=multi"],
+    // One thread for all vCPUs: before 8.1 (QEMU's deba78709a) a vCPU may keep running the old translation of code that
+    // another one changes, and the kernel, which patches its own jumps, panics of it now and then.
+    ["-accel", acceleration === "kvm" ? "kvm" : "tcg,thread=single"],
     ["-cpu", `${acceleration === "kvm" ? "host" : "max"}${cpu}`],
     ["-smp", String(spec.vcpus)],
     ["-m", String(spec.memoryMiB)],
