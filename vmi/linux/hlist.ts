@@ -48,7 +48,7 @@ function walk(
 type Walk = Omit<Addresses, "retried">;
 
 function walkOnce(kernel: Kernel, head: Halves, member: number, maximum: number, budget: Budget, nulls: boolean): Walk {
-  const { space } = kernel;
+  const { space, trail } = kernel;
   const { view } = kernel.memory;
   const hi: number[] = [];
   const lo: number[] = [];
@@ -65,6 +65,7 @@ function walkOnce(kernel: Kernel, head: Halves, member: number, maximum: number,
     const next = space.borrow(nextHi, nextLo, 16);
     // `next` is the first member of a head and of a node, so what points to a node is at either's own address.
     if (next < 0 || view.getInt32(next + 8, true) !== atLo || view.getInt32(next + 12, true) !== atHi) break;
+    if (trail.recording) trail.pointer(atHi, atLo, nextHi, nextLo);
     hi.push(addHi(nextHi, nextLo, -member));
     lo.push(addLo(nextLo, -member));
     atHi = nextHi;

@@ -3,6 +3,7 @@ import { hiOf, loOf } from "../bytes/address.ts";
 import { GuestError } from "../errors.ts";
 import type { AddressSpace } from "../memory/address-space.ts";
 import type { PhysicalMemory } from "../memory/physical-memory.ts";
+import { Trail } from "../memory/trail.ts";
 import type { Kallsyms } from "../symbols/kallsyms.ts";
 import { type Profile, symbolPosition } from "../symbols/profile.ts";
 import type { Layout, StructSpec, SymbolSpec } from "../symbols/specs.ts";
@@ -23,6 +24,8 @@ export class Kernel {
   readonly space: AddressSpace;
   /** Borrowed for one process at a time: see linux/mm.ts. */
   readonly user: AddressSpace;
+  /** What was followed in `space` on the way to what is being read; see linux/consistent.ts. */
+  readonly trail: Trail;
   readonly kallsyms: Kallsyms;
   readonly profile: Profile;
   readonly release: string;
@@ -44,6 +47,8 @@ export class Kernel {
     this.memory = parts.space.memory;
     this.space = parts.space;
     this.user = parts.space.sibling();
+    this.trail = new Trail(this.space);
+    this.space.trail = this.trail;
     this.kallsyms = parts.kallsyms;
     this.profile = parts.profile;
     this.buildId = parts.profile.buildId;

@@ -43,7 +43,7 @@ export function walkList(kernel: Kernel, head: Halves, member: number, maximum: 
 type Walk = Omit<Addresses, "retried">;
 
 function walkOnce(kernel: Kernel, head: Halves, member: number, maximum: number, budget: Budget): Walk {
-  const { space } = kernel;
+  const { space, trail } = kernel;
   const { view } = kernel.memory;
   const hi: number[] = [];
   const lo: number[] = [];
@@ -65,6 +65,7 @@ function walkOnce(kernel: Kernel, head: Halves, member: number, maximum: number,
     if (nextLo === head.lo && nextHi === head.hi) return { hi, lo, count: hi.length, complete: true };
     if (hi.length === maximum) break;
     budget.spend();
+    if (trail.recording) trail.pointer(atHi, atLo, nextHi, nextLo);
     hi.push(addHi(nextHi, nextLo, -member));
     lo.push(addLo(nextLo, -member));
     beforeHi = atHi;

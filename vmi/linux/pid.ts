@@ -2,13 +2,11 @@ import type { Halves } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
 import { isNull, plus, readPointer, readU32 } from "./read.ts";
+import { taskStruct } from "./task-struct.ts";
 
 /** include/linux/pid.h; a struct pid ends with a struct upid for each level of namespaces that it has a number in. */
 const pidStruct = struct("pid", { level: "level", numbers: "numbers" });
 const upid = struct("upid", { nr: "nr", ns: "ns" });
-/** From 4.19 (2c4704756cab); before, `pids[PIDTYPE_PID].pid`. */
-const task = struct("task_struct", { thread_pid: "thread_pid" });
-
 /** MAX_PID_NS_LEVEL */
 const MAX_LEVEL = 32;
 
@@ -17,7 +15,8 @@ export function activePidNamespace(kernel: Kernel, at: Halves): { namespace: Hal
   const { space } = kernel;
   const layout = kernel.layout(pidStruct);
   const number = kernel.layout(upid);
-  const pid = readPointer(space, at, kernel.layout(task).thread_pid);
+  const { thread_pid } = kernel.layout(taskStruct);
+  const pid = thread_pid < 0 ? undefined : readPointer(space, at, thread_pid);
   const level = pid === undefined || isNull(pid) ? undefined : readU32(space, pid, layout.level);
   if (pid === undefined || level === undefined || level > MAX_LEVEL) return undefined;
   const entry = plus(pid, layout.numbers + level * number.sizeof);

@@ -35,7 +35,7 @@ export function walkRbTree(kernel: Kernel, root: Halves, member: number, maximum
 type Walk = Omit<Addresses, "retried">;
 
 function walkOnce(kernel: Kernel, root: Halves, member: number, maximum: number, budget: Budget): Walk {
-  const { space } = kernel;
+  const { space, trail } = kernel;
   const { view } = space.memory;
   const hi: number[] = [];
   const lo: number[] = [];
@@ -53,6 +53,8 @@ function walkOnce(kernel: Kernel, root: Halves, member: number, maximum: number,
         return done(false);
       const right = { hi: view.getInt32(index + RB_RIGHT + 4, true), lo: view.getInt32(index + RB_RIGHT, true) };
       const left: Halves = { hi: view.getInt32(index + RB_LEFT + 4, true), lo: view.getInt32(index + RB_LEFT, true) };
+      if (trail.recording) trail.pointer(addHi(node.hi, node.lo, RB_RIGHT), addLo(node.lo, RB_RIGHT), right.hi, right.lo);
+      if (trail.recording) trail.pointer(addHi(node.hi, node.lo, RB_LEFT), addLo(node.lo, RB_LEFT), left.hi, left.lo);
       path.push({ node, right });
       parent = node;
       node = left;

@@ -3,11 +3,24 @@ import type { AddressSpace } from "../memory/address-space.ts";
 
 /** Small reads that every subsystem needs, at an address plus an offset. Undefined where nothing can be read. */
 
+/** A pointer, or another 64-bit value that stays while what it belongs to is the same: within a unit (see Trail) it must. */
 export function readPointer(space: AddressSpace, at: Halves, offset = 0): Halves | undefined {
-  const index = space.borrow(addHi(at.hi, at.lo, offset), addLo(at.lo, offset), 8);
+  const hi = addHi(at.hi, at.lo, offset);
+  const lo = addLo(at.lo, offset);
+  const index = space.borrow(hi, lo, 8);
   if (index < 0) return undefined;
   const { view } = space.memory;
-  return { hi: view.getInt32(index + 4, true), lo: view.getInt32(index, true) };
+  const value = { hi: view.getInt32(index + 4, true), lo: view.getInt32(index, true) };
+  if (space.trail?.recording) space.trail.pointer(hi, lo, value.hi, value.lo);
+  return value;
+}
+
+/** As readU32, for what tells that a structure is still the same: an id, a sequence count. */
+export function pinU32(space: AddressSpace, at: Halves, offset = 0): number | undefined {
+  const value = readU32(space, at, offset);
+  if (value !== undefined && space.trail?.recording)
+    space.trail.u32(addHi(at.hi, at.lo, offset), addLo(at.lo, offset), value | 0);
+  return value;
 }
 
 export function readU32(space: AddressSpace, at: Halves, offset = 0): number | undefined {
@@ -15,10 +28,12 @@ export function readU32(space: AddressSpace, at: Halves, offset = 0): number | u
   return index < 0 ? undefined : space.memory.view.getUint32(index, true);
 }
 
-/** A signed 64-bit value, exact up to 2^53. */
+/** A signed 64-bit value, exact up to 2^53, that may change at any time: a size, a counter. */
 export function readNumber(space: AddressSpace, at: Halves, offset = 0): number | undefined {
-  const value = readPointer(space, at, offset);
-  return value && value.hi * 0x1_0000_0000 + (value.lo >>> 0);
+  const index = space.borrow(addHi(at.hi, at.lo, offset), addLo(at.lo, offset), 8);
+  if (index < 0) return undefined;
+  const { view } = space.memory;
+  return view.getInt32(index + 4, true) * 0x1_0000_0000 + view.getUint32(index, true);
 }
 
 export function isNull(address: Halves): boolean {

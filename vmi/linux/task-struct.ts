@@ -21,6 +21,8 @@ export const taskStruct = struct("task_struct", {
   cgroups: "cgroups",
   /** From 5.5 (cf25e24db61c); before `real_start_time`. */
   start_boottime: ["start_boottime", "real_start_time"],
+  /** From 4.19 (2c4704756cab). None once the task has been released: __unhash_process() (kernel/exit.c). */
+  thread_pid: "?thread_pid",
   thread_node: "thread_node",
   utime: "utime",
   stime: "stime",

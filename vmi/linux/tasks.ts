@@ -2,7 +2,7 @@ import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
 import { type Kernel, kernelGone } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
-import { plus, readPointer, readU32 } from "./read.ts";
+import { isNull, pinU32, plus, readPointer, readU32 } from "./read.ts";
 import { initTask, PID_MAX_LIMIT, signalStruct, taskStruct } from "./task-struct.ts";
 
 /**
@@ -14,6 +14,16 @@ export function walkProcesses(kernel: Kernel, budget: Budget): Addresses {
   const list = walkList(kernel, plus(kernel.place(initTask), tasks), tasks, PID_MAX_LIMIT, budget);
   if (list.count === 0) throw kernelGone(kernel);
   return list;
+}
+
+/**
+ * The thread group id of a task; undefined for one that has been released, whose memory is another's soon. Read within a
+ * unit, it must be the same task at the unit's end.
+ */
+export function livePid(kernel: Kernel, task: Halves): number | undefined {
+  const { tgid, thread_pid } = kernel.layout(taskStruct);
+  const pid = thread_pid < 0 ? undefined : readPointer(kernel.space, task, thread_pid);
+  return pid !== undefined && isNull(pid) ? undefined : pinU32(kernel.space, task, tgid);
 }
 
 /** All threads of the thread group that a task belongs to (`signal->thread_head`, from 3.14: 0c740d0afc3b). */

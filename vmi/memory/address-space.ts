@@ -2,6 +2,7 @@ import { PTE_PRESENT, PTE_PROTNONE } from "../arch/x86-64.ts";
 import { addHi, addLo, PAGE_SIZE } from "../bytes/address.ts";
 import { frameOf, isLeaf, PageTables, tableIndex, tableOf } from "./page-tables.ts";
 import { SCRATCH_SIZE } from "./physical-memory.ts";
+import type { Trail } from "./trail.ts";
 
 const SMALL_SLOTS = 1024;
 const LARGE_SLOTS = 256;
@@ -15,6 +16,8 @@ const VALID = 1;
  * gives an index into `memory.view`.
  */
 export class AddressSpace extends PageTables {
+  /** Where pointers that are read here are written down; see linux/read.ts. Processes' memory has none: it is theirs to change. */
+  trail: Trail | undefined;
   readonly #direct = this.memory.direct;
   readonly #smallHi = new Int32Array(SMALL_SLOTS);
   readonly #smallLo = new Int32Array(SMALL_SLOTS);
@@ -198,6 +201,15 @@ export class AddressSpace extends PageTables {
       done += count;
     }
     return target;
+  }
+
+  /** As resolve, for the byte as it is now; that the address is mapped where it was is taken as known. */
+  current(hi: number, lo: number): number {
+    if (this.#direct) return this.resolve(hi, lo);
+    const slot = (lo >>> 12) & (SMALL_SLOTS - 1);
+    const known = this.#smallLo[slot] === ((lo & -PAGE_SIZE) | VALID) && this.#smallHi[slot] === hi;
+    const gpa = known ? this.#smallGpa[slot]! + (lo & (PAGE_SIZE - 1)) : this.#walk(hi, lo);
+    return gpa < 0 ? -1 : this.memory.current(gpa);
   }
 
   /** Copies from a virtual address on until `target` is full or a page is missing; returns the bytes copied. */

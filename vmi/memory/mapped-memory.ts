@@ -64,6 +64,13 @@ export class MappedMemory implements PhysicalMemory {
     return this.contains(gpa, length) ? this.bytes.slice(gpa, gpa + length) : undefined;
   }
 
+  /** Nothing is copied: what is located is current. */
+  current(gpa: number): number {
+    return this.locate(gpa);
+  }
+
+  refresh(): void {}
+
   dropCaches(): void {}
 
   [Symbol.dispose](): void {

@@ -19,24 +19,28 @@ export type BackingReader = (backing: number, target: Uint8Array, position: numb
  */
 const SLOTS = 2048;
 const BUCKETS = 8192;
+/** Pages that can be looked at a second time at once: see current(). */
+const CURRENT_SLOTS = 64;
 
 export class PagedMemory implements PhysicalMemory {
   readonly layout: GuestMemoryLayout;
   readonly view: DataView;
   readonly bytes: Uint8Array;
   readonly direct = false;
-  readonly scratch = SLOTS * PAGE_SIZE;
+  readonly scratch = (SLOTS + CURRENT_SLOTS) * PAGE_SIZE;
   readonly #read: BackingReader;
   /** Open hash of gfn to slot: keys are gfn + 1, zero is free. */
   readonly #keys = new Float64Array(BUCKETS);
   readonly #slots = new Int32Array(BUCKETS);
   #next = 0;
   #loaded = 0;
+  /** Second copies, by gfn: the slot of each. */
+  readonly #current = new Map<number, number>();
 
   constructor(layout: GuestMemoryLayout, read: BackingReader) {
     this.layout = layout;
     this.#read = read;
-    const buffer = new ArrayBuffer(SLOTS * PAGE_SIZE + SCRATCH_SIZE);
+    const buffer = new ArrayBuffer(this.scratch + SCRATCH_SIZE);
     this.view = new DataView(buffer);
     this.bytes = new Uint8Array(buffer);
   }
@@ -93,6 +97,27 @@ export class PagedMemory implements PhysicalMemory {
     if (range === undefined || !this.contains(gpa, length)) return undefined;
     const target = new Uint8Array(length);
     return this.#read(range.backing, target, range.offset + (gpa - range.gpa)) === length ? target : undefined;
+  }
+
+  /** A second copy, of the page as it is now; the first stays, since a caller may hold an index into it. */
+  current(gpa: number): number {
+    const gfn = Math.floor(gpa / PAGE_SIZE);
+    const page = gfn * PAGE_SIZE;
+    let slot = this.#current.get(gfn);
+    if (slot === undefined) {
+      const range = rangeOf(this.layout.ranges, page);
+      if (range === undefined) return -1;
+      if (this.#current.size === CURRENT_SLOTS) this.#current.clear();
+      slot = SLOTS + this.#current.size;
+      const target = this.bytes.subarray(slot << PAGE_SHIFT, (slot + 1) << PAGE_SHIFT);
+      if (this.#read(range.backing, target, range.offset + (page - range.gpa)) !== PAGE_SIZE) return -1;
+      this.#current.set(gfn, slot);
+    }
+    return slot * PAGE_SIZE + (gpa - page);
+  }
+
+  refresh(): void {
+    this.#current.clear();
   }
 
   dropCaches(): void {

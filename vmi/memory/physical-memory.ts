@@ -21,6 +21,10 @@ export interface PhysicalMemory extends Disposable {
   scan(chunk: number, visit: (piece: ScanPiece) => boolean | undefined): void;
   /** A copy of [gpa, gpa + length); undefined when part of it isn't RAM. */
   copy(gpa: number, length: number): Uint8Array | undefined;
+  /** As locate, for the byte as it is now, past the copies that this request has made. Good until the next refresh(). */
+  current(gpa: number): number;
+  /** Lets current() look anew. */
+  refresh(): void;
   /** Forgets copies, so that the next request sees the guest as it is then. */
   dropCaches(): void;
 }

@@ -1,26 +1,53 @@
 import type { Halves } from "../bytes/address.ts";
-import { readU32 } from "../linux/read.ts";
-import { taskStruct } from "../linux/task-struct.ts";
-import { walkProcesses } from "../linux/tasks.ts";
+import { consistently } from "../linux/consistent.ts";
+import { livePid, walkProcesses } from "../linux/tasks.ts";
 import type { TableContext } from "./table.ts";
 
 /**
- * Visits the thread group leaders, of which only those that a constraint on `pid` names. What belongs to a process hangs
- * on a pointer in its task: read it by follow(), which notices when the process gave it up meanwhile.
+ * Visits the thread group leaders, of which only those that a constraint on `pid` names: the rows of one are a unit (see
+ * TableContext.unit), so that they are all of the process that had the task_struct at the start and has it at the end.
  *
- * @param visit returns false when no more rows are wanted
+ * @param visit writes the rows of a process; returns false when no more rows are wanted
  */
 export function eachProcess(context: TableContext, visit: (task: Halves, pid: number) => boolean): void {
-  const { kernel, budget } = context;
-  const { tgid } = kernel.layout(taskStruct);
   const wanted = context.keys("pid");
-  const list = walkProcesses(kernel, budget);
+  for (const task of listed(context)) {
+    // Whoever is not wanted is not worth a unit.
+    let pid = livePid(context.kernel, task);
+    if (pid === undefined || (wanted !== undefined && !wanted.has(pid))) continue;
+    const more = context.unit(
+      () => `process ${pid}`,
+      () => {
+        pid = livePid(context.kernel, task);
+        return pid === undefined || (wanted !== undefined && !wanted.has(pid)) || visit(task, pid);
+      },
+    );
+    if (!more) return;
+  }
+}
+
+/**
+ * What is read of every process, without rows: for what is counted, or looked up later.
+ *
+ * @param read is called again when the process changed meanwhile, so it must be without effect but its result
+ */
+export function ofEachProcess<T>(context: TableContext, read: (task: Halves, pid: number) => T): T[] {
+  const { kernel, budget } = context;
+  const all: T[] = [];
+  for (const task of listed(context)) {
+    const found = consistently(kernel, budget, () => {
+      const pid = livePid(kernel, task);
+      return pid === undefined ? undefined : { value: read(task, pid) };
+    });
+    if (found === undefined) context.incomplete("a process kept changing while it was read");
+    else if (found.value !== undefined) all.push(found.value.value);
+  }
+  return all;
+}
+
+function* listed(context: TableContext): Generator<Halves> {
+  const list = walkProcesses(context.kernel, context.budget);
   context.retried(list.retried);
   if (!list.complete) context.incomplete("the task list could not be followed to its end");
-  for (let i = 0; i < list.count; i++) {
-    const at = { hi: list.hi[i]!, lo: list.lo[i]! };
-    const pid = readU32(kernel.space, at, tgid);
-    if (pid === undefined || (wanted !== undefined && !wanted.has(pid))) continue;
-    if (!visit(at, pid)) return;
-  }
+  for (let i = 0; i < list.count; i++) yield { hi: list.hi[i]!, lo: list.lo[i]! };
 }

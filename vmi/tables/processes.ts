@@ -70,7 +70,7 @@ export const processes = defineTable({
     context.retried(list.retried);
     if (!list.complete) context.incomplete("the task list could not be followed to its end");
     const rest = [memoryWriter, signalWriter, directoryWriter, namespaceWriter, cgroupWriter];
-    writeTasks(context, list, context.keys("pid"), [
+    writeTasks(context, { ...list, leaders: true }, context.keys("pid"), [
       ...int32Writer(kernel, out.pid, kernel.layout(taskStruct).tgid),
       ...parentWriter(kernel, out),
       ...commonWriters(kernel, out),

@@ -1,7 +1,8 @@
 import type { Budget } from "../budget.ts";
 import { GuestError } from "../errors.ts";
 import type { Kernel } from "../linux/kernel.ts";
-import { type AnyColumn, type ColumnData, tooLarge } from "./columns.ts";
+import type { AnyColumn, ColumnData } from "./columns.ts";
+import { RowWriter } from "./row-writer.ts";
 import { type ColumnSpec, newColumn, type Table, type TableContext } from "./table.ts";
 
 export interface TableQuery {
@@ -18,17 +19,11 @@ export interface TableAnswer {
   readonly rows: number;
   /** In the order of `columns`. */
   readonly data: readonly ColumnData[];
-  /** Walks that were begun anew because the guest changed what was walked. */
+  /** Readings that were begun anew because the guest changed what was read. */
   readonly retried: number;
   readonly incomplete: boolean;
   readonly notes: readonly string[];
 }
-
-/** An answer larger than this is refused: it would not fit an inspector's memory. */
-const MAX_ANSWER_BYTES = 64 << 20;
-const MAX_ROWS = 4 << 20;
-/** Rows between two looks at the answer's size. */
-const STRIDE = 1024;
 
 /** Reads a table. Throws GuestError "unknown-column", "bad-request", "over-budget", "deadline" and what attaching can. */
 export function readTable(table: Table, kernel: Kernel, query: TableQuery, budget: Budget): TableAnswer {
@@ -41,14 +36,9 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
   }
   const writers: Record<string, AnyColumn | undefined> = Object.create(null);
   for (const name of [...names, ...where.map(({ column }) => column)]) writers[name] ??= newColumn(specOf(table, name));
-  const all = Object.values(writers) as AnyColumn[];
   const filters = where.map(({ column, values }) => ({ column: writers[column] as AnyColumn, values }));
   const limit = query.limit || Number.POSITIVE_INFINITY;
-  let written = 0;
-  /** Of the rows written, those that meet the constraints. */
-  const kept: number[] | undefined = filters.length > 0 ? [] : undefined;
-  let retried = 0;
-  const notes: string[] = [];
+  const rows = new RowWriter(kernel, budget, Object.values(writers) as AnyColumn[], filters, limit);
   const context: TableContext = {
     kernel,
     budget,
@@ -57,40 +47,24 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
       return values && new Set([...values].map(Number));
     },
     textKeys: (column) => where.find((item) => item.column === column)?.values,
-    row: () => context.rows(1),
-    rows: (count) => {
-      for (let row = written; kept !== undefined && row < written + count; row++) {
-        if (filters.every((filter) => filter.column.isOneOf(row, filter.values))) kept.push(row);
-      }
-      if (Math.trunc((written + count) / STRIDE) > Math.trunc(written / STRIDE)) checkSize(written, all);
-      written += count;
-      return (kept?.length ?? written) < limit;
-    },
-    discard: () => {
-      for (const column of all) column.truncate(written);
-    },
-    retried: (times) => {
-      retried += times;
-    },
-    incomplete: (note) => {
-      if (!notes.includes(note)) notes.push(note);
-    },
+    row: () => rows.row(),
+    rows: (count, without) => rows.rows(count, without),
+    discard: () => rows.discard(),
+    unit: (what, read) => rows.unit(what, read),
+    retried: (times) => rows.retried(times),
+    incomplete: (note) => rows.incomplete(note),
   };
+  kernel.trail.retried = 0;
   table.generate(context, writers);
-  checkSize(written, all);
-  const keep = written > limit || kept !== undefined ? (kept ?? firstRows(limit)).slice(0, limit) : undefined;
+  const { rows: count, keep } = rows.finish();
   return {
     columns: names.map((name) => ({ name, ...specOf(table, name) })),
-    rows: keep?.length ?? written,
+    rows: count,
     data: names.map((name) => (writers[name] as AnyColumn).finish(keep)),
-    retried,
-    incomplete: notes.length > 0,
-    notes,
+    retried: rows.retries + kernel.trail.retried,
+    incomplete: rows.notes.length > 0,
+    notes: rows.notes,
   };
-}
-
-function firstRows(count: number): number[] {
-  return Array.from({ length: count }, (_, row) => row);
 }
 
 function specOf(table: Table, name: string): ColumnSpec {
@@ -117,10 +91,4 @@ function constraint(
     }
   }
   return { column, values: new Set(values.map((value) => String(Number(value)))) };
-}
-
-function checkSize(rows: number, columns: readonly AnyColumn[]): void {
-  let size = 0;
-  for (const column of columns) size += column.size;
-  if (rows > MAX_ROWS || size > MAX_ANSWER_BYTES) throw tooLarge();
 }

@@ -41,10 +41,23 @@ export interface TableContext {
   textKeys(column: string): ReadonlySet<string> | undefined;
   /** Ends a row. Returns false when no more rows are wanted. */
   row(): boolean;
-  /** Ends as many rows, which have been written column by column. Returns false when no more are wanted. */
-  rows(count: number): boolean;
+  /**
+   * Ends as many rows, which have been written column by column, and leaves out those that `without` says so of. Returns
+   * false when no more are wanted.
+   */
+  rows(count: number, without?: (row: number) => boolean): boolean;
   /** Takes the cells of unfinished rows back. */
   discard(): void;
+  /**
+   * Reads rows that belong together, such as those of one process, until every pointer that was followed on the way is the
+   * same afterwards: the rows of another reading are taken back. If that never comes to pass, rows stay that were each the
+   * same before and after, and the answer is incomplete. Units are not within one another.
+   *
+   * @param what is changing, for the note
+   * @param read writes the rows, and may be called again; returns whether more are wanted
+   * @returns what `read` returned
+   */
+  unit(what: () => string, read: () => boolean): boolean;
   /** Notes walks that had to begin anew. */
   retried(times: number): void;
   /** Notes that the answer lacks something, and why. */

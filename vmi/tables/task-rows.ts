@@ -28,6 +28,8 @@ export type BlockWriter = (block: TaskBlock) => void;
 interface TaskList {
   readonly hi: readonly number[];
   readonly lo: readonly number[];
+  /** Only thread group leaders are wanted: a task_struct that has become another thread's is passed over. */
+  readonly leaders?: boolean;
 }
 
 /** A block of task_structs must fit half the scratch area, where memory is copied rather than mapped. */
@@ -48,8 +50,8 @@ const block: TaskBlock = {
 };
 
 /**
- * Writes the rows of tasks, a block again when a task_struct in it came to be another task's meanwhile; a task that
- * has gone has no row.
+ * Writes the rows of tasks. One that has gone when its block is done has no row, since what it had may be another's by
+ * then; one whose task_struct has come to be another's is read anew.
  *
  * @param wanted thread group ids to keep; undefined for all
  */
@@ -63,21 +65,28 @@ export function writeTasks(
   const { extent } = kernel.layout(taskStruct);
   const most = kernel.memory.direct ? BLOCK : COPIED_BLOCK;
   const size = Math.max(1, Math.min(most, Math.trunc(SCRATCH_SIZE / 2 / extent)));
-  for (let from = 0; from < tasks.hi.length; from += size) {
-    for (let attempt = 1; ; attempt++) {
+  let waiting = tasks;
+  for (let attempt = 1; waiting.hi.length > 0; attempt++) {
+    const again = { hi: [] as number[], lo: [] as number[], leaders: tasks.leaders };
+    for (let from = 0; from < waiting.hi.length; from += size) {
       const begun = performance.now();
-      fillBlock(context, tasks, from, Math.min(from + size, tasks.hi.length), wanted);
+      fillBlock(context, waiting, from, Math.min(from + size, waiting.hi.length), wanted);
       for (const write of writers) write(block);
-      if (sameTasks(kernel, performance.now() - begun)) break;
-      context.retried(1);
-      if (attempt === ATTEMPTS) {
-        context.incomplete("tasks changed while they were read; a row may be of two tasks in turn");
-        break;
+      const out = outdated(kernel, performance.now() - begun);
+      for (const row of out?.changed ?? []) {
+        again.hi.push(block.hi[row]!);
+        again.lo.push(block.lo[row]!);
       }
-      context.discard();
-      kernel.dropCaches();
+      // What is read next must not be mixed with these copies.
+      if (out !== undefined) kernel.dropCaches();
+      if (!context.rows(block.count, out && ((row) => out.gone.has(row) || out.changed.has(row)))) return;
     }
-    if (!context.rows(block.count)) return;
+    context.retried(again.hi.length);
+    if (attempt === ATTEMPTS && again.hi.length > 0) {
+      context.incomplete(`tasks kept changing while they were read and have no row: ${again.hi.length}`);
+      return;
+    }
+    waiting = again;
   }
 }
 
@@ -102,7 +111,9 @@ function fillBlock(
       context.incomplete("a task on the list could not be read");
       continue;
     }
-    if (wanted !== undefined && !wanted.has(view.getInt32(base + tgid, true))) continue;
+    const group = view.getInt32(base + tgid, true);
+    if ((tasks.leaders && view.getInt32(base + pid, true) !== group) || (wanted !== undefined && !wanted.has(group)))
+      continue;
     block.base[count] = base;
     block.hi[count] = hi;
     block.lo[count] = lo;
@@ -120,42 +131,59 @@ function identityOf(view: DataView, tgid: number, pid: number): number {
   return (Math.imul(view.getInt32(tgid, true), 31) + view.getInt32(pid, true)) | 0;
 }
 
-/** Looks at the guest again: in place, or at a new copy, which is worth its while when the first is `age` milliseconds old. */
-function sameTasks(kernel: Kernel, age: number): boolean {
-  if (!kernel.memory.direct) return age < GRACE_MS || sameCopies(kernel);
+/** Rows of the block that do not count: of tasks that are gone, and of those to be read anew. */
+interface Outdated {
+  readonly gone: ReadonlySet<number>;
+  readonly changed: ReadonlySet<number>;
+}
+
+/**
+ * Looks at the tasks of the block again, in place or at a new copy, which is worth its while when the first is `age`
+ * milliseconds old. Undefined when all is well.
+ */
+function outdated(kernel: Kernel, age: number): Outdated | undefined {
+  if (!kernel.memory.direct) return age < GRACE_MS ? undefined : outdatedCopies(kernel);
   const { view } = kernel.memory;
-  const { tgid, pid } = kernel.layout(taskStruct);
+  const { tgid, pid, thread_pid } = kernel.layout(taskStruct);
   const { base, identity, count } = block;
+  let found: { gone: Set<number>; changed: Set<number> } | undefined;
   for (let i = 0; i < count; i++) {
-    if (identityOf(view, base[i]! + tgid, base[i]! + pid) !== identity[i]) return false;
+    const at = base[i]!;
+    const released = isReleased(view, at, thread_pid);
+    if (!released && identityOf(view, at + tgid, at + pid) === identity[i]) continue;
+    found ??= { gone: new Set(), changed: new Set() };
+    (released ? found.gone : found.changed).add(i);
   }
-  return true;
+  return found;
+}
+
+/** Its parent, credentials and the like are no longer held for a task that has no pid. */
+function isReleased(view: DataView, base: number, threadPid: number): boolean {
+  return threadPid >= 0 && view.getInt32(base + threadPid, true) === 0 && view.getInt32(base + threadPid + 4, true) === 0;
 }
 
 /**
  * Copies are far apart in time: beside its ids a task must still have its parent and its credentials, since those that
  * it had may be another's by now.
  */
-function sameCopies(kernel: Kernel): boolean {
-  const { tgid, pid, real_parent, real_cred } = kernel.layout(taskStruct);
-  const { bytes } = kernel.memory;
-  const start = Math.min(tgid, pid, real_parent, real_cred);
-  const length = Math.max(tgid, pid, real_parent, real_cred) + 8 - start;
+function outdatedCopies(kernel: Kernel): Outdated | undefined {
+  const { tgid, pid, thread_pid, real_parent, real_cred } = kernel.layout(taskStruct);
+  const { view } = kernel.memory;
+  const offsets = [tgid, pid, real_parent, real_cred, ...(thread_pid < 0 ? [] : [thread_pid])];
+  const start = Math.min(...offsets);
+  const length = Math.max(...offsets) + 8 - start;
+  const gone = new Set<number>();
+  const changed = new Set<number>();
   for (let i = 0; i < block.count; i++) {
-    const now = kernel.space.reread(addHi(block.hi[i]!, block.lo[i]!, start), addLo(block.lo[i]!, start), length);
-    for (const [member, size] of [
-      [tgid, 4],
-      [pid, 4],
-      [real_parent, 8],
-      [real_cred, 8],
-    ] as const) {
-      const at = block.base[i]! + member;
-      const was = bytes.subarray(at, at + size);
-      if (now === undefined || Buffer.compare(was, now.subarray(member - start, member - start + size)) !== 0)
-        return false;
-    }
+    const bytes = kernel.space.reread(addHi(block.hi[i]!, block.lo[i]!, start), addLo(block.lo[i]!, start), length);
+    const now = bytes && new DataView(bytes.buffer, bytes.byteOffset);
+    const at = block.base[i]! + start;
+    const same = (member: number) => now?.getInt32(member - start, true) === view.getInt32(at + member - start, true);
+    if (now === undefined || isReleased(now, -start, thread_pid)) gone.add(i);
+    else if (!same(tgid) || !same(pid)) changed.add(i);
+    else if ([real_parent, real_cred].some((member) => !same(member) || !same(member + 4))) changed.add(i);
   }
-  return true;
+  return gone.size + changed.size === 0 ? undefined : { gone, changed };
 }
 
 /** Columns that every table of tasks has. */

@@ -1,0 +1,116 @@
+import type { PhysicalMemory } from "./physical-memory.ts";
+
+/** hi and lo of the place, hi and lo of what was there, and how many bytes that are. */
+const FIELDS = 5;
+const FIRST = 256;
+/** Places of one unit, at most: 5 MiB of them. */
+const MAX_PLACES = 1 << 18;
+
+/** Where the places are; see AddressSpace. */
+interface Places {
+  readonly memory: PhysicalMemory;
+  current(hi: number, lo: number): number;
+}
+
+/**
+ * The pointers that were followed on the way to something, and what they were. A guest goes on while it is read, and
+ * frees and reuses memory: what was read counts if every pointer that led to it is still the same afterwards (as a
+ * reader of the kernel's own checks a sequence count). Read anew, it counts then.
+ *
+ * Recording costs a few nanoseconds a pointer, and happens only between begin() and end(). Units may be within others.
+ */
+export class Trail {
+  /** How often something had to be read anew, since whoever counts set it to 0. */
+  retried = 0;
+  readonly #places: Places;
+  #entries = new Int32Array(FIRST * FIELDS);
+  #used = 0;
+  /** Fields of what there was no room for: it was checked when it was dropped. */
+  #dropped = 0;
+  /** Some of that had changed. */
+  #broken = false;
+  #depth = 0;
+
+  /** @param places where what is written down was read */
+  constructor(places: Places) {
+    this.#places = places;
+  }
+
+  get recording(): boolean {
+    return this.#depth > 0;
+  }
+
+  /** Where the next pointer comes to stand. */
+  get position(): number {
+    return this.#dropped + this.#used;
+  }
+
+  /** Starts a unit; end() wants what this returns. */
+  begin(): number {
+    if (this.#depth++ === 0) {
+      this.#used = 0;
+      this.#dropped = 0;
+      this.#broken = false;
+    }
+    return this.position;
+  }
+
+  /** Ends the unit, and keeps of it the first `keep` pointers for the unit that it is within. */
+  end(from: number, keep = 0): void {
+    this.#depth--;
+    this.#used = Math.max(0, Math.min(this.#used, from + keep * FIELDS - this.#dropped));
+  }
+
+  /** A pointer at an address. One that lies on two pages is left out: no member of a structure does. */
+  pointer(hi: number, lo: number, valueHi: number, valueLo: number): void {
+    if ((lo & 0xfff) <= 0xff8) this.#note(hi, lo, valueHi, valueLo, 8);
+  }
+
+  u32(hi: number, lo: number, value: number): void {
+    if ((lo & 0xfff) <= 0xffc) this.#note(hi, lo, 0, value, 4);
+  }
+
+  #note(hi: number, lo: number, valueHi: number, valueLo: number, width: number): void {
+    const at = this.#used;
+    if (at + FIELDS > this.#entries.length) {
+      this.#makeRoom();
+      this.#note(hi, lo, valueHi, valueLo, width);
+      return;
+    }
+    const entries = this.#entries;
+    entries[at] = hi;
+    entries[at + 1] = lo;
+    entries[at + 2] = valueHi;
+    entries[at + 3] = valueLo;
+    entries[at + 4] = width;
+    this.#used = at + FIELDS;
+  }
+
+  #makeRoom(): void {
+    if (this.#entries.length < MAX_PLACES * FIELDS) {
+      const entries = new Int32Array(this.#entries.length * 2);
+      entries.set(this.#entries);
+      this.#entries = entries;
+      return;
+    }
+    this.#broken ||= !this.holds(this.#dropped);
+    this.#dropped += this.#used;
+    this.#used = 0;
+  }
+
+  /** True when what was followed from one position to another is the same now. */
+  holds(from: number, to = this.position): boolean {
+    if (this.#broken) return false;
+    const { memory } = this.#places;
+    const { view } = memory;
+    const entries = this.#entries;
+    const end = to - this.#dropped;
+    memory.refresh();
+    for (let at = Math.max(0, from - this.#dropped); at < end; at += FIELDS) {
+      const index = this.#places.current(entries[at]!, entries[at + 1]!);
+      if (index < 0 || view.getInt32(index, true) !== entries[at + 3]) return false;
+      if (entries[at + 4] === 8 && view.getInt32(index + 4, true) !== entries[at + 2]) return false;
+    }
+    return true;
+  }
+}
