@@ -13,6 +13,15 @@ const MAX_FDS = 1 << 20;
 const WORD_BITS = 32;
 const POINTER = 8;
 
+/** The file that a descriptor of a struct files_struct is of; undefined when it is closed, or can't be read. */
+export function openFile(kernel: Kernel, files: Halves, fd: number): Halves | undefined {
+  const { space } = kernel;
+  const table = readPointer(space, files, kernel.layout(filesStruct).fdt);
+  const array = table && readPointer(space, table, kernel.layout(fdtable).fd);
+  const file = array && readPointer(space, array, fd * POINTER);
+  return file === undefined || isNull(file) ? undefined : file;
+}
+
 /**
  * Visits the open files of a struct files_struct by ascending descriptor. The bitmap of open descriptors tells which
  * entries to look at: a descriptor that is reserved but not installed yet has a null pointer, and is left out.

@@ -2,6 +2,7 @@ import type { Budget } from "../budget.ts";
 import { addHi, addLo, type Halves } from "../bytes/address.ts";
 import type { Kernel } from "./kernel.ts";
 import type { Addresses } from "./list.ts";
+import { isNull, readPointer, sameAddress } from "./read.ts";
 
 const ATTEMPTS = 3;
 
@@ -25,6 +26,13 @@ export function walkHlistNulls(
   budget: Budget,
 ): Addresses {
   return walk(kernel, head, member, maximum, budget, true);
+}
+
+/** True when what a hlist_node says to point to it does: a node that was taken off has null or a poison there. */
+export function isHashed(kernel: Kernel, node: Halves): boolean {
+  const back = readPointer(kernel.space, node, 8);
+  const to = back && !isNull(back) ? readPointer(kernel.space, back) : undefined;
+  return to !== undefined && sameAddress(to, node);
 }
 
 function walk(

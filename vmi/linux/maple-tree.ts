@@ -50,6 +50,34 @@ export function walkMapleTree(
     : isReserved(root) || visit(root);
 }
 
+/** The entry at an index; undefined where there is none, or the tree can't be read. */
+export function mapleEntryAt(kernel: Kernel, tree: Halves, index: number, budget: Budget): Halves | undefined {
+  const { ma_root } = kernel.layout(mapleTree);
+  let entry = ma_root < 0 ? undefined : readPointer(kernel.space, tree, ma_root);
+  if (entry === undefined) return undefined;
+  if (!isNode(entry)) return isNull(entry) || isReserved(entry) ? undefined : entry;
+  for (let height = MAX_HEIGHT; height > 0; height--) {
+    const type = (entry.lo >>> TYPE_SHIFT) & TYPE_MASK;
+    if (type < LEAF_64 || type > ARANGE_64) return undefined;
+    const layout = kernel.layout(type === ARANGE_64 ? arange64 : range64);
+    const node: Halves = { hi: entry.hi, lo: entry.lo & NODE_MASK };
+    const slots = type === ARANGE_64 ? ARANGE_SLOTS : RANGE_SLOTS;
+    let slot = 0;
+    for (; slot < slots - 1; slot++) {
+      budget.spend();
+      const pivot = readPointer(kernel.space, plus(node, layout.pivot), slot * 8);
+      if (pivot === undefined) return undefined;
+      // A zero behind the first ends the node, as in walkNode.
+      const end = numberOf(pivot.hi, pivot.lo);
+      if (end >= index || (end === 0 && slot > 0)) break;
+    }
+    entry = readPointer(kernel.space, plus(node, layout.slot), slot * 8);
+    if (entry === undefined || isNull(entry)) return undefined;
+    if (type === LEAF_64) return isReserved(entry) ? undefined : entry;
+  }
+  return undefined;
+}
+
 /** @param highest index that the node is for */
 function walkNode(
   kernel: Kernel,

@@ -7,7 +7,7 @@ import type { Kernel } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
 import { pathWithin } from "./path.ts";
 import { walkRbTree } from "./rbtree.ts";
-import { plus, readCString, readPointer, readU32 } from "./read.ts";
+import { plus, readCString, readPointer, readU32, sameAddress } from "./read.ts";
 
 /** fs/mount.h */
 export const mountStruct = struct("mount", {
@@ -18,6 +18,7 @@ export const mountStruct = struct("mount", {
   mnt_parent: "mnt_parent",
   mnt_devname: "mnt_devname",
   mnt_id: "mnt_id",
+  mnt_ns: "mnt_ns",
   mnt_instance: "?mnt_instance",
   mnt_list: "?mnt_list",
   mnt_node: "?mnt_node",
@@ -42,6 +43,13 @@ export function walkMounts(kernel: Kernel, at: Halves, budget: Budget): Addresse
   return layout.nr_mounts >= 0
     ? walkRbTree(kernel, plus(at, layout.mounts), mount.mnt_node, MAX_MOUNTS, budget)
     : walkList(kernel, plus(at, layout.list), mount.mnt_list, MAX_MOUNTS, budget);
+}
+
+/** False for a mount that is in a namespace no more: mnt_ns is cleared before it is freed (fs/namespace.c: umount_tree). */
+export function isMountOf(kernel: Kernel, at: Halves, namespaceAt: Halves): boolean {
+  const { mnt_ns } = kernel.layout(mountStruct);
+  const now = readPointer(kernel.space, at, mnt_ns);
+  return now !== undefined && sameAddress(now, namespaceAt);
 }
 
 /** What was mounted, as the mount call named it. */

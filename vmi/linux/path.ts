@@ -3,7 +3,7 @@ import type { Halves } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
 import { fileStruct } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
-import { isNull, plus, readPointer, readU32, sameAddress } from "./read.ts";
+import { isNull, pinU32, plus, readPointer, readU32, sameAddress } from "./read.ts";
 
 /** include/linux/path.h */
 const path = struct("path", { mnt: "mnt", dentry: "dentry" });
@@ -12,6 +12,8 @@ const dentry = struct("dentry", {
   name: "d_name.name",
   len: "d_name.len",
   pprev: "d_hash.pprev",
+  /** The sequence count that changes with the name; a type of its own from 5.9 (26475371976c). */
+  d_seq: ["?d_seq.seqcount.sequence", "?d_seq.sequence"],
 });
 const vfsmount = struct("vfsmount", { mnt_root: "mnt_root" });
 /** fs/mount.h */
@@ -114,6 +116,8 @@ export function pathWithin(kernel: Kernel, at: Halves, budget: Budget): Uint8Arr
 
 function nameOf(kernel: Kernel, entry: Halves): Uint8Array | undefined {
   const layout = kernel.layout(dentry);
+  // A short name is in the dentry itself, and no pointer tells that it has become another.
+  if (layout.d_seq >= 0) pinU32(kernel.space, entry, layout.d_seq);
   const length = readU32(kernel.space, entry, layout.len);
   const at = readPointer(kernel.space, entry, layout.name);
   if (at === undefined || length === undefined || length > NAME_MAX) return undefined;

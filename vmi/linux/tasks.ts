@@ -1,5 +1,6 @@
 import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
+import { consistently } from "./consistent.ts";
 import { type Kernel, kernelGone } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
 import { isNull, pinU32, plus, readPointer, readU32 } from "./read.ts";
@@ -24,6 +25,40 @@ export function livePid(kernel: Kernel, task: Halves): number | undefined {
   const { tgid, thread_pid } = kernel.layout(taskStruct);
   const pid = thread_pid < 0 ? undefined : readPointer(kernel.space, task, thread_pid);
   return pid !== undefined && isNull(pid) ? undefined : pinU32(kernel.space, task, tgid);
+}
+
+export interface ReadProcesses<T> {
+  readonly values: readonly T[];
+  readonly retried: number;
+  /** False when the list could not be followed to its end. */
+  readonly complete: boolean;
+  /** Processes that kept changing while they were read. */
+  readonly torn: number;
+}
+
+/**
+ * What is read of every process that stays the same meanwhile.
+ *
+ * @param read must be without effect but its result: it is called again when the process changed
+ */
+export function readProcesses<T>(
+  kernel: Kernel,
+  budget: Budget,
+  read: (task: Halves, pid: number) => T,
+): ReadProcesses<T> {
+  const { hi, lo, count, retried, complete } = walkProcesses(kernel, budget);
+  const values: T[] = [];
+  let torn = 0;
+  for (let i = 0; i < count; i++) {
+    const task = { hi: hi[i]!, lo: lo[i]! };
+    const found = consistently(kernel, budget, () => {
+      const pid = livePid(kernel, task);
+      return pid === undefined ? undefined : { value: read(task, pid) };
+    });
+    if (found === undefined) torn++;
+    else if (found.value !== undefined) values.push(found.value.value);
+  }
+  return { values, retried, complete, torn };
 }
 
 /** All threads of the thread group that a task belongs to (`signal->thread_head`, from 3.14: 0c740d0afc3b). */

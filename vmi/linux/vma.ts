@@ -2,7 +2,7 @@ import type { Budget } from "../budget.ts";
 import { type Halves, numberOf } from "../bytes/address.ts";
 import { struct, symbol } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
-import { walkMapleTree } from "./maple-tree.ts";
+import { mapleEntryAt, walkMapleTree } from "./maple-tree.ts";
 import { isNull, plus, readCString, readPointer, sameAddress } from "./read.ts";
 
 const mm = struct("mm_struct", {
@@ -72,6 +72,16 @@ export function walkVmas(kernel: Kernel, mmAt: Halves, budget: Budget): Vmas {
     if (areas.length > best.length) best = areas;
   }
   return { areas: best, complete: false, retried: ATTEMPTS };
+}
+
+/** False for an area that has been unmapped since it was found: what it had may be another's by now. */
+export function isMapped(kernel: Kernel, mmAt: Halves, area: Vma, budget: Budget): boolean {
+  const { mm_mt } = kernel.layout(mm);
+  const owner = readPointer(kernel.space, area.at, kernel.layout(vmArea).vm_mm);
+  if (owner === undefined || !sameAddress(owner, mmAt)) return false;
+  if (mm_mt < 0) return true;
+  const now = mapleEntryAt(kernel, plus(mmAt, mm_mt), numberAt(area.start), budget);
+  return now !== undefined && sameAddress(now, area.at);
 }
 
 function walkOnce(kernel: Kernel, mmAt: Halves, budget: Budget, areas: Vma[]): boolean {

@@ -7,7 +7,7 @@ import { readPointer, sameAddress } from "../linux/read.ts";
 import { taskFiles } from "../linux/task-struct.ts";
 import { symbol } from "../symbols/specs.ts";
 import { CELL, type TextColumn } from "./columns.ts";
-import { eachProcess } from "./each-process.ts";
+import { ofEachProcess } from "./each-process.ts";
 import type { TableContext } from "./table.ts";
 
 /** kernel/bpf/syscall.c; links that can be polled from 6.11 (2884dc7d08d9). */
@@ -60,7 +60,7 @@ export class BpfHolders {
     const places = operations[this.#kind].map((spec) => kernel.optionalPlace(spec));
     const found = new Map<number, { at: Halves; pids: number[] }[]>();
     if (f_op < 0 || private_data < 0) return found;
-    eachProcess(this.#context, (task, pid) => {
+    const holders = ofEachProcess(this.#context, (task, pid) => {
       const held = follow(kernel, task, files, budget, (at) => {
         const objects: Halves[] = [];
         walkOpenFiles(kernel, at, budget, (_fd, file) => {
@@ -72,15 +72,16 @@ export class BpfHolders {
         });
         return objects;
       });
-      if (typeof held === "string") return true;
-      for (const at of held.value) {
+      return { pid, held: typeof held === "string" ? [] : held.value };
+    });
+    for (const { pid, held } of holders) {
+      for (const at of held) {
         const same = found.get(at.lo) ?? [];
         const known = same.find((entry) => sameAddress(entry.at, at));
         if (known === undefined) found.set(at.lo, [...same, { at, pids: [pid] }]);
         else if (known.pids.at(-1) !== pid) known.pids.push(pid);
       }
-      return true;
-    });
+    }
     for (const same of found.values()) for (const { pids } of same) pids.sort((a, b) => a - b);
     return found;
   }

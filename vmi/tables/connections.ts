@@ -1,6 +1,7 @@
+import type { Halves } from "../bytes/address.ts";
 import { NetInodes } from "../linux/net/namespaces.ts";
 import { type Queues, type Socket, socketInode, socketQueues } from "../linux/net/socket.ts";
-import { ownerKey, type SocketOwner, socketOwners } from "../linux/net/socket-owners.ts";
+import { ownerKey, type SocketOwner, socketOwners, stillOwns } from "../linux/net/socket-owners.ts";
 import { walkSockets } from "../linux/net/socket-tables.ts";
 import { CELL } from "./columns.ts";
 import { writeEnds, writeSocket } from "./socket-cells.ts";
@@ -78,23 +79,24 @@ export const connections = defineTable({
       out.receive_queue?.pushOr(queues?.receive, CELL.unreadable);
       out.inode?.pushOr(out.inode && socketInode(kernel, socket), CELL.notApplicable);
       out.uid?.pushOr(socket.uid, CELL.notApplicable);
-      const owner = owners?.get(ownerKey(socket.at))?.[0];
+      const owner = owners?.(socket.at)[0];
       out.pid?.pushOr(owner?.pid, CELL.notApplicable);
       out.fd?.pushOr(owner?.fd, CELL.notApplicable);
       out.interface_index?.pushOr(socket.interfaceIndex, CELL.notApplicable);
       out.sock?.pushAddress(socket.at.hi, socket.at.lo);
       return context.row();
     };
-    const { retried, broken } = walkSockets(kernel, filter, budget, write);
+    const { retried, broken } = walkSockets(kernel, filter, budget, context.unit, write);
     context.retried(retried);
     for (const what of broken) context.incomplete(`${what} could not be followed to their end`);
   },
 });
 
-/** Who has which sockets open, by ownerKey(). */
-export function ownersOf(context: TableContext): ReadonlyMap<string, readonly SocketOwner[]> {
-  const { byKey, retried, complete } = socketOwners(context.kernel, context.budget);
+/** Who has a struct sock open: looked for once, and looked at again when it is asked for. */
+export function ownersOf(context: TableContext): (sock: Halves) => readonly SocketOwner[] {
+  const { kernel } = context;
+  const { byKey, retried, complete } = socketOwners(kernel, context.budget);
   context.retried(retried);
   if (!complete) context.incomplete("the open files of a process can't all be read, so some owners may be missing");
-  return byKey;
+  return (sock) => byKey.get(ownerKey(sock))?.filter((owner) => stillOwns(kernel, owner, sock)) ?? [];
 }

@@ -36,13 +36,15 @@ export const deletedExecutables = defineTable({
         const exe = readPointer(space, mmAt, exe_file);
         if (exe === undefined || isNull(exe)) return undefined;
         const path = pathOfFile(kernel, exe, budget);
-        return path?.deleted ? { path, facts: inodeFacts(kernel, exe) } : undefined;
+        if (!path?.deleted) return undefined;
+        const facts = inodeFacts(kernel, exe);
+        return { path, facts, cached: facts && out.cached_pages && cachedPages(kernel, facts.at) };
       });
       if (found === "torn" || found === "unreadable")
         context.incomplete(`the executable of process ${pid} can't be read`);
       const hit = typeof found === "string" ? undefined : found.value;
       if (hit === undefined) return true;
-      const { path, facts } = hit;
+      const { path, facts, cached } = hit;
       out.pid?.push(pid);
       out.name?.pushOr(out.name && readCString(space, plus(task, comm), TASK_COMM_LEN), CELL.unreadable);
       out.path?.pushBytes(path.bytes);
@@ -51,7 +53,7 @@ export const deletedExecutables = defineTable({
       if (facts?.device === undefined) out.device?.absent(CELL.unreadable);
       else out.device?.push(formatDevice(facts.device));
       out.size?.pushOr(facts?.size, CELL.unreadable);
-      out.cached_pages?.pushOr(facts && out.cached_pages && cachedPages(kernel, facts.at), CELL.unreadable);
+      out.cached_pages?.pushOr(cached, CELL.unreadable);
       return context.row();
     });
   },

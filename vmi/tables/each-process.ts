@@ -1,6 +1,5 @@
 import type { Halves } from "../bytes/address.ts";
-import { consistently } from "../linux/consistent.ts";
-import { livePid, walkProcesses } from "../linux/tasks.ts";
+import { livePid, readProcesses, walkProcesses } from "../linux/tasks.ts";
 import type { TableContext } from "./table.ts";
 
 /**
@@ -11,7 +10,11 @@ import type { TableContext } from "./table.ts";
  */
 export function eachProcess(context: TableContext, visit: (task: Halves, pid: number) => boolean): void {
   const wanted = context.keys("pid");
-  for (const task of listed(context)) {
+  const list = walkProcesses(context.kernel, context.budget);
+  context.retried(list.retried);
+  if (!list.complete) context.incomplete(UNFINISHED);
+  for (let i = 0; i < list.count; i++) {
+    const task = { hi: list.hi[i]!, lo: list.lo[i]! };
     // Whoever is not wanted is not worth a unit.
     let pid = livePid(context.kernel, task);
     if (pid === undefined || (wanted !== undefined && !wanted.has(pid))) continue;
@@ -26,28 +29,13 @@ export function eachProcess(context: TableContext, visit: (task: Halves, pid: nu
   }
 }
 
-/**
- * What is read of every process, without rows: for what is counted, or looked up later.
- *
- * @param read is called again when the process changed meanwhile, so it must be without effect but its result
- */
-export function ofEachProcess<T>(context: TableContext, read: (task: Halves, pid: number) => T): T[] {
-  const { kernel, budget } = context;
-  const all: T[] = [];
-  for (const task of listed(context)) {
-    const found = consistently(kernel, budget, () => {
-      const pid = livePid(kernel, task);
-      return pid === undefined ? undefined : { value: read(task, pid) };
-    });
-    if (found === undefined) context.incomplete("a process kept changing while it was read");
-    else if (found.value !== undefined) all.push(found.value.value);
-  }
-  return all;
+/** What is read of every process, without rows: for what is counted, or looked up later; see readProcesses. */
+export function ofEachProcess<T>(context: TableContext, read: (task: Halves, pid: number) => T): readonly T[] {
+  const { values, retried, complete, torn } = readProcesses(context.kernel, context.budget, read);
+  context.retried(retried);
+  if (!complete) context.incomplete(UNFINISHED);
+  if (torn > 0) context.incomplete(`processes kept changing while they were read: ${torn}`);
+  return values;
 }
 
-function* listed(context: TableContext): Generator<Halves> {
-  const list = walkProcesses(context.kernel, context.budget);
-  context.retried(list.retried);
-  if (!list.complete) context.incomplete("the task list could not be followed to its end");
-  for (let i = 0; i < list.count; i++) yield { hi: list.hi[i]!, lo: list.lo[i]! };
-}
+const UNFINISHED = "the task list could not be followed to its end";

@@ -1,6 +1,6 @@
 import { NetInodes } from "../linux/net/namespaces.ts";
 import { AF, type Socket, socketInode, socketPath } from "../linux/net/socket.ts";
-import { ownerKey, type SocketOwner } from "../linux/net/socket-owners.ts";
+import type { SocketOwner } from "../linux/net/socket-owners.ts";
 import { walkSockets } from "../linux/net/socket-tables.ts";
 import { CELL } from "./columns.ts";
 import { ownersOf, SOCKET_TABLES } from "./connections.ts";
@@ -37,12 +37,13 @@ export const listeningPorts = defineTable({
     const owners = out.pid || out.fd ? ownersOf(context) : undefined;
     const wanted = context.keys("port");
     const filter = { families: context.keys("family") ?? new Set(Object.values(FAMILIES)), protocols: undefined };
-    const { retried, broken } = walkSockets(kernel, filter, budget, (socket) => {
+    const { retried, broken } = walkSockets(kernel, filter, budget, context.unit, (socket) => {
       if (!waits(socket)) return true;
       const named = socket.family !== AF.unix || socketPath(kernel, socket) !== undefined;
       const port = socket.localPort ?? 0;
       if (!named || (wanted !== undefined && !wanted.has(port))) return true;
-      for (const owner of owners?.get(ownerKey(socket.at)) ?? NONE) {
+      const open = owners?.(socket.at) ?? [];
+      for (const owner of open.length > 0 ? open : NONE) {
         out.pid?.pushOr(owner?.pid, CELL.notApplicable);
         out.port?.push(port);
         writeSocket(kernel, out, socket, namespaces);

@@ -1,14 +1,14 @@
 import type { Halves } from "../bytes/address.ts";
-import { walkOpenFiles } from "../linux/fd-table.ts";
+import { openFile, walkOpenFiles } from "../linux/fd-table.ts";
 import { inodeFacts } from "../linux/file.ts";
-import { follow } from "../linux/follow.ts";
+import { type Followed, follow } from "../linux/follow.ts";
 import { MEMFD_PREFIX, sealsOf } from "../linux/memfd.ts";
 import { mmStruct } from "../linux/mm.ts";
 import { cachedPages } from "../linux/page-cache.ts";
 import { pathOfFile } from "../linux/path.ts";
-import { isNull, readPointer } from "../linux/read.ts";
+import { isNull, readPointer, sameAddress } from "../linux/read.ts";
 import { taskFiles, taskStruct } from "../linux/task-struct.ts";
-import { walkVmas } from "../linux/vma.ts";
+import { isMapped, walkVmas } from "../linux/vma.ts";
 import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
 import { defineTable, integer, text } from "./table.ts";
@@ -57,23 +57,31 @@ export const memfdFiles = defineTable({
       };
       const open = follow(kernel, task, files, budget, (at) => {
         const found: { fd: number; file: Halves }[] = [];
-        return walkOpenFiles(kernel, at, budget, (fd, file) => found.push({ fd, file }) > 0) ? found : undefined;
+        const complete = walkOpenFiles(kernel, at, budget, (fd, file) => found.push({ fd, file }) > 0);
+        return { at, found, complete };
       });
       const memory = follow(kernel, task, mm, budget, (at) => {
         const { areas, complete, retried } = walkVmas(kernel, at, budget);
         context.retried(retried);
-        return { areas, complete, exe: readPointer(kernel.space, at, exe_file) };
+        return { at, areas, complete };
       });
       if (isBroken(open) || isBroken(memory)) context.incomplete(`the files of process ${pid} can't all be read`);
-      for (const { fd, file } of (typeof open === "string" ? undefined : open.value) ?? [])
-        if (!row("open", file, fd)) return false;
+      if (typeof open !== "string") {
+        for (const { fd, file } of open.value.found) {
+          const now = openFile(kernel, open.value.at, fd);
+          // Closed since: what it was may be another's by now.
+          if (now !== undefined && sameAddress(now, file) && !row("open", file, fd)) return false;
+        }
+      }
       if (typeof memory === "string") return true;
-      const { exe, areas } = memory.value;
+      const { at, areas } = memory.value;
+      const exe = readPointer(kernel.space, at, exe_file);
       if (exe !== undefined && !isNull(exe) && !row("executable", exe, undefined)) return false;
       const seen = new Set<string>();
-      for (const { file } of areas) {
+      for (const area of areas) {
+        const { file } = area;
         const key = file && `${file.hi}:${file.lo}`;
-        if (file === undefined || key === undefined || seen.has(key)) continue;
+        if (file === undefined || key === undefined || seen.has(key) || !isMapped(kernel, at, area, budget)) continue;
         seen.add(key);
         if (!row("mapped", file, undefined)) return false;
       }
@@ -82,6 +90,6 @@ export const memfdFiles = defineTable({
   },
 });
 
-function isBroken(found: unknown): boolean {
-  return found === "torn" || found === "unreadable";
+function isBroken(found: Followed<{ complete: boolean }>): boolean {
+  return typeof found === "string" ? found !== "null" : !found.value.complete;
 }

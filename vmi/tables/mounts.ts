@@ -1,14 +1,14 @@
 import type { Halves } from "../bytes/address.ts";
 import { FileSystemNames, formatDevice, superBlock } from "../linux/file.ts";
 import { follow } from "../linux/follow.ts";
-import { mountDevice, mountOptions, mountRoot, mountStruct, walkMounts } from "../linux/mounts.ts";
+import { isMountOf, mountDevice, mountOptions, mountRoot, mountStruct, walkMounts } from "../linux/mounts.ts";
 import { mntNamespace, nsproxy } from "../linux/nsproxy.ts";
 import { pathFrom } from "../linux/path.ts";
 import { plus, readPointer, readU32 } from "../linux/read.ts";
 import { taskStruct } from "../linux/task-struct.ts";
 import { CELL } from "./columns.ts";
-import { eachProcess } from "./each-process.ts";
-import { defineTable, integer, text } from "./table.ts";
+import { ofEachProcess } from "./each-process.ts";
+import { defineTable, integer, type TableContext, text } from "./table.ts";
 
 /** One row a mount of each mount namespace that a process is in: /proc/PID/mountinfo. */
 export const mounts = defineTable({
@@ -74,24 +74,31 @@ export const mounts = defineTable({
       const list = walkMounts(kernel, at, budget);
       context.retried(list.retried);
       if (!list.complete) context.incomplete(`the mounts of namespace ${inode} could not all be followed`);
-      for (let i = 0; more && i < list.count; i++) more = write(inode, { hi: list.hi[i]!, lo: list.lo[i]! });
+      for (let i = 0; more && i < list.count; i++) {
+        const mount = { hi: list.hi[i]!, lo: list.lo[i]! };
+        more = context.unit(
+          () => `a mount of namespace ${inode}`,
+          () => !isMountOf(kernel, mount, at) || write(inode, mount),
+        );
+      }
     }
   },
 });
 
 /** The mount namespaces of processes, by inode. */
-function namespacesOf(context: Parameters<typeof eachProcess>[0]): Map<number, Halves> {
+function namespacesOf(context: TableContext): Map<number, Halves> {
   const { kernel, budget } = context;
   const { mnt_ns } = kernel.layout(nsproxy);
   const found = new Map<number, Halves>();
-  eachProcess(context, (task) => {
+  const all = ofEachProcess(context, (task) => {
     const namespace = follow(kernel, task, kernel.layout(taskStruct).nsproxy, budget, (proxy) =>
       readPointer(kernel.space, proxy, mnt_ns),
     );
     const at = typeof namespace === "string" ? undefined : namespace.value;
-    const inode = at && readU32(kernel.space, at, kernel.layout(mntNamespace).inum);
-    if (at !== undefined && inode !== undefined && !found.has(inode)) found.set(inode, at);
-    return true;
+    return { at, inode: at && readU32(kernel.space, at, kernel.layout(mntNamespace).inum) };
   });
+  for (const { at, inode } of all) {
+    if (at !== undefined && inode !== undefined && !found.has(inode)) found.set(inode, at);
+  }
   return found;
 }

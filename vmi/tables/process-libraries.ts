@@ -7,7 +7,7 @@ import { mmStruct, userSpace } from "../linux/mm.ts";
 import { pathOfFile } from "../linux/path.ts";
 import { readPointer } from "../linux/read.ts";
 import { taskStruct } from "../linux/task-struct.ts";
-import { VM, type Vma, walkVmas } from "../linux/vma.ts";
+import { isMapped, VM, type Vma, walkVmas } from "../linux/vma.ts";
 import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
 import { defineTable, integer, text } from "./table.ts";
@@ -52,6 +52,7 @@ export const processLibraries = defineTable({
         const exe = readPointer(kernel.space, mmAt, exe_file);
         const program = exe && inodeFacts(kernel, exe)?.at;
         return {
+          mmAt,
           complete: walk.complete,
           program: program && keyOf(program),
           files: filesOf(kernel, walk.areas).map((file) => ({
@@ -66,6 +67,7 @@ export const processLibraries = defineTable({
       if (typeof found === "string") return true;
       for (const { area, key, start, end, soname } of found.value.files) {
         const file = area.file as Halves;
+        if (!isMapped(kernel, found.value.mmAt, area, budget)) continue;
         const path = (out.path ?? out.deleted) ? pathOfFile(kernel, file, budget) : undefined;
         out.pid?.push(pid);
         out.path?.pushOr(path?.bytes, CELL.unreadable);

@@ -2,7 +2,7 @@ import { formatDevice, inodeFacts } from "../linux/file.ts";
 import { follow } from "../linux/follow.ts";
 import { pathOfFile } from "../linux/path.ts";
 import { taskStruct } from "../linux/task-struct.ts";
-import { describeVma, VM, type Vma, walkVmas } from "../linux/vma.ts";
+import { describeVma, isMapped, VM, type Vma, walkVmas } from "../linux/vma.ts";
 import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
 import { defineTable, integer, text } from "./table.ts";
@@ -55,6 +55,7 @@ export const processMemoryMap = defineTable({
       if (typeof found === "string") return true;
       const { mm, areas } = found.value;
       for (const area of areas) {
+        if (!isMapped(kernel, mm, area, budget)) continue;
         const { kind, name } = wantsKind ? describeVma(kernel, mm, area) : UNASKED;
         const path = area.file && wantsFile ? pathOfFile(kernel, area.file, budget) : undefined;
         const inode = area.file && (out.device ?? out.inode) ? inodeFacts(kernel, area.file) : undefined;

@@ -1,9 +1,9 @@
-import { walkOpenFiles } from "../linux/fd-table.ts";
+import { openFile, walkOpenFiles } from "../linux/fd-table.ts";
 import { FileSystemNames, fileStruct, formatDevice, inodeFacts, kindOf, openMode } from "../linux/file.ts";
 import { linkOf } from "../linux/file-link.ts";
 import { follow } from "../linux/follow.ts";
 import { pathOfFile } from "../linux/path.ts";
-import { plus, readNumber, readU32 } from "../linux/read.ts";
+import { plus, readNumber, readU32, sameAddress } from "../linux/read.ts";
 import { taskFiles } from "../linux/task-struct.ts";
 import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
@@ -45,7 +45,7 @@ export const processOpenFiles = defineTable({
       const found = follow(kernel, at, files, budget, (filesAt) => {
         const open: { fd: number; file: { hi: number; lo: number } }[] = [];
         const complete = walkOpenFiles(kernel, filesAt, budget, (fd, file) => open.push({ fd, file }) > 0);
-        return { open, complete };
+        return { filesAt, open, complete };
       });
       // A zombie has given them up.
       if (found === "null") return true;
@@ -53,6 +53,9 @@ export const processOpenFiles = defineTable({
         context.incomplete(`the open files of process ${pid} can't all be read`);
       if (typeof found === "string") return true;
       for (const { fd, file } of found.value.open) {
+        const now = openFile(kernel, found.value.filesAt, fd);
+        // Closed since: what it was may be another's by now.
+        if (now === undefined || !sameAddress(now, file)) continue;
         const facts = wantsInode ? inodeFacts(kernel, file) : undefined;
         const path = wantsPath ? pathOfFile(kernel, file, budget) : undefined;
         const flags = (out.flags ?? out.mode) ? readU32(space, file, layout.f_flags) : undefined;

@@ -1,17 +1,17 @@
 import type { Halves } from "../bytes/address.ts";
 import { plus, readCString, readPointer, readU32 } from "../linux/read.ts";
 import { TASK_COMM_LEN, taskStruct } from "../linux/task-struct.ts";
-import { walkProcesses } from "../linux/tasks.ts";
 import { CELL } from "./columns.ts";
+import { ofEachProcess } from "./each-process.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 /** PID_MAX_LIMIT has seven digits, so that paths sort as numbers do. */
 const DIGITS = 7;
 
 interface Node {
-  readonly at: Halves;
   readonly pid: number;
   readonly parent: number | undefined;
+  readonly name: Uint8Array | undefined;
   readonly children: number[];
 }
 
@@ -36,18 +36,17 @@ export const processTree = defineTable({
   generate: (context, out) => {
     const { kernel, budget } = context;
     const { tgid, real_parent, comm } = kernel.layout(taskStruct);
-    const list = walkProcesses(kernel, budget);
-    context.retried(list.retried);
-    if (!list.complete) context.incomplete("the task list could not be followed to its end");
-    const nodes = new Map<number, Node>();
-    for (let i = 0; i < list.count; i++) {
-      const at = { hi: list.hi[i]!, lo: list.lo[i]! };
-      const pid = readU32(kernel.space, at, tgid);
-      const parentAt = readPointer(kernel.space, at, real_parent);
-      if (pid === undefined) continue;
-      const parent = parentAt && readU32(kernel.space, parentAt, tgid);
-      nodes.set(pid, { at, pid, parent, children: [] });
-    }
+    const { space } = kernel;
+    const read = (at: Halves, pid: number): Node => {
+      const parent = readPointer(space, at, real_parent);
+      return {
+        pid,
+        parent: parent && readU32(space, parent, tgid),
+        name: out.name && readCString(space, plus(at, comm), TASK_COMM_LEN),
+        children: [],
+      };
+    };
+    const nodes = new Map(ofEachProcess(context, read).map((node) => [node.pid, node]));
     const roots: Node[] = [];
     for (const node of nodes.values()) {
       const above = node.parent === undefined ? undefined : nodes.get(node.parent);
@@ -65,7 +64,7 @@ export const processTree = defineTable({
       const path = `${above}${above === "" ? "" : "/"}${String(node.pid).padStart(DIGITS, "0")}`;
       out.pid?.push(node.pid);
       out.parent?.pushOr(node.parent, CELL.unreadable);
-      out.name?.pushOr(out.name && readCString(kernel.space, plus(node.at, comm), TASK_COMM_LEN), CELL.unreadable);
+      out.name?.pushOr(node.name, CELL.unreadable);
       out.depth?.push(depth);
       out.children?.push(node.children.length);
       out.path?.push(path);

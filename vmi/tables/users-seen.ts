@@ -3,7 +3,7 @@ import { follow } from "../linux/follow.ts";
 import { loginUid } from "../linux/login-uid.ts";
 import { readPointer, readU32 } from "../linux/read.ts";
 import { taskStruct } from "../linux/task-struct.ts";
-import { eachProcess } from "./each-process.ts";
+import { ofEachProcess } from "./each-process.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 interface Uses {
@@ -49,7 +49,7 @@ export const usersSeen = defineTable({
     const { inum } = kernel.layout(userNamespace);
     const wanted = context.keys("uid");
     const seen = new Map<number, Uses>();
-    eachProcess(context, (task, pid) => {
+    const processes = ofEachProcess(context, (task, pid) => {
       const found = follow(kernel, task, real_cred, budget, (at) => {
         const namespace = out.user_namespaces && readPointer(space, at, user_ns);
         return {
@@ -57,9 +57,12 @@ export const usersSeen = defineTable({
           namespace: namespace && readU32(space, namespace, inum),
         };
       });
+      return { pid, found, login: out.logins && loginUid(kernel, task) };
+    });
+    for (const { pid, found, login } of processes) {
       if (typeof found === "string") {
         context.incomplete(`the user of process ${pid} can't be read`);
-        return true;
+        continue;
       }
       const { roles, namespace } = found.value;
       for (const uid of new Set(roles)) {
@@ -70,10 +73,8 @@ export const usersSeen = defineTable({
         uses.saved += Number(roles[2] === uid);
         if (namespace !== undefined) uses.namespaces.add(namespace);
       }
-      const login = out.logins && loginUid(kernel, task);
       if (login !== undefined && (wanted === undefined || wanted.has(login))) usesOf(seen, login, pid).login++;
-      return true;
-    });
+    }
     for (const [uid, uses] of [...seen].sort(([a], [b]) => a - b)) {
       out.uid?.push(uid);
       out.processes?.push(uses.real);

@@ -1,13 +1,13 @@
 import type { Budget } from "../../budget.ts";
 import type { Halves } from "../../bytes/address.ts";
 import { symbol } from "../../symbols/specs.ts";
-import { walkOpenFiles } from "../fd-table.ts";
+import { openFile, walkOpenFiles } from "../fd-table.ts";
 import { fileStruct } from "../file.ts";
 import { follow } from "../follow.ts";
 import type { Kernel } from "../kernel.ts";
-import { isNull, readPointer, readU32 } from "../read.ts";
-import { taskFiles, taskStruct } from "../task-struct.ts";
-import { walkProcesses } from "../tasks.ts";
+import { isNull, readPointer, sameAddress } from "../read.ts";
+import { taskFiles } from "../task-struct.ts";
+import { livePid, readProcesses } from "../tasks.ts";
 import { socketStruct } from "./socket.ts";
 
 /** net/socket.c: what an open socket's struct file is told by. */
@@ -54,6 +54,7 @@ function socketsOf(kernel: Kernel, files: Halves, budget: Budget): OpenSockets {
 export interface SocketOwner {
   readonly pid: number;
   readonly fd: number;
+  readonly task: Halves;
 }
 
 export interface SocketOwners {
@@ -69,23 +70,28 @@ export function ownerKey(sock: Halves): string {
 
 /** Who has which sockets open: one pass over all descriptor tables. */
 export function socketOwners(kernel: Kernel, budget: Budget): SocketOwners {
-  const { tgid } = kernel.layout(taskStruct);
   const byKey = new Map<string, SocketOwner[]>();
-  const list = walkProcesses(kernel, budget);
-  let { complete } = list;
-  for (let i = 0; i < list.count; i++) {
-    const task = { hi: list.hi[i]!, lo: list.lo[i]! };
-    const pid = readU32(kernel.space, task, tgid);
-    if (pid === undefined) continue;
-    const open = openSockets(kernel, task, budget);
+  const read = readProcesses(kernel, budget, (task, pid) => ({ task, pid, open: openSockets(kernel, task, budget) }));
+  let complete = read.complete && read.torn === 0;
+  for (const { task, pid, open } of read.values) {
     complete &&= open.complete;
     for (const { fd, sock } of open.sockets) {
       if (sock === undefined) continue;
       const key = ownerKey(sock);
       const known = byKey.get(key);
-      if (known === undefined) byKey.set(key, [{ pid, fd }]);
-      else known.push({ pid, fd });
+      if (known === undefined) byKey.set(key, [{ pid, fd, task }]);
+      else known.push({ pid, fd, task });
     }
   }
-  return { byKey, retried: list.retried, complete };
+  return { byKey, retried: read.retried, complete };
+}
+
+/** Whether a process has a socket open still: since owners were looked for, its memory may have become another's. */
+export function stillOwns(kernel: Kernel, { pid, fd, task }: SocketOwner, sock: Halves): boolean {
+  if (livePid(kernel, task) !== pid) return false;
+  const files = readPointer(kernel.space, task, kernel.layout(taskFiles).files);
+  const file = files && openFile(kernel, files, fd);
+  const socket = file && readPointer(kernel.space, file, kernel.layout(fileStruct).private_data);
+  const now = socket && readPointer(kernel.space, socket, kernel.layout(socketStruct).sk);
+  return now !== undefined && sameAddress(now, sock);
 }

@@ -2,13 +2,13 @@ import type { Budget } from "../../budget.ts";
 import type { Halves } from "../../bytes/address.ts";
 import { struct, symbol } from "../../symbols/specs.ts";
 import { forEachBucket } from "../buckets.ts";
-import { walkHlist, walkHlistNulls } from "../hlist.ts";
+import { isHashed, walkHlist, walkHlistNulls } from "../hlist.ts";
 import type { Kernel } from "../kernel.ts";
 import type { Addresses } from "../list.ts";
 import { isNull, plus, readPointer, readU32, sameAddress } from "../read.ts";
 import { walkRhashtable } from "../rhashtable.ts";
 import { netNamespaces } from "./namespaces.ts";
-import { AF, IPPROTO, readSocket, type Socket, sockCommon } from "./socket.ts";
+import { AF, hasSocket, IPPROTO, readSocket, type Socket, sockCommon } from "./socket.ts";
 
 /** Where the kernel's protocols keep their sockets. */
 
@@ -59,7 +59,6 @@ const UNIX_BUCKETS = 512;
 const MAX_BUCKETS = 1 << 24;
 /** Sockets in one chain: ids run out before. */
 const MAX_CHAIN = 1 << 20;
-const ATTEMPTS = 3;
 
 /** Which sockets are wanted; undefined: all. */
 export interface SocketFilter {
@@ -73,15 +72,23 @@ export interface WalkedSockets {
   readonly broken: readonly string[];
 }
 
+/** Reads until nothing of it has changed meanwhile: see TableContext.unit. */
+type Unit = (what: () => string, read: () => boolean) => boolean;
 type Visit = (socket: Socket) => boolean;
 
 /**
- * Visits the sockets of all network namespaces. A chain counts when it is the same after its sockets were read as it
- * was before: a socket that ended meanwhile may be another's memory.
+ * Visits the sockets of all network namespaces. Each is a unit, and must be in its chain at its start and its end: the
+ * memory of a socket that ended meanwhile may be another's.
  *
  * @param visit returns false to stop
  */
-export function walkSockets(kernel: Kernel, filter: SocketFilter, budget: Budget, visit: Visit): WalkedSockets {
+export function walkSockets(
+  kernel: Kernel,
+  filter: SocketFilter,
+  budget: Budget,
+  unit: Unit,
+  visit: Visit,
+): WalkedSockets {
   const { namespaces, complete, retried } = netNamespaces(kernel, budget);
   const state = {
     retried,
@@ -92,8 +99,14 @@ export function walkSockets(kernel: Kernel, filter: SocketFilter, budget: Budget
     kernel,
     budget,
     namespaces,
-    visit: (socket) => {
-      if (!state.stopped) state.stopped = !visit(socket);
+    visit: (at, isLinked) => {
+      state.stopped ||= !unit(
+        () => "a socket",
+        () => {
+          const socket = isLinked() ? readSocket(kernel, at) : undefined;
+          return socket === undefined || visit(socket);
+        },
+      );
       return !state.stopped;
     },
     retried: (times) => {
@@ -121,7 +134,7 @@ interface Walk {
   readonly kernel: Kernel;
   readonly budget: Budget;
   readonly namespaces: readonly Halves[];
-  readonly visit: Visit;
+  readonly visit: (at: Halves, isLinked: () => boolean) => boolean;
   readonly retried: (times: number) => void;
   readonly broken: (what: string) => void;
 }
@@ -225,8 +238,10 @@ function walkNetlink(walk: Walk): void {
       return;
     }
     const at = plus(tables, protocol * layout.sizeof + layout.hash);
-    const read = () => ({ ...walkRhashtable(kernel, at, node, MAX_CHAIN, budget), retried: 0 });
-    if (!visitChain(walk, "netlink sockets", read)) return;
+    const chain = walkRhashtable(kernel, at, node, MAX_CHAIN, budget);
+    if (!chain.complete) walk.broken("netlink sockets");
+    // Nothing in such a table points back.
+    if (!visitAll(walk, chain, (socket) => hasSocket(kernel, socket))) return;
   }
 }
 
@@ -255,33 +270,22 @@ function walkBuckets(walk: Walk, { what, at, count, stride, head, nulls }: Bucke
     const first = view.getInt32(index + head, true);
     if (nulls ? (first & 1) !== 0 : first === 0 && view.getInt32(index + head + 4, true) === 0) return "empty";
     const chain = plus(at, bucket * stride + head);
-    return visitChain(walk, what, () => follow(kernel, chain, skc_node, MAX_CHAIN, budget)) ? "followed" : "stop";
+    const sockets = follow(kernel, chain, skc_node, MAX_CHAIN, budget);
+    walk.retried(sockets.retried);
+    if (!sockets.complete) walk.broken(what);
+    const isLinked = (socket: Halves) => isHashed(kernel, plus(socket, skc_node));
+    return visitAll(walk, sockets, isLinked) ? "followed" : "stop";
   });
   if (whole === "unreadable") walk.broken(what);
   return whole !== "stopped";
 }
 
-/** Reads the sockets of a chain until it is the same before and after. Returns false when no more are wanted. */
-function visitChain({ kernel, retried, broken, visit }: Walk, what: string, read: () => Addresses): boolean {
-  let sockets: (Socket | undefined)[] = [];
-  let settled = false;
-  for (let attempt = 0; attempt < ATTEMPTS && !settled; attempt++) {
-    if (attempt > 0) {
-      retried(1);
-      kernel.dropCaches();
-    }
-    const chain = read();
-    retried(chain.retried);
-    sockets = chain.hi.map((hi, i) => readSocket(kernel, { hi, lo: chain.lo[i]! }));
-    settled = chain.complete && !sockets.includes(undefined) && sameChain(chain, read());
-  }
-  if (!settled) broken(what);
-  for (const socket of sockets) if (socket !== undefined && !visit(socket)) return false;
-  return true;
-}
-
-function sameChain(a: Addresses, b: Addresses): boolean {
-  return b.complete && a.count === b.count && a.lo.every((lo, i) => lo === b.lo[i] && a.hi[i] === b.hi[i]);
+/** Returns false when no more are wanted. */
+function visitAll(walk: Walk, chain: Pick<Addresses, "hi" | "lo">, isLinked: (socket: Halves) => boolean): boolean {
+  return chain.hi.every((hi, i) => {
+    const socket = { hi, lo: chain.lo[i]! };
+    return walk.visit(socket, () => isLinked(socket));
+  });
 }
 
 /** Undefined when a mask is none. */

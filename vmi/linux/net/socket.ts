@@ -197,6 +197,12 @@ function packetBinding(kernel: Kernel, at: Halves) {
   };
 }
 
+/** False for a struct sock that has been closed: sock_orphan() (include/net/sock.h). */
+export function hasSocket(kernel: Kernel, at: Halves): boolean {
+  const socket = readPointer(kernel.space, at, kernel.layout(sock).sk_socket);
+  return socket !== undefined && !isNull(socket);
+}
+
 /** The number of a socket's inode, which /proc/PID/fd shows; undefined when no file is open on it. */
 export function socketInode(kernel: Kernel, { at, full }: Socket): number | undefined {
   const socket = full ? readPointer(kernel.space, at, kernel.layout(sock).sk_socket) : undefined;
