@@ -4,10 +4,12 @@ import { struct } from "../symbols/specs.ts";
 import { inode } from "./file.ts";
 import { walkHlist } from "./hlist.ts";
 import type { Kernel } from "./kernel.ts";
+import { isListed } from "./list.ts";
 import { anyMountOf, mountStruct } from "./mounts.ts";
 import { cachedPages, walkFileSystems, walkInodes } from "./page-cache.ts";
 import { pathFrom, type ResolvedPath } from "./path.ts";
 import { plus } from "./read.ts";
+import type { Unit } from "./unit.ts";
 
 /** include/linux/dcache.h */
 const dentry = struct("dentry", { d_alias: "?d_u.d_alias" });
@@ -27,7 +29,13 @@ export interface CachedFile {
  * @param visit returns false to stop
  * @returns false when some could not be followed
  */
-export function walkCachedFiles(kernel: Kernel, budget: Budget, visit: (file: CachedFile) => boolean): boolean {
+export function walkCachedFiles(
+  kernel: Kernel,
+  budget: Budget,
+  unit: Unit,
+  visit: (file: CachedFile) => boolean,
+): boolean {
+  const { i_sb_list } = kernel.layout(inode);
   const blocks = walkFileSystems(kernel, budget);
   let { complete } = blocks;
   for (let b = 0; b < blocks.count; b++) {
@@ -37,10 +45,16 @@ export function walkCachedFiles(kernel: Kernel, budget: Budget, visit: (file: Ca
     let mount: Halves | undefined;
     for (let i = 0; i < inodes.count; i++) {
       const at = { hi: inodes.hi[i]!, lo: inodes.lo[i]! };
-      const pages = cachedPages(kernel, at);
-      if (pages === undefined || pages <= 0) continue;
+      if (!((cachedPages(kernel, at) ?? 0) > 0)) continue;
       mount ??= anyMountOf(kernel, block, budget);
-      if (!visit({ at, superBlock: block, pages, mount })) return complete;
+      const more = unit(
+        () => "a file",
+        () => {
+          const pages = isListed(kernel, plus(at, i_sb_list)) ? cachedPages(kernel, at) : undefined;
+          return pages === undefined || pages <= 0 || visit({ at, superBlock: block, pages, mount });
+        },
+      );
+      if (!more) return complete;
     }
   }
   return complete;

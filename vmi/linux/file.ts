@@ -1,7 +1,7 @@
 import type { Halves } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
-import { isNull, readCString, readNumber, readPointer, readU32 } from "./read.ts";
+import { isNull, pinNumber, readCString, readNumber, readPointer, readU32 } from "./read.ts";
 
 /** include/linux/fs.h */
 export const fileStruct = struct("file", {
@@ -95,7 +95,7 @@ export function factsOfInode(kernel: Kernel, at: Halves): InodeFacts {
   const known = block === undefined || isNull(block) ? undefined : block;
   return {
     at,
-    number: readNumber(space, at, layout.i_ino),
+    number: pinNumber(space, at, layout.i_ino),
     mode: mode === undefined ? undefined : mode & 0xffff,
     size: readNumber(space, at, layout.i_size),
     uid: readU32(space, at, layout.i_uid),

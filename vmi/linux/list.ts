@@ -1,6 +1,7 @@
 import type { Budget } from "../budget.ts";
 import { addHi, addLo, type Halves } from "../bytes/address.ts";
 import type { Kernel } from "./kernel.ts";
+import { readPointer, sameAddress } from "./read.ts";
 
 /** Addresses of list elements (of the structures, not of their list_head), as halves side by side. */
 export interface Addresses {
@@ -38,6 +39,13 @@ export function walkList(kernel: Kernel, head: Halves, member: number, maximum: 
     if (walk.complete) return { ...walk, retried: attempt };
   }
   return { ...(best as Walk), retried: ATTEMPTS };
+}
+
+/** True when what a list_head says to be before it points to it: one that was taken off has a poison there, or itself. */
+export function isListed(kernel: Kernel, node: Halves): boolean {
+  const before = readPointer(kernel.space, node, 8);
+  const to = before && !sameAddress(before, node) ? readPointer(kernel.space, before) : undefined;
+  return to !== undefined && sameAddress(to, node);
 }
 
 type Walk = Omit<Addresses, "retried">;

@@ -4,7 +4,7 @@ import { struct, symbol } from "../symbols/specs.ts";
 import { inode, superBlock } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
-import { isNull, plus, readNumber, readPointer } from "./read.ts";
+import { isNull, plus, readNumber, readPointer, sameAddress } from "./read.ts";
 import { walkXarray } from "./xarray.ts";
 
 const superBlocks = symbol("super_blocks");
@@ -13,7 +13,7 @@ const vmemmapBase = symbol("?vmemmap_base");
 const VMEMMAP: Halves = { hi: 0xffffea00 | 0, lo: 0 };
 
 const addressSpace = struct("address_space", { i_pages: "i_pages", nrpages: "nrpages" });
-const page = struct("page", { flags: "flags" });
+const page = struct("page", { mapping: "mapping" });
 
 const PAGE_SIZE = 4096;
 const MAX_FILE_SYSTEMS = 65_536;
@@ -68,6 +68,9 @@ export function walkCachedPages(
       known = false;
       return true;
     }
+    // Whoever gets pages of the file meanwhile takes them off it first: see a unit's end.
+    const owner = readPointer(kernel.space, entry, kernel.layout(page).mapping);
+    if (owner === undefined || !sameAddress(owner, mapping)) return true;
     return visit(index, frame * PAGE_SIZE, count);
   });
   return complete && known;

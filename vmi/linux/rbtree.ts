@@ -2,7 +2,7 @@ import type { Budget } from "../budget.ts";
 import { addHi, addLo, type Halves } from "../bytes/address.ts";
 import type { Kernel } from "./kernel.ts";
 import type { Addresses } from "./list.ts";
-import { isNull, readPointer } from "./read.ts";
+import { isNull, readPointer, sameAddress } from "./read.ts";
 
 /** Of struct rb_node (include/linux/rbtree_types.h), the same in every version. */
 const RB_RIGHT = 8;
@@ -32,6 +32,18 @@ export function walkRbTree(kernel: Kernel, root: Halves, member: number, maximum
   return { ...(best as Walk), retried: ATTEMPTS };
 }
 
+/** True when a node hangs on the one that it says to be above it, or on the root. */
+export function isInTree(kernel: Kernel, root: Halves, node: Halves): boolean {
+  const { space } = kernel;
+  const above = readPointer(space, node);
+  if (above === undefined) return false;
+  const parent: Halves = { hi: above.hi, lo: above.lo & COLOUR_MASK };
+  const links = isNull(parent)
+    ? [readPointer(space, root)]
+    : [RB_RIGHT, RB_LEFT].map((side) => readPointer(space, parent, side));
+  return links.some((link) => link !== undefined && sameAddress(link, node));
+}
+
 type Walk = Omit<Addresses, "retried">;
 
 function walkOnce(kernel: Kernel, root: Halves, member: number, maximum: number, budget: Budget): Walk {
@@ -53,7 +65,8 @@ function walkOnce(kernel: Kernel, root: Halves, member: number, maximum: number,
         return done(false);
       const right = { hi: view.getInt32(index + RB_RIGHT + 4, true), lo: view.getInt32(index + RB_RIGHT, true) };
       const left: Halves = { hi: view.getInt32(index + RB_LEFT + 4, true), lo: view.getInt32(index + RB_LEFT, true) };
-      if (trail.recording) trail.pointer(addHi(node.hi, node.lo, RB_RIGHT), addLo(node.lo, RB_RIGHT), right.hi, right.lo);
+      if (trail.recording)
+        trail.pointer(addHi(node.hi, node.lo, RB_RIGHT), addLo(node.lo, RB_RIGHT), right.hi, right.lo);
       if (trail.recording) trail.pointer(addHi(node.hi, node.lo, RB_LEFT), addLo(node.lo, RB_LEFT), left.hi, left.lo);
       path.push({ node, right });
       parent = node;

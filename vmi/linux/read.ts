@@ -36,6 +36,12 @@ export function readNumber(space: AddressSpace, at: Halves, offset = 0): number 
   return view.getInt32(index + 4, true) * 0x1_0000_0000 + view.getUint32(index, true);
 }
 
+/** As readNumber, for what tells that a structure is still the same, such as the number of an inode. */
+export function pinNumber(space: AddressSpace, at: Halves, offset = 0): number | undefined {
+  const value = readPointer(space, at, offset);
+  return value && value.hi * 0x1_0000_0000 + (value.lo >>> 0);
+}
+
 export function isNull(address: Halves): boolean {
   return address.hi === 0 && address.lo === 0;
 }

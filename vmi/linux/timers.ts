@@ -1,11 +1,12 @@
 import type { Budget } from "../budget.ts";
 import { type Halves, hiOf, loOf, numberOf, signedNumberOf } from "../bytes/address.ts";
 import { struct, symbol } from "../symbols/specs.ts";
-import { walkHlist } from "./hlist.ts";
+import { isHashed, walkHlist } from "./hlist.ts";
 import type { Kernel } from "./kernel.ts";
 import { cpus, perCpu } from "./per-cpu.ts";
-import { walkRbTree } from "./rbtree.ts";
-import { isNull, plus, readPointer, readU32, sameAddress } from "./read.ts";
+import { isInTree, walkRbTree } from "./rbtree.ts";
+import { plus, readNumber, readPointer, readU32, sameAddress } from "./read.ts";
+import type { Unit } from "./unit.ts";
 import { delayedWork, workStruct } from "./workqueue.ts";
 
 /** Timers of both kinds: the timer wheel (kernel/time/timer.c) and high-resolution timers (kernel/time/hrtimer.c). */
@@ -58,7 +59,12 @@ export interface TimerWalk {
 }
 
 /** Visits the timers of the wheel, pending in no particular order. Undefined where the kernel's can't be found. */
-export function walkTimers(kernel: Kernel, budget: Budget, visit: (timer: Timer) => boolean): TimerWalk | undefined {
+export function walkTimers(
+  kernel: Kernel,
+  budget: Budget,
+  unit: Unit,
+  visit: (timer: Timer) => boolean,
+): TimerWalk | undefined {
   const place = kernel.optionalPlace(timerBases);
   const base = kernel.layout(timerBase);
   const timer = kernel.layout(timerList);
@@ -76,16 +82,22 @@ export function walkTimers(kernel: Kernel, budget: Budget, visit: (timer: Timer)
       budget.spend(1 + (buckets >>> 3));
       for (let bucket = 0; bucket < buckets; bucket++) {
         const head = plus(vectors, bucket * 8);
-        const first = readPointer(space, head);
+        const first = readNumber(space, head);
         if (first === undefined) complete = false;
-        if (first === undefined || isNull(first)) continue;
+        if (first === undefined || first === 0) continue;
         const list = walkHlist(kernel, head, timer.entry, MAX_TIMERS, budget);
         retried += list.retried;
         complete &&= list.complete;
         for (let item = 0; item < list.count; item++) {
           const at = { hi: list.hi[item]!, lo: list.lo[item]! };
-          const found = readTimer(kernel, at, cpu, delayed);
-          if (found !== undefined && !visit(found)) return { retried, complete };
+          const more = unit(
+            () => "a timer",
+            () => {
+              const found = isHashed(kernel, plus(at, timer.entry)) ? readTimer(kernel, at, cpu, delayed) : undefined;
+              return found === undefined || visit(found);
+            },
+          );
+          if (!more) return { retried, complete };
         }
       }
     }
@@ -116,7 +128,12 @@ function readTimer(kernel: Kernel, at: Halves, cpu: number, delayed: Halves | un
 }
 
 /** Visits high-resolution timers, of each CPU and clock by expiry. Undefined where the kernel's can't be found. */
-export function walkHrtimers(kernel: Kernel, budget: Budget, visit: (timer: Timer) => boolean): TimerWalk | undefined {
+export function walkHrtimers(
+  kernel: Kernel,
+  budget: Budget,
+  unit: Unit,
+  visit: (timer: Timer) => boolean,
+): TimerWalk | undefined {
   const place = kernel.optionalPlace(hrtimerBases);
   const cpuBase = kernel.layout(hrtimerCpuBase);
   const clockBase = kernel.layout(hrtimerClockBase);
@@ -134,29 +151,44 @@ export function walkHrtimers(kernel: Kernel, budget: Budget, visit: (timer: Time
       if (back === undefined || !sameAddress(back, base)) continue;
       const clockid = readU32(space, at, clockBase.clockid);
       const clock = CLOCKS[clockid ?? -1] ?? `clock ${clockid}`;
-      const list = walkRbTree(kernel, plus(at, clockBase.active), layout.node, MAX_TIMERS, budget);
+      const root = plus(at, clockBase.active);
+      const list = walkRbTree(kernel, root, layout.node, MAX_TIMERS, budget);
       retried += list.retried;
       complete &&= list.complete;
+      const named = i < MAX_CLOCK_BASES / 2 ? clock : `${clock} soft`;
       for (let item = 0; item < list.count; item++) {
         const timer = { hi: list.hi[item]!, lo: list.lo[item]! };
-        const called = readPointer(space, timer, layout.function);
-        if (called === undefined) continue;
-        const time = (member: number) => {
-          const value = readPointer(space, timer, member);
-          return value && signedNumberOf(value.hi, value.lo);
-        };
-        const found: Timer = {
-          kind: "hrtimer",
-          cpu,
-          function: called,
-          expires: time(layout.expires),
-          earliest: time(layout.softexpires),
-          clock: i < MAX_CLOCK_BASES / 2 ? clock : `${clock} soft`,
-          at: timer,
-        };
-        if (!visit(found)) return { retried, complete };
+        const more = unit(
+          () => "a high-resolution timer",
+          () => {
+            const queued = isInTree(kernel, root, plus(timer, layout.node));
+            const found = queued ? readHrtimer(kernel, timer, cpu, named) : undefined;
+            return found === undefined || visit(found);
+          },
+        );
+        if (!more) return { retried, complete };
       }
     }
   }
   return { retried, complete };
+}
+
+function readHrtimer(kernel: Kernel, at: Halves, cpu: number, clock: string): Timer | undefined {
+  const { space } = kernel;
+  const layout = kernel.layout(hrtimer);
+  const called = readPointer(space, at, layout.function);
+  if (called === undefined) return undefined;
+  const time = (member: number) => {
+    const value = readPointer(space, at, member);
+    return value && signedNumberOf(value.hi, value.lo);
+  };
+  return {
+    kind: "hrtimer",
+    cpu,
+    function: called,
+    expires: time(layout.expires),
+    earliest: time(layout.softexpires),
+    clock,
+    at,
+  };
 }

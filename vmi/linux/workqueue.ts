@@ -2,8 +2,9 @@ import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
 import { struct, symbol } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
-import { walkList } from "./list.ts";
+import { isListed, walkList } from "./list.ts";
 import { isNull, plus, readCString, readPointer, readU32 } from "./read.ts";
+import type { Unit } from "./unit.ts";
 import { walkIdr } from "./xarray.ts";
 
 /** Workqueues, and the works that wait or are being done (kernel/workqueue.c). */
@@ -61,6 +62,7 @@ export interface QueueWalk {
 export function walkWorkqueues(
   kernel: Kernel,
   budget: Budget,
+  unit: Unit,
   visit: (queue: Workqueue) => boolean,
 ): QueueWalk | undefined {
   const head = kernel.optionalPlace(workqueues);
@@ -69,7 +71,13 @@ export function walkWorkqueues(
   const list = walkList(kernel, head, layout.list, MAX_QUEUES, budget);
   for (let i = 0; i < list.count; i++) {
     const at = { hi: list.hi[i]!, lo: list.lo[i]! };
-    if (!visit({ at, name: queueName(kernel, at), flags: readU32(kernel.space, at, layout.flags) })) break;
+    const more = unit(
+      () => "a workqueue",
+      () =>
+        !isListed(kernel, plus(at, layout.list)) ||
+        visit({ at, name: queueName(kernel, at), flags: readU32(kernel.space, at, layout.flags) }),
+    );
+    if (!more) break;
   }
   return { retried: list.retried, complete: list.complete };
 }
@@ -79,13 +87,20 @@ function queueName(kernel: Kernel, queue: Halves): Uint8Array | undefined {
 }
 
 /** Visits the works of all pools, then those that their workqueues hold back. Undefined where the pools can't be found. */
-export function walkWorks(kernel: Kernel, budget: Budget, visit: (work: Work) => boolean): QueueWalk | undefined {
+export function walkWorks(
+  kernel: Kernel,
+  budget: Budget,
+  unit: Unit,
+  visit: (work: Work) => boolean,
+): QueueWalk | undefined {
   const idr = kernel.optionalPlace(workerPoolIdr);
   const layout = kernel.layout(workerPool);
   if (idr === undefined || layout.worklist < 0 || kernel.layout(workStruct).func < 0) return undefined;
-  const walker = new Works(kernel, budget, visit);
+  const walker = new Works(kernel, budget, unit, visit);
   const complete = walkIdr(kernel, idr, MAX_QUEUES, budget, (_, pool) => walker.pool(pool));
-  if (!walker.stopped) walkWorkqueues(kernel, budget, ({ at, name }) => walker.inactive(at, name));
+  // What is held back are units of their own.
+  const plain: Unit = (_, read) => read();
+  if (!walker.stopped) walkWorkqueues(kernel, budget, plain, ({ at, name }) => walker.inactive(at, name));
   return { retried: walker.retried, complete: complete && walker.complete };
 }
 
@@ -95,11 +110,13 @@ class Works {
   stopped = false;
   readonly #kernel: Kernel;
   readonly #budget: Budget;
+  readonly #unit: Unit;
   readonly #visit: (work: Work) => boolean;
 
-  constructor(kernel: Kernel, budget: Budget, visit: (work: Work) => boolean) {
+  constructor(kernel: Kernel, budget: Budget, unit: Unit, visit: (work: Work) => boolean) {
     this.#kernel = kernel;
     this.#budget = budget;
+    this.#unit = unit;
     this.#visit = visit;
   }
 
@@ -111,12 +128,15 @@ class Works {
     const signed = cpu === undefined ? undefined : cpu | 0;
     if (layout.workers >= 0 && own.node >= 0) {
       for (const at of this.#list(plus(pool, layout.workers), own.node)) {
-        const current = readPointer(space, at, own.current_work);
-        const called = readPointer(space, at, own.current_func);
-        if (current === undefined || called === undefined || isNull(current) || isNull(called)) continue;
-        const pwq = readPointer(space, at, own.current_pwq);
-        const queue = pwq && !isNull(pwq) ? this.#queueOf(pwq) : undefined;
-        if (!this.#emit({ kind: "running_work", cpu: signed, queue, function: called, at: current })) return false;
+        const work = (): Work | undefined => {
+          const current = readPointer(space, at, own.current_work);
+          const called = readPointer(space, at, own.current_func);
+          if (current === undefined || called === undefined || isNull(current) || isNull(called)) return undefined;
+          const pwq = readPointer(space, at, own.current_pwq);
+          const queue = pwq && !isNull(pwq) ? this.#queueOf(pwq) : undefined;
+          return { kind: "running_work", cpu: signed, queue, function: called, at: current };
+        };
+        if (!this.#emit(plus(at, own.node), work)) return false;
       }
     }
     return this.#works(plus(pool, layout.worklist), "work", signed, undefined);
@@ -136,18 +156,28 @@ class Works {
     const { space } = this.#kernel;
     const layout = this.#kernel.layout(workStruct);
     for (const at of this.#list(head, layout.entry)) {
-      const called = readPointer(space, at, layout.func);
-      const data = readPointer(space, at, layout.data);
-      if (called === undefined || data === undefined) continue;
-      const pwq = { hi: data.hi, lo: data.lo & WORK_STRUCT_WQ_DATA_MASK };
-      const queue = name ?? ((data.lo & WORK_STRUCT_PWQ) !== 0 ? this.#queueOf(pwq) : undefined);
-      if (!this.#emit({ kind, cpu, queue, function: called, at })) return false;
+      const work = (): Work | undefined => {
+        const called = readPointer(space, at, layout.func);
+        const data = readPointer(space, at, layout.data);
+        if (called === undefined || data === undefined) return undefined;
+        const pwq = { hi: data.hi, lo: data.lo & WORK_STRUCT_WQ_DATA_MASK };
+        const queue = name ?? ((data.lo & WORK_STRUCT_PWQ) !== 0 ? this.#queueOf(pwq) : undefined);
+        return { kind, cpu, queue, function: called, at };
+      };
+      if (!this.#emit(plus(at, layout.entry), work)) return false;
     }
     return true;
   }
 
-  #emit(work: Work): boolean {
-    this.stopped = !this.#visit(work);
+  /** @param node the list_head by which the work, or who does it, is listed */
+  #emit(node: Halves, read: () => Work | undefined): boolean {
+    this.stopped = !this.#unit(
+      () => "a work",
+      () => {
+        const work = isListed(this.#kernel, node) ? read() : undefined;
+        return work === undefined || this.#visit(work);
+      },
+    );
     return !this.stopped;
   }
 

@@ -22,6 +22,7 @@ export const arpCache = defineTable({
     neighbour: text("Address of the struct neighbour"),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "arp_tbl, nd_tbl",
     "neigh_table",

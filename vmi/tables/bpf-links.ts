@@ -17,6 +17,7 @@ export const bpfLinks = defineTable({
     link: text("Address of the struct bpf_link"),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "link_idr (from 5.8: a3b80e107894)",
     "bpf_link",

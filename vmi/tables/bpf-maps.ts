@@ -23,6 +23,7 @@ export const bpfMaps = defineTable({
     map: text("Address of the struct bpf_map"),
   },
   cost: "walk",
+  atOnce: true,
   reads: ["map_idr", "bpf_map (frozen from 5.2: 87df15de441b)", "file (for pids)"],
   examples: ["SELECT id, type, name, key_size * max_entries AS keys FROM bpf_maps WHERE type = 'hash'"],
   generate: (context, out) => {

@@ -19,6 +19,7 @@ export const cgroups = defineTable({
     cgroup: text("Address of the struct cgroup"),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "cgrp_dfl_root, cgroup_subsys",
     "cgroup, cgroup_root, cgroup_subsys_state",

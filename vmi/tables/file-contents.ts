@@ -85,7 +85,7 @@ export const fileContents = defineTable({
       if (more && done < size) more = row(done, size - done, undefined);
       return more;
     };
-    if (!walkCachedFiles(kernel, budget, write))
+    if (!walkCachedFiles(kernel, budget, context.unit, write))
       context.incomplete("the inodes of a file system could not all be followed");
   },
 });

@@ -39,6 +39,7 @@ export const ftraceHooks = defineTable({
     trampoline: text("Code of their own that calls function"),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "ftrace_ops_list",
     "ftrace_ops",

@@ -25,6 +25,7 @@ export const interfaceAddresses = defineTable({
     net_namespace: integer("Network namespace that it is in: its inode number"),
   },
   cost: "walk",
+  atOnce: true,
   reads: ["net_namespace_list", "net", "net_device", "in_device", "in_ifaddr", "inet6_dev", "inet6_ifaddr"],
   examples: [
     "SELECT net_namespace, interface, address, mask FROM interface_addresses WHERE interface <> 'lo'",

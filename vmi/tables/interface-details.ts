@@ -59,6 +59,7 @@ export const interfaceDetails = defineTable({
     device: text("Address of the struct net_device"),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "net_namespace_list",
     "net",

@@ -21,6 +21,7 @@ export const kernelModuleParameters = defineTable({
     built_in: integer("1 when it is part of the kernel's image, else 0"),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "modules",
     "module.kp",

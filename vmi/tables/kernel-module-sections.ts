@@ -16,6 +16,7 @@ export const kernelModuleSections = defineTable({
     ),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "modules",
     "module.sect_attrs",

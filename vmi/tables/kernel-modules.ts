@@ -36,6 +36,7 @@ export const kernelModules = defineTable({
     ),
   },
   cost: "walk",
+  atOnce: true,
   reads: ["modules", "module", "module_memory (from 6.4: ac3b43283923; before, module_layout)"],
   examples: [
     "SELECT name, size, taints FROM kernel_modules WHERE taints <> ''",

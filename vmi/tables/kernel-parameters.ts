@@ -22,6 +22,7 @@ export const kernelParameters = defineTable({
     address: text("Where the value is kept"),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "sysctl_table_root, init_net, init_user_ns, init_ipc_ns (its own tree from 5.19: 1f5c135ee509)",
     "ctl_dir, ctl_node, ctl_table_header, ctl_table",

@@ -40,6 +40,7 @@ export const kprobes = defineTable({
     kprobe: text("Address of the struct kprobe"),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "kprobe_table",
     "kprobe",

@@ -44,6 +44,7 @@ export const loadedBpfPrograms = defineTable({
     program: text("Address of the struct bpf_prog"),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "prog_idr",
     "bpf_prog",

@@ -22,6 +22,7 @@ export const netfilterHooks = defineTable({
     ),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "net_namespace_list",
     "net.nf (netns_nf: hooks_ipv4 and so on, from 4.16: b0f38338aef2)",

@@ -23,6 +23,7 @@ export const notifierChains = defineTable({
     block_symbol: text("Symbol of that, where it is a variable of the kernel or of a module"),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "notifier_block",
     "atomic_notifier_head, blocking_notifier_head, raw_notifier_head, srcu_notifier_head",

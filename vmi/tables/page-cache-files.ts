@@ -29,7 +29,7 @@ export const pageCacheFiles = defineTable({
     const { kernel, budget } = context;
     const names = new FileSystemNames();
     const wanted = context.keys("inode");
-    const complete = walkCachedFiles(kernel, budget, (file) => {
+    const complete = walkCachedFiles(kernel, budget, context.unit, (file) => {
       const facts = factsOfInode(kernel, file.at);
       if (wanted !== undefined && (facts.number === undefined || !wanted.has(facts.number))) return true;
       const kind = out.kind && kindOf(kernel, facts, names);

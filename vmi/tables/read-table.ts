@@ -55,7 +55,12 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
     incomplete: (note) => rows.incomplete(note),
   };
   kernel.trail.retried = 0;
-  table.generate(context, writers);
+  const generate = () => {
+    table.generate(context, writers);
+    return true;
+  };
+  if (table.atOnce) rows.unit(() => `what ${table.name} shows`, generate);
+  else generate();
   const { rows: count, keep } = rows.finish();
   return {
     columns: names.map((name) => ({ name, ...specOf(table, name) })),

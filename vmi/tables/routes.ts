@@ -48,6 +48,7 @@ export const routes = defineTable({
     net_namespace: integer("Network namespace: its inode number"),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "net_namespace_list",
     "net",

@@ -1,5 +1,6 @@
 import type { Budget } from "../budget.ts";
 import type { Kernel } from "../linux/kernel.ts";
+import type { Unit } from "../linux/unit.ts";
 import { type AnyColumn, IntegerColumn, TextColumn } from "./columns.ts";
 
 export type ColumnKind = "integer" | "text";
@@ -27,6 +28,8 @@ export interface Table {
   readonly required: readonly string[];
   /** Statements that work, for people; the tests run them. */
   readonly examples: readonly string[];
+  /** The whole table is one unit (see TableContext.unit): for what is small and changes seldom. */
+  readonly atOnce: boolean;
   /** Writes rows until there are none left or `row()` says that no more are wanted. */
   readonly generate: (context: TableContext, columns: Record<string, AnyColumn | undefined>) => void;
 }
@@ -53,11 +56,9 @@ export interface TableContext {
    * same afterwards: the rows of another reading are taken back. If that never comes to pass, rows stay that were each the
    * same before and after, and the answer is incomplete. Units are not within one another.
    *
-   * @param what is changing, for the note
-   * @param read writes the rows, and may be called again; returns whether more are wanted
-   * @returns what `read` returned
+   * @returns what `read` returned: whether more rows are wanted
    */
-  unit(what: () => string, read: () => boolean): boolean;
+  readonly unit: Unit;
   /** Notes walks that had to begin anew. */
   retried(times: number): void;
   /** Notes that the answer lacks something, and why. */
@@ -79,12 +80,14 @@ export function defineTable<const C extends Columns>(spec: {
   cost: CostClass;
   reads: readonly string[];
   required?: readonly (keyof C & string)[];
+  atOnce?: boolean;
   examples: readonly string[];
   generate: (context: TableContext, columns: Writers<C>) => void;
 }): Table {
   return {
     permission: "table",
     required: [],
+    atOnce: false,
     ...spec,
     generate: (context, columns) => spec.generate(context, columns as Writers<C>),
   };

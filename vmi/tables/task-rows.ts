@@ -159,7 +159,9 @@ function outdated(kernel: Kernel, age: number): Outdated | undefined {
 
 /** Its parent, credentials and the like are no longer held for a task that has no pid. */
 function isReleased(view: DataView, base: number, threadPid: number): boolean {
-  return threadPid >= 0 && view.getInt32(base + threadPid, true) === 0 && view.getInt32(base + threadPid + 4, true) === 0;
+  return (
+    threadPid >= 0 && view.getInt32(base + threadPid, true) === 0 && view.getInt32(base + threadPid + 4, true) === 0
+  );
 }
 
 /**

@@ -90,10 +90,12 @@ export const timersAndWorkqueues = defineTable({
       common(kind, at, name, called);
       return noTimer(cpu, undefined);
     };
-    if (wants("timer", "delayed_work")) note(context, "timers", walkTimers(kernel, budget, timer));
-    if (more && wants("hrtimer")) note(context, "high-resolution timers", walkHrtimers(kernel, budget, timer));
-    if (more && wants("workqueue")) note(context, "workqueues", walkWorkqueues(kernel, budget, queue));
-    if (more && wants("work", "inactive_work", "running_work")) note(context, "works", walkWorks(kernel, budget, work));
+    if (wants("timer", "delayed_work")) note(context, "timers", walkTimers(kernel, budget, context.unit, timer));
+    if (more && wants("hrtimer"))
+      note(context, "high-resolution timers", walkHrtimers(kernel, budget, context.unit, timer));
+    if (more && wants("workqueue")) note(context, "workqueues", walkWorkqueues(kernel, budget, context.unit, queue));
+    if (more && wants("work", "inactive_work", "running_work"))
+      note(context, "works", walkWorks(kernel, budget, context.unit, work));
   },
 });
 

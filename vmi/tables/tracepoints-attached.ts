@@ -26,6 +26,7 @@ export const tracepointsAttached = defineTable({
     address: text("Address of the struct tracepoint"),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "__start___tracepoints_ptrs and __stop___tracepoints_ptrs (relative: from 4.19, 46e0c9be206f)",
     "tracepoint",

@@ -22,6 +22,7 @@ export const uprobes = defineTable({
     uprobe: text("Address of the struct uprobe"),
   },
   cost: "walk",
+  atOnce: true,
   reads: [
     "uprobes_tree",
     "uprobe",

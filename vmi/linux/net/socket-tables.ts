@@ -7,6 +7,7 @@ import type { Kernel } from "../kernel.ts";
 import type { Addresses } from "../list.ts";
 import { isNull, plus, readPointer, readU32, sameAddress } from "../read.ts";
 import { walkRhashtable } from "../rhashtable.ts";
+import type { Unit } from "../unit.ts";
 import { netNamespaces } from "./namespaces.ts";
 import { AF, hasSocket, IPPROTO, readSocket, type Socket, sockCommon } from "./socket.ts";
 
@@ -72,8 +73,6 @@ export interface WalkedSockets {
   readonly broken: readonly string[];
 }
 
-/** Reads until nothing of it has changed meanwhile: see TableContext.unit. */
-type Unit = (what: () => string, read: () => boolean) => boolean;
 type Visit = (socket: Socket) => boolean;
 
 /**
