@@ -4,16 +4,17 @@
  */
 import { readFileSync } from "node:fs";
 import { gvaOf } from "../vmi/bytes/address.ts";
-import { attach, type GuestMemoryLayout, openMemory, prepare, type VcpuRegisters } from "../vmi/index.ts";
+import { attach, type GuestMemoryLayout, openMemory, prepare, tables, type VcpuRegisters } from "../vmi/index.ts";
 import { cred } from "../vmi/linux/cred.ts";
 import { initTask, taskStruct } from "../vmi/linux/task-struct.ts";
+import { median } from "./figures.ts";
 
 export interface EngineOrder {
   readonly layout: Pick<GuestMemoryLayout, "ranges" | "populated">;
   readonly registers: { readonly index: number; readonly registers: Record<string, string> }[];
   /** Base64. */
   readonly profile?: string;
-  readonly measure: "attach" | "list" | "read";
+  readonly measure: "attach" | "list" | "read" | "tables";
 }
 
 export interface EngineResult {
@@ -26,6 +27,8 @@ export interface EngineResult {
   readonly rows?: number;
   /** Microseconds of each read of 4 KiB. */
   readonly readUs?: number[];
+  /** Of each table, microseconds of a read of all its rows and columns, and how many rows it had. */
+  readonly tables?: { readonly name: string; readonly medianUs: number; readonly rows: number }[];
   /** For the walker in C: pgd, levels, init_task and the offsets it takes, as decimal numbers. */
   readonly walker?: string[];
 }
@@ -34,6 +37,8 @@ export interface EngineResult {
 const COLUMNS = ["pid", "parent", "name", "state", "uid"];
 const WARM_UP = 3000;
 const RUNS = 2000;
+/** Of a whole table, and as many before to warm up. */
+const TABLE_RUNS = 40;
 
 const order = JSON.parse(readFileSync(0, "utf8")) as EngineOrder;
 const registers: VcpuRegisters[] = order.registers.map((vcpu) => ({
@@ -78,13 +83,21 @@ if (order.measure === "read") {
   const page = { space: "kernel" as const, address: gvaOf(hi, lo) & ~0xfffn, length: 4096 };
   result.readUs = timed(() => guest.read([page]).length);
 }
+if (order.measure === "tables") {
+  result.tables = tables
+    .filter(({ required }) => required.length === 0)
+    .map(({ name }) => {
+      const read = () => guest.table(name).rows;
+      return { name, medianUs: median(timed(read, TABLE_RUNS, TABLE_RUNS)), rows: read() };
+    });
+}
 process.stdout.write(JSON.stringify(result));
 
-function timed(work: () => number): number[] {
+function timed(work: () => number, warmUp = WARM_UP, runs = RUNS): number[] {
   let sum = 0;
-  for (let i = 0; i < WARM_UP; i++) sum += work();
+  for (let i = 0; i < warmUp; i++) sum += work();
   const times: number[] = [];
-  for (let i = 0; i < RUNS; i++) {
+  for (let i = 0; i < runs; i++) {
     const start = performance.now();
     sum += work();
     times.push((performance.now() - start) * 1000);

@@ -5,15 +5,15 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startCluster } from "../demo/cluster.ts";
 import { ensureLab } from "../lab/index.ts";
-import { measureEngine } from "./engine.ts";
+import { measureEngine, measureTables } from "./engine.ts";
 import { type Figure, printFigures } from "./figures.ts";
-import { measureFirstAnswer, measureInspectors, measureService, measureStream } from "./service.ts";
+import { measureFirstAnswer, measureInspectors, measurePeak, measureService, measureStream } from "./service.ts";
 import { measureSql } from "./sql.ts";
 
 const HELP = `Usage: npm run bench [-- --json]
 
-Boots two guests (1 GiB; about 270 and about 2,060 tasks) under two agents and control, and measures
-  the engine alone, in processes of its own: attaching, process lists against a bare walk in C, 4 KiB reads
+Boots three guests (1 GiB; about 270 tasks, twice, and about 2,060) under two agents and control, and measures
+  the engine alone, in processes of its own: attaching, process lists against a bare walk in C, 4 KiB reads, every table
   the service over TLS on loopback: first answer, process list, 4 KiB reads, rows, a memory stream against a
   bare TLS socket, and the private memory of the inspectors.
 Trust the ratios: both sides of each were measured in this run. Takes about two minutes.
@@ -41,6 +41,7 @@ await using cluster = await startCluster(
         few: { project: "bench", guest: { kernel: "6.12", memoryMiB: 1024, workload: "quiet", extraTasks: 210 } },
       },
       host2: {
+        full: { project: "bench", guest: { kernel: "6.12", memoryMiB: 1024, workload: "full", extraTasks: 160 } },
         many: { project: "bench", guest: { kernel: "6.1", memoryMiB: 1024, workload: "quiet", extraTasks: 2000 } },
       },
     },
@@ -52,14 +53,16 @@ const few = cluster.guests.get("few")!;
 // Memory that is not zero, so that a stream has something to carry.
 await few.exec(`python3 -c "f = open('/tmp/ballast', 'wb'); [f.write(b'x' * 1048576) for _ in range(384)]"`);
 await using service = cluster.connect("bench");
-const handles = { few: await service.vm("few"), many: await service.vm("many") };
+const handles = { few: await service.vm("few"), many: await service.vm("many"), full: await service.vm("full") };
 const figures: Figure[] = [
   await measureFirstAnswer(handles.few),
   ...(await measureEngine(few, "few tasks", { listUs: 60, attach: true }, progress)),
   ...(await measureEngine(cluster.guests.get("many")!, "many tasks", { listUs: 600, attach: false }, progress)),
+  ...(await measureTables(cluster.guests.get("full")!, progress)),
   ...(await measureService(handles.few, handles.many, progress)),
   ...(await measureSql(cluster, "bench", handles.few, progress)),
   ...(await measureStream(handles.few, progress)),
+  await measurePeak(cluster, handles.full, progress),
   ...measureInspectors(cluster),
 ];
 if (values.json) {

@@ -82,8 +82,34 @@ export async function measureStream(guest: GuestHandle, progress: (line: string)
   return [ratioOf(name, median(ours), "MiB/s", { name: "bare TLS", value: median(bare) }, { atLeast: 0.6 })];
 }
 
+/** The most private memory that an inspector has while every table of its guest is asked for, all columns. */
+export async function measurePeak(
+  cluster: Cluster,
+  guest: GuestHandle,
+  progress: (line: string) => void,
+): Promise<Figure> {
+  progress("inspector: private memory while every table is read …");
+  let peak = 0;
+  const watch = setInterval(() => {
+    peak = Math.max(peak, ...inspectorSizes(cluster));
+  }, SAMPLE_MS);
+  try {
+    for (const { name, required } of await guest.tables()) if (required.length === 0) await guest.table(name).all();
+  } finally {
+    clearInterval(watch);
+  }
+  return atMost("inspector: private memory at its peak, every table read", peak, "MiB", 200);
+}
+
+const SAMPLE_MS = 5;
+
 /** Private memory of the inspectors that the cluster's agents run, at rest. */
 export function measureInspectors(cluster: Cluster): Figure[] {
+  const sizes = inspectorSizes(cluster);
+  return [atMost(`inspector: private memory at rest, largest of ${sizes.length}`, Math.max(...sizes), "MiB", 60)];
+}
+
+function inspectorSizes(cluster: Cluster): number[] {
   const agents = new Set([...cluster.processes.values()].map((service) => service.pid));
   const sizes = descendants(agents)
     .filter((pid) => {
@@ -92,7 +118,7 @@ export function measureInspectors(cluster: Cluster): Figure[] {
     })
     .map(privateMiB);
   if (sizes.length === 0) throw new Error("the agents run no inspector");
-  return [atMost(`inspector: private memory at rest, largest of ${sizes.length}`, Math.max(...sizes), "MiB", 60)];
+  return sizes;
 }
 
 async function timed(work: () => Promise<unknown>, calls = CALLS, warmUp = WARM_UP): Promise<number[]> {
