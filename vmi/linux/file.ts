@@ -81,10 +81,15 @@ export interface InodeFacts {
 
 /** What the inode of an open file tells; undefined where there is none, or it can't be read. */
 export function inodeFacts(kernel: Kernel, file: Halves): InodeFacts | undefined {
-  const { space } = kernel;
+  const at = inodeOf(kernel, file);
+  return at && factsOfInode(kernel, at);
+}
+
+/** The inode of an open file; undefined where there is none, or it can't be read. */
+export function inodeOf(kernel: Kernel, file: Halves): Halves | undefined {
   const { f_inode } = kernel.layout(fileStruct);
-  const at = f_inode < 0 ? undefined : readPointer(space, file, f_inode);
-  return at === undefined || isNull(at) ? undefined : factsOfInode(kernel, at);
+  const at = f_inode < 0 ? undefined : readPointer(kernel.space, file, f_inode);
+  return at === undefined || isNull(at) ? undefined : at;
 }
 
 export function factsOfInode(kernel: Kernel, at: Halves): InodeFacts {

@@ -2,7 +2,7 @@ import type { Budget } from "../budget.ts";
 import { type Halves, numberOf } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
-import { isNull, plus, readPointer } from "./read.ts";
+import { isNull, readPointer } from "./read.ts";
 
 /** include/linux/maple_tree.h, from 6.1 (54a611b60590) */
 const mapleTree = struct("?maple_tree", { ma_root: "ma_root" });
@@ -11,13 +11,13 @@ const arange64 = struct("?maple_arange_64", { pivot: "pivot", slot: "slot" });
 
 /** enum maple_type */
 const LEAF_64 = 1;
-const RANGE_64 = 2;
 const ARANGE_64 = 3;
 /** MAPLE_RANGE64_SLOTS and MAPLE_ARANGE64_SLOTS of a 64-bit kernel. */
 const RANGE_SLOTS = 16;
 const ARANGE_SLOTS = 10;
 /** A pointer to a node also holds the node's type; nodes are 256 bytes, and aligned so. */
-const NODE_MASK = ~0xff;
+const NODE_SIZE = 256;
+const NODE_MASK = -NODE_SIZE;
 const TYPE_SHIFT = 3;
 const TYPE_MASK = 0xf;
 /** xa_is_internal(): a node, or a reserved entry, which is a small number. */
@@ -53,29 +53,48 @@ export function walkMapleTree(
 /** The entry at an index; undefined where there is none, or the tree can't be read. */
 export function mapleEntryAt(kernel: Kernel, tree: Halves, index: number, budget: Budget): Halves | undefined {
   const { ma_root } = kernel.layout(mapleTree);
+  const { view } = kernel.memory;
   let entry = ma_root < 0 ? undefined : readPointer(kernel.space, tree, ma_root);
   if (entry === undefined) return undefined;
   if (!isNode(entry)) return isNull(entry) || isReserved(entry) ? undefined : entry;
   for (let height = MAX_HEIGHT; height > 0; height--) {
-    const type = (entry.lo >>> TYPE_SHIFT) & TYPE_MASK;
-    if (type < LEAF_64 || type > ARANGE_64) return undefined;
-    const layout = kernel.layout(type === ARANGE_64 ? arange64 : range64);
-    const node: Halves = { hi: entry.hi, lo: entry.lo & NODE_MASK };
-    const slots = type === ARANGE_64 ? ARANGE_SLOTS : RANGE_SLOTS;
+    const node = nodeOf(kernel, entry);
+    if (node === undefined) return undefined;
+    budget.spend();
     let slot = 0;
-    for (; slot < slots - 1; slot++) {
-      budget.spend();
-      const pivot = readPointer(kernel.space, plus(node, layout.pivot), slot * 8);
-      if (pivot === undefined) return undefined;
+    for (; slot < node.slots - 1; slot++) {
+      const pivot = node.index + node.pivot + slot * 8;
+      const end = numberOf(view.getInt32(pivot + 4, true), view.getInt32(pivot, true));
       // A zero behind the first ends the node, as in walkNode.
-      const end = numberOf(pivot.hi, pivot.lo);
       if (end >= index || (end === 0 && slot > 0)) break;
     }
-    entry = readPointer(kernel.space, plus(node, layout.slot), slot * 8);
+    entry = readPointer(kernel.space, node.at, node.slot + slot * 8);
     if (entry === undefined || isNull(entry)) return undefined;
-    if (type === LEAF_64) return isReserved(entry) ? undefined : entry;
+    if (node.leaf) return isReserved(entry) ? undefined : entry;
   }
   return undefined;
+}
+
+interface MapleNode {
+  readonly at: Halves;
+  /** Of the node in `memory.view`. */
+  readonly index: number;
+  readonly slots: number;
+  /** Offsets. */
+  readonly pivot: number;
+  readonly slot: number;
+  readonly leaf: boolean;
+}
+
+/** The node that an entry points to; undefined when it can't be read, or is of a type for other trees. */
+function nodeOf(kernel: Kernel, entry: Halves): MapleNode | undefined {
+  const type = (entry.lo >>> TYPE_SHIFT) & TYPE_MASK;
+  if (type < LEAF_64 || type > ARANGE_64) return undefined;
+  const { pivot, slot } = kernel.layout(type === ARANGE_64 ? arange64 : range64);
+  const at: Halves = { hi: entry.hi, lo: entry.lo & NODE_MASK };
+  const index = kernel.space.borrow(at.hi, at.lo, NODE_SIZE);
+  if (index < 0) return undefined;
+  return { at, index, slots: type === ARANGE_64 ? ARANGE_SLOTS : RANGE_SLOTS, pivot, slot, leaf: type === LEAF_64 };
 }
 
 /** @param highest index that the node is for */
@@ -87,26 +106,27 @@ function walkNode(
   budget: Budget,
   visit: (entry: Halves) => boolean,
 ): boolean {
-  const type = (pointer.lo >>> TYPE_SHIFT) & TYPE_MASK;
-  const layout = kernel.layout(type === ARANGE_64 ? arange64 : range64);
-  if (height === 0 || type < LEAF_64 || type > ARANGE_64) return false;
-  const node: Halves = { hi: pointer.hi, lo: pointer.lo & NODE_MASK };
-  const slots = type === ARANGE_64 ? ARANGE_SLOTS : RANGE_SLOTS;
+  const node = height === 0 ? undefined : nodeOf(kernel, pointer);
+  if (node === undefined) return false;
+  const { slots, leaf } = node;
+  budget.spend(slots);
+  // All of it at once: what is visited may take its place where memory is copied.
+  const { view } = kernel.memory;
+  const ends: number[] = [];
   for (let slot = 0; slot < slots; slot++) {
-    budget.spend();
-    const pivot = slot < slots - 1 ? readPointer(kernel.space, plus(node, layout.pivot), slot * 8) : undefined;
-    if (slot < slots - 1 && pivot === undefined) return false;
-    const value = pivot === undefined ? highest : numberOf(pivot.hi, pivot.lo);
+    const pivot = node.index + node.pivot + slot * 8;
+    const value = slot < slots - 1 ? numberOf(view.getInt32(pivot + 4, true), view.getInt32(pivot, true)) : highest;
     const end = value >= highest || (value === 0 && slot > 0);
-    const entry = readPointer(kernel.space, plus(node, layout.slot), slot * 8);
-    if (entry === undefined) return false;
-    if (!isNull(entry)) {
-      const inner = type === RANGE_64 || type === ARANGE_64;
-      if (inner) {
-        if (!walkNode(kernel, entry, end ? highest : value, height - 1, budget, visit)) return false;
-      } else if (!isReserved(entry) && !visit(entry)) return false;
-    }
+    ends.push(end ? highest : value);
     if (end) break;
+  }
+  for (const [slot, end] of ends.entries()) {
+    const entry = readPointer(kernel.space, node.at, node.slot + slot * 8);
+    if (entry === undefined) return false;
+    if (isNull(entry)) continue;
+    if (!leaf) {
+      if (!walkNode(kernel, entry, end, height - 1, budget, visit)) return false;
+    } else if (!isReserved(entry) && !visit(entry)) return false;
   }
   return true;
 }

@@ -7,13 +7,13 @@ import type { Thing } from "../testing/mini-kernel.ts";
 import { type Mount, makeDentry, makeFile, makeMount, makePath } from "../testing/mini-vfs.ts";
 import { cgroupPath } from "./cgroup.ts";
 import { halvesOf } from "./mm.ts";
-import { pathOf, pathOfFile } from "./path.ts";
+import { Paths } from "./path.ts";
 
 const { kernel: mini, root } = miniGuest();
 const { kernel } = attach(mini.ram.mapped());
 
 function pathTo(mount: Mount, dentry: Thing, budget = new Budget()) {
-  const found = pathOfFile(kernel, halvesOf(makeFile(mini, mount, dentry).va), budget);
+  const found = new Paths(kernel, budget).ofFile(halvesOf(makeFile(mini, mount, dentry).va));
   return found && { path: Buffer.from(found.bytes).toString("latin1"), deleted: found.deleted };
 }
 
@@ -80,11 +80,11 @@ test("what can't be read has no path", () => {
     assert.equal(pathTo(other, other.root), undefined);
     for (const member of ["f_path.mnt", "f_path.dentry"]) {
       const file = makeFile(mini, root, dentry).set(member, value);
-      assert.equal(pathOfFile(kernel, halvesOf(file.va), new Budget()), undefined);
+      assert.equal(new Paths(kernel, new Budget()).ofFile(halvesOf(file.va)), undefined);
       file.set(member, 0);
-      assert.equal(pathOfFile(kernel, halvesOf(file.va), new Budget()), undefined);
+      assert.equal(new Paths(kernel, new Budget()).ofFile(halvesOf(file.va)), undefined);
     }
-    assert.equal(pathOf(kernel, halvesOf(value), new Budget()), undefined);
+    assert.equal(new Paths(kernel, new Budget()).of(halvesOf(value)), undefined);
   }
   const long = makeDentry(mini, "name", root.root).set("d_name.len", 256);
   assert.equal(pathTo(root, long), undefined, "longer than NAME_MAX");

@@ -3,6 +3,7 @@ import type { Halves } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
 import { fileStruct } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
+import { Memo } from "./memo.ts";
 import { isNull, pinU32, plus, readPointer, readU32, sameAddress } from "./read.ts";
 
 /** include/linux/path.h */
@@ -34,23 +35,40 @@ export interface ResolvedPath {
   readonly rootless: boolean;
 }
 
-/** The path of an open file (`struct file`), from the root of its mount namespace. */
-export function pathOfFile(kernel: Kernel, at: Halves, budget: Budget): ResolvedPath | undefined {
-  return pathOf(kernel, plus(at, kernel.layout(fileStruct).f_path), budget);
+/** Paths, each found once in a request. */
+export class Paths {
+  readonly #kernel: Kernel;
+  readonly #budget: Budget;
+  /** By dentry, which is of one mount nearly always. */
+  readonly #known: Memo<{ readonly mnt: Halves; readonly path: ResolvedPath | undefined }>;
+
+  constructor(kernel: Kernel, budget: Budget) {
+    this.#kernel = kernel;
+    this.#budget = budget;
+    this.#known = new Memo(kernel);
+  }
+
+  /** The path of an open file (`struct file`), from the root of its mount namespace. */
+  ofFile(at: Halves): ResolvedPath | undefined {
+    return this.of(plus(at, this.#kernel.layout(fileStruct).f_path));
+  }
+
+  /**
+   * The path that a `struct path` means (fs/d_path.c: prepend_path): names up to the root of the mount, then on from where
+   * that is mounted. Undefined when it can't be read or does not end.
+   */
+  of(at: Halves): ResolvedPath | undefined {
+    const layout = this.#kernel.layout(path);
+    const mnt = readPointer(this.#kernel.space, at, layout.mnt);
+    const entry = readPointer(this.#kernel.space, at, layout.dentry);
+    if (mnt === undefined || entry === undefined) return undefined;
+    const find = () => pathFrom(this.#kernel, mnt, entry, this.#budget);
+    const known = this.#known.of(entry, () => ({ mnt, path: find() }));
+    return sameAddress(known.mnt, mnt) ? known.path : find();
+  }
 }
 
-/**
- * The path that a `struct path` means (fs/d_path.c: prepend_path): names up to the root of the mount, then on from where
- * that is mounted. Undefined when it can't be read or does not end.
- */
-export function pathOf(kernel: Kernel, at: Halves, budget: Budget): ResolvedPath | undefined {
-  const layout = kernel.layout(path);
-  const mnt = readPointer(kernel.space, at, layout.mnt);
-  const entry = readPointer(kernel.space, at, layout.dentry);
-  return mnt === undefined || entry === undefined ? undefined : pathFrom(kernel, mnt, entry, budget);
-}
-
-/** As pathOf, for a mount (struct vfsmount) and a dentry of the file system that is mounted there. */
+/** As Paths.of, for a mount (struct vfsmount) and a dentry of the file system that is mounted there. */
 export function pathFrom(kernel: Kernel, mntAt: Halves, dentryAt: Halves, budget: Budget): ResolvedPath | undefined {
   const { space } = kernel;
   const offsets = { dentry: kernel.layout(dentry), mnt: kernel.layout(vfsmount), mount: kernel.layout(mount) };

@@ -34,11 +34,13 @@ export interface HistoryEntry {
  *
  * Pages that are not in memory are passed over: mostly they were never touched.
  *
+ * @param searched the pages that were looked at for other processes of the same request: those of forked ones are shared
  * @returns oldest first; undefined when the heap can't be read. `complete` is false when it is too large to be searched
  */
 export function shellHistory(
   kernel: Kernel,
   mmAt: Halves,
+  searched: SearchedPages,
   budget: Budget,
 ): { readonly entries: readonly HistoryEntry[]; readonly complete: boolean } | undefined {
   const layout = kernel.layout(mm);
@@ -51,26 +53,41 @@ export function shellHistory(
   budget.spend(1 + (length >>> PAGE_SHIFT));
   const base = BigInt(start);
   const heap = { hi: hiOf(base), lo: loOf(base), length };
-  const entries = mayHoldHistory(space, heap) ? entriesOf(copyOf(space, heap), start, budget) : [];
+  const entries = mayHoldHistory(space, heap, searched) ? entriesOf(copyOf(space, heap), start, budget) : [];
   return { entries, complete: end - start <= MAX_HEAP };
 }
+
+/** By guest physical address: whether a page may hold timestamps. */
+export type SearchedPages = Map<number, boolean>;
 
 interface Span extends Halves {
   readonly length: number;
 }
 
 /** Most processes have none: looks for a timestamp's first bytes where they lie. */
-function mayHoldHistory(space: AddressSpace, span: Span): boolean {
-  const { bytes } = space.memory;
+function mayHoldHistory(space: AddressSpace, span: Span, searched: SearchedPages): boolean {
+  const { memory } = space;
   for (let done = 0; done < span.length; ) {
     const lo = addLo(span.lo, done);
     const count = Math.min(span.length - done, PAGE_SIZE - (lo & (PAGE_SIZE - 1)));
-    const index = space.resolve(addHi(span.hi, span.lo, done), lo);
-    const first = index + alignment(lo >>> 0);
-    for (let at = first; index >= 0 && at < index + count; at += 8) {
-      if (bytes[at] === HASH && isDigit(bytes[at + 1]) && isDigit(bytes[at + 2]) && isDigit(bytes[at + 3])) return true;
+    const gpa = space.physical(addHi(span.hi, span.lo, done), lo);
+    const whole = count === PAGE_SIZE;
+    let may = whole ? searched.get(gpa) : undefined;
+    if (may === undefined) {
+      const index = gpa < 0 ? -1 : memory.locate(gpa);
+      may = index >= 0 && pageMayHold(memory.bytes, index + alignment(lo >>> 0), index + count);
+      if (whole) searched.set(gpa, may);
     }
+    if (may) return true;
     done += count;
+  }
+  return false;
+}
+
+/** Apart, so that it is compiled as a whole: a loop that is replaced while it runs stays several times slower. */
+function pageMayHold(bytes: Uint8Array, start: number, end: number): boolean {
+  for (let at = start; at < end; at += 8) {
+    if (bytes[at] === HASH && isDigit(bytes[at + 1]) && isDigit(bytes[at + 2]) && isDigit(bytes[at + 3])) return true;
   }
   return false;
 }

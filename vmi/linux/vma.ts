@@ -37,6 +37,7 @@ export const VM = { READ: 0x1, WRITE: 0x2, EXEC: 0x4, MAYSHARE: 0x80 } as const;
 /** A process can be allowed more (vm.max_map_count is 65,530 unless raised), but none has that many. */
 const MAX_AREAS = 1 << 18;
 const ATTEMPTS = 3;
+const NULL: Halves = { hi: 0, lo: 0 };
 /** ANON_VMA_NAME_MAX_LEN */
 const MAX_NAME = 80;
 
@@ -77,8 +78,11 @@ export function walkVmas(kernel: Kernel, mmAt: Halves, budget: Budget): Vmas {
 /** False for an area that has been unmapped since it was found: what it had may be another's by now. */
 export function isMapped(kernel: Kernel, mmAt: Halves, area: Vma, budget: Budget): boolean {
   const { mm_mt } = kernel.layout(mm);
-  const owner = readPointer(kernel.space, area.at, kernel.layout(vmArea).vm_mm);
-  if (owner === undefined || !sameAddress(owner, mmAt)) return false;
+  const { vm_mm, vm_file } = kernel.layout(vmArea);
+  const owner = readPointer(kernel.space, area.at, vm_mm);
+  const file = readPointer(kernel.space, area.at, vm_file);
+  if (owner === undefined || file === undefined || !sameAddress(owner, mmAt)) return false;
+  if (!sameAddress(file, area.file ?? NULL)) return false;
   if (mm_mt < 0) return true;
   const now = mapleEntryAt(kernel, plus(mmAt, mm_mt), numberAt(area.start), budget);
   return now !== undefined && sameAddress(now, area.at);
@@ -105,16 +109,20 @@ function walkOnce(kernel: Kernel, mmAt: Halves, budget: Budget, areas: Vma[]): b
 }
 
 function readVma(kernel: Kernel, at: Halves, mmAt: Halves): Vma | undefined {
-  const { space } = kernel;
   const layout = kernel.layout(vmArea);
-  const start = readPointer(space, at, layout.vm_start);
-  const end = readPointer(space, at, layout.vm_end);
-  const owner = readPointer(space, at, layout.vm_mm);
-  const flags = readPointer(space, at, layout.vm_flags);
-  const offset = readPointer(space, at, layout.vm_pgoff);
-  const file = readPointer(space, at, layout.vm_file);
-  if (!(start && end && owner && flags && offset && file)) return undefined;
-  if (!sameAddress(owner, mmAt) || numberAt(start) >= numberAt(end)) return undefined;
+  const index = kernel.space.borrow(at.hi, at.lo, layout.extent);
+  if (index < 0) return undefined;
+  const { view } = kernel.memory;
+  const member = (offset: number): Halves => ({
+    hi: view.getInt32(index + offset + 4, true),
+    lo: view.getInt32(index + offset, true),
+  });
+  const start = member(layout.vm_start);
+  const end = member(layout.vm_end);
+  const flags = member(layout.vm_flags);
+  const offset = member(layout.vm_pgoff);
+  const file = member(layout.vm_file);
+  if (!sameAddress(member(layout.vm_mm), mmAt) || numberAt(start) >= numberAt(end)) return undefined;
   return {
     at,
     start,

@@ -29,6 +29,10 @@ export class AddressSpace extends PageTables {
   #regionHi = 0;
   #regionLo = 0;
   #regionTable = -1;
+  // And that for the 2 MiB, of which a process's memory is read page after page.
+  #leafHi = 0;
+  #leafLo = 0;
+  #leafTable = -1;
   #scratchUsed = 0;
   #leafShift = 0;
 
@@ -48,6 +52,7 @@ export class AddressSpace extends PageTables {
     this.#smallLo.fill(0);
     this.#largeLo.fill(0);
     this.#regionTable = -1;
+    this.#leafTable = -1;
   }
 
   /**
@@ -105,7 +110,10 @@ export class AddressSpace extends PageTables {
     const { smeMaskHi } = this;
     let table = this.pgd;
     let level = 0;
-    if (this.#regionTable >= 0 && hi === this.#regionHi && (lo & -REGION_SIZE) === this.#regionLo) {
+    if (this.#leafTable >= 0 && hi === this.#leafHi && (lo & -LARGE_SIZE) === this.#leafLo) {
+      table = this.#leafTable;
+      level = shifts.length - 1;
+    } else if (this.#regionTable >= 0 && hi === this.#regionHi && (lo & -REGION_SIZE) === this.#regionLo) {
       table = this.#regionTable;
       level = shifts.length - 2;
     }
@@ -131,6 +139,10 @@ export class AddressSpace extends PageTables {
         this.#regionHi = hi;
         this.#regionLo = lo & -REGION_SIZE;
         this.#regionTable = table;
+      } else if (shift === 21) {
+        this.#leafHi = hi;
+        this.#leafLo = lo & -LARGE_SIZE;
+        this.#leafTable = table;
       }
     }
     return -1;
@@ -206,10 +218,15 @@ export class AddressSpace extends PageTables {
   /** As resolve, for the byte as it is now; that the address is mapped where it was is taken as known. */
   current(hi: number, lo: number): number {
     if (this.#direct) return this.resolve(hi, lo);
+    const gpa = this.physical(hi, lo);
+    return gpa < 0 ? -1 : this.memory.current(gpa);
+  }
+
+  /** Guest physical address; -1 when an address is not mapped. It need not be RAM. */
+  physical(hi: number, lo: number): number {
     const slot = (lo >>> 12) & (SMALL_SLOTS - 1);
     const known = this.#smallLo[slot] === ((lo & -PAGE_SIZE) | VALID) && this.#smallHi[slot] === hi;
-    const gpa = known ? this.#smallGpa[slot]! + (lo & (PAGE_SIZE - 1)) : this.#walk(hi, lo);
-    return gpa < 0 ? -1 : this.memory.current(gpa);
+    return known ? this.#smallGpa[slot]! + (lo & (PAGE_SIZE - 1)) : this.#walk(hi, lo);
   }
 
   /** Copies from a virtual address on until `target` is full or a page is missing; returns the bytes copied. */

@@ -98,6 +98,17 @@ export class Trail {
     this.#used = 0;
   }
 
+  /** What was followed since a position, to be appended again. */
+  since(from: number): Int32Array {
+    return this.#entries.slice(Math.max(0, from - this.#dropped), this.#used);
+  }
+
+  append(followed: Int32Array): void {
+    while (this.#used + followed.length > this.#entries.length) this.#makeRoom();
+    this.#entries.set(followed, this.#used);
+    this.#used += followed.length;
+  }
+
   /** True when what was followed from one position to another is the same now. */
   holds(from: number, to = this.position): boolean {
     if (this.#broken) return false;

@@ -1,4 +1,3 @@
-import { formatHalves } from "../bytes/address.ts";
 import { GuestError } from "../errors.ts";
 
 /**
@@ -20,6 +19,9 @@ export type ColumnData =
       readonly states: Uint8Array | undefined;
     };
 
+const HEX = "0123456789abcdef";
+/** "0x" */
+const ZERO_X = 0x3078;
 const FIRST_ROWS = 64;
 const FIRST_BYTES = 2048;
 /** A column with more text would not fit an inspector's memory, nor an answer. */
@@ -125,14 +127,15 @@ export class TextColumn extends Column {
 
   /** Text of the engine's own making. */
   push(text: string): void {
+    this.#reserve(text.length);
     for (let i = 0; i < text.length; i++) {
-      if (text.charCodeAt(i) > 0x7f) {
+      const code = text.charCodeAt(i);
+      if (code > 0x7f) {
         this.pushBytes(Buffer.from(text));
         return;
       }
+      this.#bytes[this.#used + i] = code;
     }
-    this.#reserve(text.length);
-    for (let i = 0; i < text.length; i++) this.#bytes[this.#used + i] = text.charCodeAt(i);
     this.#end(text.length);
   }
 
@@ -166,8 +169,29 @@ export class TextColumn extends Column {
     this.#end(1);
   }
 
+  /** As formatHalves() has it. */
   pushAddress(hi: number, lo: number): void {
-    this.push(formatHalves(hi, lo));
+    this.#reserve(18);
+    this.#view.setUint16(this.#used, ZERO_X);
+    this.#used += 2;
+    this.#putHex(hi, lo);
+  }
+
+  /** The sixteen hexadecimal digits of a 64-bit value. */
+  pushHex(hi: number, lo: number): void {
+    this.#reserve(16);
+    this.#putHex(hi, lo);
+  }
+
+  #putHex(hi: number, lo: number): void {
+    const bytes = this.#bytes;
+    const at = this.#used;
+    for (let digit = 0; digit < 8; digit++) {
+      const shift = 28 - 4 * digit;
+      bytes[at + digit] = HEX.charCodeAt((hi >>> shift) & 0xf);
+      bytes[at + 8 + digit] = HEX.charCodeAt((lo >>> shift) & 0xf);
+    }
+    this.#end(16);
   }
 
   /** Bytes, or a state when there are none. */

@@ -2,7 +2,7 @@ import { formatDevice, inodeFacts } from "../linux/file.ts";
 import { follow } from "../linux/follow.ts";
 import { mmStruct } from "../linux/mm.ts";
 import { cachedPages } from "../linux/page-cache.ts";
-import { pathOfFile } from "../linux/path.ts";
+import { Paths } from "../linux/path.ts";
 import { isNull, plus, readCString, readPointer } from "../linux/read.ts";
 import { TASK_COMM_LEN, taskStruct } from "../linux/task-struct.ts";
 import { CELL } from "./columns.ts";
@@ -31,11 +31,12 @@ export const deletedExecutables = defineTable({
     const { space } = kernel;
     const { mm, comm } = kernel.layout(taskStruct);
     const { exe_file } = kernel.layout(mmStruct);
+    const paths = new Paths(kernel, budget);
     eachProcess(context, (task, pid) => {
       const found = follow(kernel, task, mm, budget, (mmAt) => {
         const exe = readPointer(space, mmAt, exe_file);
         if (exe === undefined || isNull(exe)) return undefined;
-        const path = pathOfFile(kernel, exe, budget);
+        const path = paths.ofFile(exe);
         if (!path?.deleted) return undefined;
         const facts = inodeFacts(kernel, exe);
         return { path, facts, cached: facts && out.cached_pages && cachedPages(kernel, facts.at) };

@@ -5,7 +5,7 @@ import { type Followed, follow } from "../linux/follow.ts";
 import { MEMFD_PREFIX, sealsOf } from "../linux/memfd.ts";
 import { mmStruct } from "../linux/mm.ts";
 import { cachedPages } from "../linux/page-cache.ts";
-import { pathOfFile } from "../linux/path.ts";
+import { Paths } from "../linux/path.ts";
 import { isNull, readPointer, sameAddress } from "../linux/read.ts";
 import { taskFiles, taskStruct } from "../linux/task-struct.ts";
 import { isMapped, walkVmas } from "../linux/vma.ts";
@@ -38,9 +38,10 @@ export const memfdFiles = defineTable({
     const { mm } = kernel.layout(taskStruct);
     const { files } = kernel.layout(taskFiles);
     const { exe_file } = kernel.layout(mmStruct);
+    const paths = new Paths(kernel, budget);
     eachProcess(context, (task, pid) => {
       const row = (held: string, file: Halves, fd: number | undefined): boolean => {
-        const path = pathOfFile(kernel, file, budget);
+        const path = paths.ofFile(file);
         if (!path?.rootless || !MEMFD_PREFIX.equals(path.bytes.subarray(0, MEMFD_PREFIX.length))) return true;
         const facts = inodeFacts(kernel, file);
         const seals = facts && out.seals ? sealsOf(kernel, facts.at) : undefined;

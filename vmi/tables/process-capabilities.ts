@@ -40,9 +40,17 @@ export const processCapabilities = defineTable({
       layout.cap_bset,
       layout.cap_ambient,
     ];
-    const write = (column: TextColumn | undefined, set: Halves | undefined, form: (set: Halves) => string) => {
+    // Most processes have one of a few sets.
+    const names = new Map<string, string>();
+    const namesOf = (set: Halves): string => {
+      const key = `${set.hi}:${set.lo}`;
+      const known = names.get(key) ?? capabilityNames(set);
+      names.set(key, known);
+      return known;
+    };
+    const writeNames = (column: TextColumn | undefined, set: Halves | undefined) => {
       if (set === undefined) column?.absent(CELL.unreadable);
-      else column?.push(form(set));
+      else column?.push(namesOf(set));
     };
     eachProcess(context, (task, pid) => {
       const found = follow(kernel, task, real_cred, budget, (at) =>
@@ -51,15 +59,13 @@ export const processCapabilities = defineTable({
       const sets = typeof found === "string" ? [] : found.value;
       out.pid?.push(pid);
       SETS.forEach((name, i) => {
-        if (out[name] !== undefined) write(out[name], sets[i], digits);
+        const set = sets[i];
+        if (set === undefined) out[name]?.absent(CELL.unreadable);
+        else out[name]?.pushHex(set.hi, set.lo);
       });
-      if (out.effective_names) write(out.effective_names, sets[0], capabilityNames);
-      if (out.permitted_names) write(out.permitted_names, sets[1], capabilityNames);
+      if (out.effective_names) writeNames(out.effective_names, sets[0]);
+      if (out.permitted_names) writeNames(out.permitted_names, sets[1]);
       return context.row();
     });
   },
 });
-
-function digits({ hi, lo }: Halves): string {
-  return (hi >>> 0).toString(16).padStart(8, "0") + (lo >>> 0).toString(16).padStart(8, "0");
-}

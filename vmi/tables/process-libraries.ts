@@ -1,10 +1,10 @@
 import { type Halves, numberOf } from "../bytes/address.ts";
 import { sonameOf } from "../linux/elf.ts";
-import { inodeFacts } from "../linux/file.ts";
+import { inodeFacts, inodeOf } from "../linux/file.ts";
 import { follow } from "../linux/follow.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import { mmStruct, userSpace } from "../linux/mm.ts";
-import { pathOfFile } from "../linux/path.ts";
+import { Paths } from "../linux/path.ts";
 import { readPointer } from "../linux/read.ts";
 import { taskStruct } from "../linux/task-struct.ts";
 import { isMapped, VM, type Vma, walkVmas } from "../linux/vma.ts";
@@ -45,12 +45,13 @@ export const processLibraries = defineTable({
     const { kernel, budget } = context;
     const { mm } = kernel.layout(taskStruct);
     const { exe_file } = kernel.layout(mmStruct);
+    const paths = new Paths(kernel, budget);
     eachProcess(context, (task, pid) => {
       const found = follow(kernel, task, mm, budget, (mmAt) => {
         const walk = walkVmas(kernel, mmAt, budget);
         context.retried(walk.retried);
         const exe = readPointer(kernel.space, mmAt, exe_file);
-        const program = exe && inodeFacts(kernel, exe)?.at;
+        const program = exe && inodeOf(kernel, exe);
         return {
           mmAt,
           complete: walk.complete,
@@ -68,7 +69,7 @@ export const processLibraries = defineTable({
       for (const { area, key, start, end, soname } of found.value.files) {
         const file = area.file as Halves;
         if (!isMapped(kernel, found.value.mmAt, area, budget)) continue;
-        const path = (out.path ?? out.deleted) ? pathOfFile(kernel, file, budget) : undefined;
+        const path = (out.path ?? out.deleted) ? paths.ofFile(file) : undefined;
         out.pid?.push(pid);
         out.path?.pushOr(path?.bytes, CELL.unreadable);
         if (soname === "none") out.soname?.absent(CELL.notApplicable);
@@ -97,7 +98,7 @@ interface MappedFile {
 function filesOf(kernel: Kernel, areas: readonly Vma[]): MappedFile[] {
   const files = new Map<string, MappedFile & { code: boolean }>();
   for (const area of areas) {
-    const inode = area.file && inodeFacts(kernel, area.file)?.at;
+    const inode = area.file && inodeOf(kernel, area.file);
     if (inode === undefined) continue;
     const key = keyOf(inode);
     const known = files.get(key) ?? { area, key, start: numberOf(area.start.hi, area.start.lo), end: 0, code: false };

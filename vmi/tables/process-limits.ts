@@ -1,6 +1,6 @@
-import type { Halves } from "../bytes/address.ts";
+import { type Halves, numberOf } from "../bytes/address.ts";
 import { follow } from "../linux/follow.ts";
-import { readPointer } from "../linux/read.ts";
+import { plus } from "../linux/read.ts";
 import { signalPending } from "../linux/signals.ts";
 import { taskStruct } from "../linux/task-struct.ts";
 import { CELL, type IntegerColumn } from "./columns.ts";
@@ -47,25 +47,31 @@ export const processLimits = defineTable({
   examples: ["SELECT pid, soft, hard FROM process_limits WHERE resource = 'nofile' AND soft <> 1024"],
   generate: (context, out) => {
     const { kernel, budget } = context;
+    const { view } = kernel.memory;
     const { signal } = kernel.layout(taskStruct);
     const { rlim } = kernel.layout(signalPending);
     eachProcess(context, (at, pid) => {
       const found = follow(kernel, at, signal, budget, (signalAt) => {
         budget.spend(RESOURCES.length);
-        return RESOURCES.map((_, i) => ({
-          soft: readPointer(kernel.space, signalAt, rlim + i * RLIMIT),
-          hard: readPointer(kernel.space, signalAt, rlim + i * RLIMIT + 8),
-        }));
+        const first = plus(signalAt, rlim);
+        const index = kernel.space.borrow(first.hi, first.lo, RESOURCES.length * RLIMIT);
+        if (index < 0) return undefined;
+        const at = (offset: number): Halves => ({
+          hi: view.getInt32(offset + 4, true),
+          lo: view.getInt32(offset, true),
+        });
+        return RESOURCES.map((_, i) => ({ soft: at(index + i * RLIMIT), hard: at(index + i * RLIMIT + 8) }));
       });
-      if (typeof found === "string") {
+      const limits = typeof found === "string" ? undefined : found.value;
+      if (limits === undefined) {
         context.incomplete(`the limits of process ${pid} can't be read`);
         return true;
       }
       for (const [i, [resource, unit]] of RESOURCES.entries()) {
         out.pid?.push(pid);
         out.resource?.push(resource);
-        writeLimit(out.soft, found.value[i]!.soft);
-        writeLimit(out.hard, found.value[i]!.hard);
+        writeLimit(out.soft, limits[i]!.soft);
+        writeLimit(out.hard, limits[i]!.hard);
         out.unit?.push(unit);
         if (!context.row()) return false;
       }
@@ -74,8 +80,8 @@ export const processLimits = defineTable({
   },
 });
 
-function writeLimit(column: IntegerColumn | undefined, value: Halves | undefined): void {
+function writeLimit(column: IntegerColumn | undefined, { hi, lo }: Halves): void {
   // RLIM_INFINITY
-  if (value?.hi === -1 && value.lo === -1) column?.absent(CELL.notApplicable);
-  else column?.pushOr(value && (value.hi >>> 0) * 0x1_0000_0000 + (value.lo >>> 0), CELL.unreadable);
+  if (hi === -1 && lo === -1) column?.absent(CELL.notApplicable);
+  else column?.pushOr(numberOf(hi, lo), CELL.unreadable);
 }

@@ -1,6 +1,7 @@
-import { formatDevice, inodeFacts } from "../linux/file.ts";
+import { formatDevice, type InodeFacts, inodeFacts } from "../linux/file.ts";
 import { follow } from "../linux/follow.ts";
-import { pathOfFile } from "../linux/path.ts";
+import { Memo } from "../linux/memo.ts";
+import { Paths } from "../linux/path.ts";
 import { taskStruct } from "../linux/task-struct.ts";
 import { describeVma, isMapped, VM, type Vma, walkVmas } from "../linux/vma.ts";
 import { CELL } from "./columns.ts";
@@ -43,6 +44,8 @@ export const processMemoryMap = defineTable({
     const task = kernel.layout(taskStruct);
     const wantsFile = out.path ?? out.deleted ?? out.pseudo;
     const wantsKind = out.path ?? out.kind ?? out.pseudo;
+    const paths = new Paths(kernel, budget);
+    const inodes = new Memo<InodeFacts | undefined>(kernel);
     eachProcess(context, (at, pid) => {
       const found = follow(kernel, at, task.mm, budget, (mm) => {
         const { areas, complete, retried } = walkVmas(kernel, mm, budget);
@@ -57,8 +60,11 @@ export const processMemoryMap = defineTable({
       for (const area of areas) {
         if (!isMapped(kernel, mm, area, budget)) continue;
         const { kind, name } = wantsKind ? describeVma(kernel, mm, area) : UNASKED;
-        const path = area.file && wantsFile ? pathOfFile(kernel, area.file, budget) : undefined;
-        const inode = area.file && (out.device ?? out.inode) ? inodeFacts(kernel, area.file) : undefined;
+        const path = area.file && wantsFile ? paths.ofFile(area.file) : undefined;
+        const inode =
+          area.file && (out.device ?? out.inode)
+            ? inodes.of(area.file, () => inodeFacts(kernel, area.file!))
+            : undefined;
         out.pid?.push(pid);
         out.start?.pushAddress(area.start.hi, area.start.lo);
         out.end?.pushAddress(area.end.hi, area.end.lo);

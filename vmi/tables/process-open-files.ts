@@ -1,13 +1,32 @@
+import type { Halves } from "../bytes/address.ts";
 import { openFile, walkOpenFiles } from "../linux/fd-table.ts";
-import { FileSystemNames, fileStruct, formatDevice, inodeFacts, kindOf, openMode } from "../linux/file.ts";
+import {
+  FileSystemNames,
+  fileStruct,
+  formatDevice,
+  type InodeFacts,
+  inodeFacts,
+  kindOf,
+  openMode,
+} from "../linux/file.ts";
 import { linkOf } from "../linux/file-link.ts";
 import { follow } from "../linux/follow.ts";
-import { pathOfFile } from "../linux/path.ts";
+import { Memo } from "../linux/memo.ts";
+import { Paths } from "../linux/path.ts";
 import { plus, readNumber, readU32, sameAddress } from "../linux/read.ts";
 import { taskFiles } from "../linux/task-struct.ts";
 import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
 import { defineTable, integer, text } from "./table.ts";
+
+/** What all descriptors of one struct file have in common. */
+interface Described {
+  readonly facts: InodeFacts | undefined;
+  readonly path: Uint8Array | undefined;
+  readonly deleted: number | undefined;
+  readonly kind: string | undefined;
+  readonly device: string | undefined;
+}
 
 /** One row an open descriptor: /proc/PID/fd and fdinfo. */
 export const processOpenFiles = defineTable({
@@ -39,8 +58,21 @@ export const processOpenFiles = defineTable({
     const { files } = kernel.layout(taskFiles);
     const layout = kernel.layout(fileStruct);
     const names = new FileSystemNames();
+    const paths = new Paths(kernel, budget);
+    const known = new Memo<Described>(kernel);
     const wantsPath = out.path ?? out.deleted;
     const wantsInode = out.path ?? out.kind ?? out.inode ?? out.device ?? out.size;
+    const describe = (file: Halves): Described => {
+      const facts = wantsInode ? inodeFacts(kernel, file) : undefined;
+      const path = wantsPath ? paths.ofFile(file) : undefined;
+      return {
+        facts,
+        path: linkOf(kernel, facts, path, names),
+        deleted: path && Number(path.deleted),
+        kind: facts && out.kind ? kindOf(kernel, facts, names) : undefined,
+        device: facts?.device === undefined ? undefined : formatDevice(facts.device),
+      };
+    };
     eachProcess(context, (at, pid) => {
       const found = follow(kernel, at, files, budget, (filesAt) => {
         const open: { fd: number; file: { hi: number; lo: number } }[] = [];
@@ -56,25 +88,24 @@ export const processOpenFiles = defineTable({
         const now = openFile(kernel, found.value.filesAt, fd);
         // Closed since: what it was may be another's by now.
         if (now === undefined || !sameAddress(now, file)) continue;
-        const facts = wantsInode ? inodeFacts(kernel, file) : undefined;
-        const path = wantsPath ? pathOfFile(kernel, file, budget) : undefined;
+        // Forked processes share them.
+        const { facts, path, deleted, kind, device } = known.of(file, () => describe(file));
         const flags = (out.flags ?? out.mode) ? readU32(space, file, layout.f_flags) : undefined;
         out.pid?.push(pid);
         out.fd?.push(fd);
-        out.path?.pushOr(linkOf(kernel, facts, path, names), CELL.unreadable);
-        const kind = facts && out.kind ? kindOf(kernel, facts, names) : undefined;
+        out.path?.pushOr(path, CELL.unreadable);
         if (kind === undefined) out.kind?.absent(CELL.unreadable);
         else out.kind?.push(kind);
         out.inode?.pushOr(facts?.number, CELL.unreadable);
-        if (facts?.device === undefined) out.device?.absent(CELL.unreadable);
-        else out.device?.push(formatDevice(facts.device));
+        if (device === undefined) out.device?.absent(CELL.unreadable);
+        else out.device?.push(device);
         out.size?.pushOr(facts?.size, CELL.unreadable);
         out.position?.pushOr(out.position && readNumber(space, plus(file, layout.f_pos)), CELL.unreadable);
         out.flags?.pushOr(flags, CELL.unreadable);
         const mode = flags === undefined ? undefined : openMode(flags);
         if (mode === undefined) out.mode?.absent(flags === undefined ? CELL.unreadable : CELL.notApplicable);
         else out.mode?.push(mode);
-        out.deleted?.pushOr(path && Number(path.deleted), CELL.unreadable);
+        out.deleted?.pushOr(deleted, CELL.unreadable);
         out.file?.pushAddress(file.hi, file.lo);
         if (!context.row()) return false;
       }

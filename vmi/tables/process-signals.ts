@@ -1,6 +1,6 @@
 import type { Halves } from "../bytes/address.ts";
 import { follow } from "../linux/follow.ts";
-import { readPointer } from "../linux/read.ts";
+import { plus, readPointer } from "../linux/read.ts";
 import { kSigaction, SIGNALS, sighandStruct, signalName, signalPending, taskSignals } from "../linux/signals.ts";
 import { taskStruct } from "../linux/task-struct.ts";
 import { CELL } from "./columns.ts";
@@ -36,40 +36,50 @@ export const processSignals = defineTable({
   generate: (context, out) => {
     const { kernel, budget } = context;
     const { space } = kernel;
+    const { view } = kernel.memory;
     const task = kernel.layout(taskStruct);
     const signals = kernel.layout(taskSignals);
     const { shared_pending } = kernel.layout(signalPending);
     const { action } = kernel.layout(sighandStruct);
     const entry = kernel.layout(kSigaction);
+    const handlerHi = new Int32Array(SIGNALS);
+    const handlerLo = new Int32Array(SIGNALS);
     eachProcess(context, (at, pid) => {
       const shared = follow(kernel, at, task.signal, budget, (signal) => readPointer(space, signal, shared_pending));
       // A zombie has none any more.
       const handlers = follow(kernel, at, signals.sighand, budget, (sighand) => {
         budget.spend(SIGNALS);
-        return Array.from({ length: SIGNALS }, (_, i) =>
-          readPointer(space, sighand, action + i * entry.sizeof + entry.sa_handler),
-        );
+        const first = plus(sighand, action + entry.sa_handler);
+        const index = space.borrow(first.hi, first.lo, (SIGNALS - 1) * entry.sizeof + 8);
+        for (let i = 0; index >= 0 && i < SIGNALS; i++) {
+          handlerHi[i] = view.getInt32(index + i * entry.sizeof + 4, true);
+          handlerLo[i] = view.getInt32(index + i * entry.sizeof, true);
+        }
+        return index >= 0;
       });
-      if (handlers === "unreadable" || handlers === "torn")
-        context.incomplete(`the signal handlers of process ${pid} can't be read`);
+      const readable = typeof handlers !== "string" && handlers.value;
+      if (!readable && handlers !== "null") context.incomplete(`the signal handlers of process ${pid} can't be read`);
       const pending = readPointer(space, at, signals.pending) ?? NONE;
       const blocked = readPointer(space, at, signals.blocked) ?? NONE;
       const sharedPending = (typeof shared === "string" ? undefined : shared.value) ?? NONE;
       for (let signal = 1; signal <= SIGNALS; signal++) {
-        const handler = typeof handlers === "string" ? undefined : handlers.value[signal - 1];
-        const ignored = isNumber(handler, IGNORE);
-        const caught = handler !== undefined && !ignored && !isNumber(handler, DEFAULT);
-        const flags = [pending, sharedPending, blocked].map((set) => bitOf(set, signal));
-        if (!ignored && !caught && !flags.includes(1)) continue;
+        const hi = readable ? handlerHi[signal - 1]! : 0;
+        const lo = readable ? handlerLo[signal - 1]! : DEFAULT;
+        const ignored = hi === 0 && lo === IGNORE;
+        const caught = !ignored && (hi !== 0 || lo !== DEFAULT);
+        const isPending = bitOf(pending, signal);
+        const isShared = bitOf(sharedPending, signal);
+        const isBlocked = bitOf(blocked, signal);
+        if (!ignored && !caught && (isPending | isShared | isBlocked) === 0) continue;
         out.pid?.push(pid);
         out.signal?.push(signal);
         out.name?.push(signalName(signal));
-        out.pending?.push(flags[0]!);
-        out.shared_pending?.push(flags[1]!);
-        out.blocked?.push(flags[2]!);
-        out.ignored?.pushOr(handler && Number(ignored), CELL.unreadable);
-        out.caught?.pushOr(handler && Number(caught), CELL.unreadable);
-        if (caught) out.handler?.pushAddress(handler.hi, handler.lo);
+        out.pending?.push(isPending);
+        out.shared_pending?.push(isShared);
+        out.blocked?.push(isBlocked);
+        out.ignored?.pushOr(readable ? Number(ignored) : undefined, CELL.unreadable);
+        out.caught?.pushOr(readable ? Number(caught) : undefined, CELL.unreadable);
+        if (caught) out.handler?.pushAddress(hi, lo);
         else out.handler?.absent(CELL.notApplicable);
         if (!context.row()) return false;
       }
@@ -77,10 +87,6 @@ export const processSignals = defineTable({
     });
   },
 });
-
-function isNumber(address: Halves | undefined, value: number): boolean {
-  return address !== undefined && address.hi === 0 && address.lo === value;
-}
 
 function bitOf(set: Halves, signal: number): number {
   return ((signal <= 32 ? set.lo : set.hi) >>> ((signal - 1) & 31)) & 1;

@@ -4,6 +4,7 @@ import { cred } from "../linux/cred.ts";
 import { follow } from "../linux/follow.ts";
 import { fsStruct } from "../linux/fs-struct.ts";
 import type { Kernel } from "../linux/kernel.ts";
+import { Memo } from "../linux/memo.ts";
 import { mmStruct, readArguments, residentPages } from "../linux/mm.ts";
 import {
   cgroupNamespace,
@@ -14,7 +15,7 @@ import {
   nsproxy,
   utsNamespace,
 } from "../linux/nsproxy.ts";
-import { pathOf, pathOfFile } from "../linux/path.ts";
+import { Paths } from "../linux/path.ts";
 import { plus, readNumber, readPointer } from "../linux/read.ts";
 import { signalStruct, taskStruct } from "../linux/task-struct.ts";
 import { walkProcesses } from "../linux/tasks.ts";
@@ -150,6 +151,7 @@ function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
   const task = kernel.layout(taskStruct);
   const mm = kernel.layout(mmStruct);
   const { view } = kernel.memory;
+  const paths = new Paths(kernel, budget);
   return (taskAt, index) => {
     // The kernel's own threads have none, and never get any.
     if (view.getInt32(index + task.mm + 4, true) === 0 && view.getInt32(index + task.mm, true) === 0) {
@@ -159,7 +161,7 @@ function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
     const found = follow(kernel, taskAt, task.mm, budget, (at) => {
       const exe = path || on_disk ? readPointer(kernel.space, at, mm.exe_file) : undefined;
       return {
-        exe: exe && pathOfFile(kernel, exe, budget),
+        exe: exe && paths.ofFile(exe),
         args: cmdline && spaced(readArguments(kernel, at, budget)),
         resident: resident_size && residentPages(kernel, at),
         total: total_size && readNumber(kernel.space, at, mm.total_vm),
@@ -207,11 +209,11 @@ function directoryWriter({ kernel, budget }: TableContext, out: Writers<typeof c
   if (cwd === undefined && root === undefined) return undefined;
   const task = kernel.layout(taskStruct);
   const { pwd, root: rootMember } = kernel.layout(fsStruct);
-  const pathAt = (at: Halves) => pathOf(kernel, at, budget)?.bytes;
+  const paths = new Paths(kernel, budget);
   return (taskAt) => {
     const found = follow(kernel, taskAt, task.fs, budget, (fs) => ({
-      cwd: cwd && pathAt(plus(fs, pwd)),
-      root: root && pathAt(plus(fs, rootMember)),
+      cwd: cwd && paths.of(plus(fs, pwd))?.bytes,
+      root: root && paths.of(plus(fs, rootMember))?.bytes,
     }));
     if (typeof found === "string") {
       for (const column of [cwd, root]) column?.absent(CELL_OF[found]);
@@ -248,8 +250,11 @@ function cgroupWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
   const { cgroup_path } = out;
   if (cgroup_path === undefined) return undefined;
   const task = kernel.layout(taskStruct);
+  const paths = new Memo<Uint8Array | undefined>(kernel);
   return (at) => {
-    const found = follow(kernel, at, task.cgroups, budget, (set) => cgroupPath(kernel, set, budget));
+    const found = follow(kernel, at, task.cgroups, budget, (set) =>
+      paths.of(set, () => cgroupPath(kernel, set, budget)),
+    );
     if (typeof found === "string") cgroup_path.absent(CELL_OF[found]);
     else cgroup_path.pushOr(found.value, CELL.unreadable);
   };

@@ -1,7 +1,7 @@
 import { cred } from "../linux/cred.ts";
 import { follow } from "../linux/follow.ts";
 import { readPointer, readU32 } from "../linux/read.ts";
-import { shellHistory as historyOf } from "../linux/shell-history.ts";
+import { shellHistory as historyOf, type SearchedPages } from "../linux/shell-history.ts";
 import { taskStruct } from "../linux/task-struct.ts";
 import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
@@ -31,8 +31,9 @@ export const shellHistory = defineTable({
     const { kernel, budget } = context;
     const task = kernel.layout(taskStruct);
     const { uid } = kernel.layout(cred);
+    const searched: SearchedPages = new Map();
     eachProcess(context, (at, pid) => {
-      const found = follow(kernel, at, task.mm, budget, (mm) => historyOf(kernel, mm, budget));
+      const found = follow(kernel, at, task.mm, budget, (mm) => historyOf(kernel, mm, searched, budget));
       if (found === "null") return true;
       const history = typeof found === "string" ? undefined : found.value;
       if (history === undefined) {
