@@ -26,6 +26,8 @@ const INTERNAL = 2;
 const MAX_RESERVED = 4096;
 /** MAPLE_HEIGHT_MAX */
 const MAX_HEIGHT = 31;
+/** ULONG_MAX, as numberOf() gives it: what a tree's root is for. */
+const HIGHEST = 2 ** 64;
 
 /**
  * Visits the entries of a maple tree by ascending range. Slots behind the last pivot of a node hold remains: a node ends
@@ -46,7 +48,7 @@ export function walkMapleTree(
   if (isNull(root)) return true;
   // Only the root's pointer is marked as internal: a single entry may be there instead. Below, the level tells.
   return isNode(root)
-    ? walkNode(kernel, root, Number.POSITIVE_INFINITY, MAX_HEIGHT, budget, visit)
+    ? walkNode(kernel, root, HIGHEST, MAX_HEIGHT, budget, visit)
     : isReserved(root) || visit(root);
 }
 

@@ -194,6 +194,9 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["desc", u64],
     ...["parent", "sibling", "child"].map((name): Member => [name, ptr]),
   );
+  b.struct("maple_tree", gap(8), ["ma_root", ptr]);
+  b.struct("maple_range_64", ["parent", ptr], ["pivot", b.btf.array(u64, 15)], ["slot", b.btf.array(ptr, 16)]);
+  b.struct("maple_arange_64", ["parent", ptr], ["pivot", b.btf.array(u64, 9)], ["slot", b.btf.array(ptr, 10)]);
   const xarray = b.struct("xarray", ["xa_lock", u32], ["xa_flags", u32], ["xa_head", ptr]);
   b.struct("xa_node", ["shift", u8], ["offset", u8], ["count", u8], gap(37), ["slots", b.btf.array(ptr, 64)]);
   b.struct("idr", ["idr_rt", xarray], ["idr_base", u32], ["idr_next", u32]);
