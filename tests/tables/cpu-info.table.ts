@@ -45,7 +45,30 @@ export const comparison: Comparison = {
       assert.equal(row.current_clock_speed, Math.round(Number(cpu.get("cpu MHz"))));
       assert.ok(Math.abs((Number(row.loops_per_jiffy) * HZ) / 500_000 - Number(cpu.get("bogomips"))) < 0.02);
     });
+    const dmi = await subject.lab.readFiles(["/sys/firmware/dmi/tables/DMI"]);
+    const table = dmi.get("/sys/firmware/dmi/tables/DMI");
+    const packages = table?.kind === "file" ? processorsOf(table.data) : [];
+    for (const row of rows) {
+      const { processor_type, cpu_status, max_clock_speed, socket_designation } = row;
+      const absent = { absent: "unsupported" };
+      const expected = packages[row.package as number] ?? [absent, absent, absent, absent];
+      assert.deepEqual([processor_type, cpu_status, max_clock_speed, socket_designation], expected);
+    }
     assert.ok(String(rows[0]?.flags).split(" ").includes("lm"));
-    return `${rows.length} rows`;
+    return `${rows.length} rows, ${packages.length} packages by the firmware`;
   },
 };
+
+/** Processors of an SMBIOS table: type, status, highest rate, socket. */
+function processorsOf(table: Buffer): (number | string)[][] {
+  const found: (number | string)[][] = [];
+  for (let at = 0; at + 4 < table.length && table[at] !== 127; ) {
+    const strings = at + table[at + 1]!;
+    const end = table.indexOf("\0\0", strings, "latin1");
+    const names = table.toString("latin1", strings, end).split("\0");
+    if (table[at] === 4)
+      found.push([table[at + 5]!, table[at + 24]!, table.readUInt16LE(at + 20), names[table[at + 4]! - 1]!.trimEnd()]);
+    at = end + 2;
+  }
+  return found;
+}

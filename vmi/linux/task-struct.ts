@@ -22,8 +22,6 @@ export const taskStruct = struct("task_struct", {
   /** From 5.5 (cf25e24db61c); before `real_start_time`. */
   start_boottime: ["start_boottime", "real_start_time"],
   thread_node: "thread_node",
-  utime: "utime",
-  stime: "stime",
 });
 
 /** What only tables of files look at: apart, so that a block of tasks stays short. */
@@ -33,8 +31,6 @@ export const signalStruct = struct("signal_struct", {
   nr_threads: "nr_threads",
   thread_head: "thread_head",
   pids: "pids",
-  utime: "utime",
-  stime: "stime",
 });
 
 export const initTask = symbol("init_task");

@@ -1,6 +1,7 @@
+import type { Kernel } from "../linux/kernel.ts";
 import { NetInodes } from "../linux/net/namespaces.ts";
-import { type Queues, type Socket, socketInode, socketQueues } from "../linux/net/socket.ts";
-import { ownerKey, type SocketOwner, socketOwners } from "../linux/net/socket-owners.ts";
+import { type Queues, type Socket, socketFamily, socketInode, socketQueues } from "../linux/net/socket.ts";
+import { firstOwners, ownerKey, type SocketOwner, type SocketOwners, socketOwners } from "../linux/net/socket-owners.ts";
 import { walkSockets } from "../linux/net/socket-tables.ts";
 import { CELL } from "./columns.ts";
 import { writeEnds, writeSocket } from "./socket-cells.ts";
@@ -51,7 +52,7 @@ export const connections = defineTable({
     ),
     inode: integer("Number of its inode, as in /proc/PID/fd; none when no file is open on it, where /proc shows 0"),
     uid: integer("User id of who made it; /proc shows 0 for one that has no inode"),
-    pid: integer("A process that has it open, the first of several; none when no process has"),
+    pid: integer("A process that has it open, the first of several; none when no process has", { key: true }),
     fd: integer("The descriptor there"),
     net_namespace: integer("Network namespace that it belongs to: its inode number"),
     interface_index: integer("Interface that it is bound to"),
@@ -67,9 +68,13 @@ export const connections = defineTable({
   generate: (context, out) => {
     const { kernel, budget } = context;
     const namespaces = new NetInodes(kernel);
-    const owners = out.pid || out.fd ? ownersOf(context) : undefined;
-    const filter = { families: context.keys("family"), protocols: context.keys("protocol") };
+    const pids = context.keys("pid");
+    const first = pids && firstOwners(kernel, pids, budget);
+    const owners = first ? noteOwners(context, first) : out.pid || out.fd ? ownersOf(context) : undefined;
+    const families = first ? familiesOf(kernel, first, context.keys("family")) : context.keys("family");
+    const filter = { families, protocols: context.keys("protocol") };
     const write = (socket: Socket): boolean => {
+      if (first !== undefined && !first.byKey.has(ownerKey(socket.at))) return true;
       writeSocket(kernel, out, socket, namespaces);
       writeEnds(out, socket);
       out.type?.push(socket.type);
@@ -91,10 +96,35 @@ export const connections = defineTable({
   },
 });
 
-/** Who has which sockets open, by ownerKey(). */
-export function ownersOf(context: TableContext): ReadonlyMap<string, readonly SocketOwner[]> {
-  const { byKey, retried, complete } = socketOwners(context.kernel, context.budget);
+/**
+ * Who has which sockets open, by ownerKey().
+ *
+ * @param pids of processes: only theirs; undefined: all
+ */
+export function ownersOf(
+  context: TableContext,
+  pids?: ReadonlySet<number>,
+): ReadonlyMap<string, readonly SocketOwner[]> {
+  return noteOwners(context, socketOwners(context.kernel, pids, context.budget));
+}
+
+function noteOwners(context: TableContext, { byKey, retried, complete }: SocketOwners): SocketOwners["byKey"] {
   context.retried(retried);
   if (!complete) context.incomplete("the open files of a process can't all be read, so some owners may be missing");
   return byKey;
+}
+
+/** Families of the sockets that somebody has open, of those that are wanted: tables of others need not be walked. */
+export function familiesOf(
+  kernel: Kernel,
+  { byKey }: Pick<SocketOwners, "byKey">,
+  wanted: ReadonlySet<number> | undefined,
+): ReadonlySet<number> {
+  const families = new Set<number>();
+  for (const [key] of byKey) {
+    const [hi, lo] = key.split(":").map(Number) as [number, number];
+    const family = socketFamily(kernel, { hi, lo });
+    if (family !== undefined && wanted?.has(family) !== false) families.add(family);
+  }
+  return families;
 }

@@ -55,7 +55,8 @@ export function miniGuest(options: MiniKernelOptions = {}, ram?: Ram): MiniGuest
     memory: { exe: exe("/usr/bin/a-shell"), args: "-a-shell\0", env: "PATH=/bin:/usr/bin\0NOVALUE\0EMPTY=\0" },
   });
   enter(shell, "/home/user");
-  addThread(kernel, shell, { pid: 301, comm: "worker", state: 2, started: 71 });
+  const worker = addThread(kernel, shell, { pid: 301, comm: "worker", state: 2, started: 71 });
+  useUp(shell, worker);
   const first = addModule(kernel, { name: "alpha", text: 0xffff_ffff_c100_0000n, sizes: [4096, 8192], references: 1 });
   addModule(kernel, { name: "beta", sizes: [100], taints: 0x3000, version: "1.2", users: [first], permanent: true });
   const ramAt = addResource(kernel, kernel.iomem, "System RAM", 0x10_0000n, 0xdf_ffffn);
@@ -68,6 +69,19 @@ export function miniGuest(options: MiniKernelOptions = {}, ram?: Ram): MiniGuest
   return { kernel, root, init, shell, kthread, tracing, hooks, network };
 }
 
+const MS = 1_000_000;
+
+/** What a process has used: a thread that has ended, its first and its second one; ticks are not what was measured. */
+function useUp({ task, signal, mm }: Process, worker: Thing): void {
+  signal.setAll({ utime: 40 * MS, stime: 4 * MS, sum_sched_runtime: 50 * MS });
+  task.setAll({ utime: 8 * MS, stime: 12 * MS, "se.sum_exec_runtime": 30 * MS });
+  worker.setAll({ utime: 12 * MS, stime: 4 * MS, "se.sum_exec_runtime": 20 * MS });
+  signal.setAll({ "ioac.read_bytes": 4096, "ioac.write_bytes": 8192 });
+  task.setAll({ "ioac.read_bytes": 100, "ioac.cancelled_write_bytes": 512 });
+  worker.setAll({ "ioac.write_bytes": 1024 });
+  mm?.set("locked_vm", 3);
+}
+
 function makeNamespaces(kernel: MiniKernel): Thing {
   const of = (type: string, inum: number) => kernel.make(type).set("ns.inum", inum).va;
   return kernel.make("nsproxy").setAll({
@@ -75,6 +89,9 @@ function makeNamespaces(kernel: MiniKernel): Thing {
     ipc_ns: of("ipc_namespace", 4026531839),
     mnt_ns: of("mnt_namespace", 4026531841),
     net_ns: of("net", 4026531840),
+    pid_ns_for_children: kernel.pidNamespace.va,
+    time_ns: of("time_namespace", 4026531834),
+    time_ns_for_children: of("time_namespace", 4026532100),
     cgroup_ns: of("cgroup_namespace", 4026531835),
   });
 }
