@@ -36,7 +36,10 @@ export const comparison: Comparison = {
       assert.ok(row !== undefined, `process ${pid}`);
       const within = (column: string, least: number, most: number) => {
         const value = row[column] as number;
-        assert.ok(value >= least && value <= most, `${column} of ${pid} (${was.comm}): ${least} <= ${value} <= ${most}`);
+        assert.ok(
+          value >= least && value <= most,
+          `${column} of ${pid} (${was.comm}): ${least} <= ${value} <= ${most}`,
+        );
         return value;
       };
       assert.equal(row.pgroup, was.stat.pgrp, `group of ${pid} (${was.comm})`);

@@ -20,9 +20,9 @@ export const comparison: Comparison = {
     for (const row of rows) {
       const shell = shells.get(row.pid);
       assert.equal(row.uid, shell?.uids[0]);
-      const valueOf = (name: string) => shell?.env.find((entry) => entry.startsWith(name))?.slice(name.length);
-      const home = valueOf("HOME=");
-      const file = valueOf("HISTFILE=") ?? (home === undefined ? null : `${home}/.bash_history`);
+      const variableOf = (name: string) => shell?.env.find((entry) => entry.startsWith(name))?.slice(name.length);
+      const home = variableOf("HOME=");
+      const file = variableOf("HISTFILE=") ?? (home === undefined ? null : `${home}/.bash_history`);
       assert.equal(row.history_file, file);
       files.add(file);
     }

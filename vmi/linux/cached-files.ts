@@ -70,7 +70,7 @@ function walkBlock(
 
 /**
  * As walkCachedFiles(), of files that may have one of these paths: it goes down the names of each path, and looks at no
- * other inode. The exception are paths of a single name, which may be of what is in no directory, such as a memfd.
+ * other inode but on file systems of the kernel's own, where files such as memfds are in no directory.
  */
 export function walkCachedFilesAt(
   kernel: Kernel,
@@ -90,7 +90,7 @@ export function walkCachedFilesAt(
     const within = pathFrom(kernel, plus(mount, layout.mnt), root, budget)?.bytes;
     if (within === undefined) continue;
     const above = Buffer.from(within).toString();
-    if (isInternal(kernel, mount) && [...paths].some((path) => !path.includes("/", 1))) {
+    if (isInternal(kernel, mount)) {
       const walked = walkBlock(kernel, block, undefined, budget, visit);
       complete &&= walked.complete;
       if (walked.stopped) return complete;
@@ -118,7 +118,10 @@ export function walkCachedFilesAt(
 function namesBelow(directory: string, path: string): string[] | undefined {
   const prefix = directory === "/" ? "" : directory;
   if (path !== prefix && !path.startsWith(`${prefix}/`)) return undefined;
-  return path.slice(prefix.length).split("/").filter((name) => name !== "");
+  return path
+    .slice(prefix.length)
+    .split("/")
+    .filter((name) => name !== "");
 }
 
 /** A name of an inode, by the first mount of its file system; undefined when no dentry of it is in memory, or it is mounted nowhere. */

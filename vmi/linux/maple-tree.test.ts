@@ -33,13 +33,22 @@ function walk(root: bigint): { entries: bigint[]; whole: boolean }[] {
   return kernels.map((kernel) => {
     kernel.dropCaches();
     const entries: bigint[] = [];
-    const whole = walkMapleTree(kernel, halvesOf(tree.va), new Budget(), ({ hi, lo }) => entries.push(gvaOf(hi, lo)) > 0);
+    const whole = walkMapleTree(
+      kernel,
+      halvesOf(tree.va),
+      new Budget(),
+      ({ hi, lo }) => entries.push(gvaOf(hi, lo)) > 0,
+    );
     return { entries, whole };
   });
 }
 
 test("a root that is a leaf ends where a pivot reaches the highest index: what is behind that are remains", () => {
-  const root = makeNode(LEAF_64, [0xfffn, 0x1fffn, ULONG_MAX, 0x2fffn, 0n], [0n, 0x1000n, 0n, 0xdead0000n, 0xdead1000n]);
+  const root = makeNode(
+    LEAF_64,
+    [0xfffn, 0x1fffn, ULONG_MAX, 0x2fffn, 0n],
+    [0n, 0x1000n, 0n, 0xdead0000n, 0xdead1000n],
+  );
   for (const found of walk(root | 2n)) assert.deepEqual(found, { entries: [0x1000n], whole: true });
 });
 

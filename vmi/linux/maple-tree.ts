@@ -47,9 +47,7 @@ export function walkMapleTree(
   if (root === undefined) return false;
   if (isNull(root)) return true;
   // Only the root's pointer is marked as internal: a single entry may be there instead. Below, the level tells.
-  return isNode(root)
-    ? walkNode(kernel, root, HIGHEST, MAX_HEIGHT, budget, visit)
-    : isReserved(root) || visit(root);
+  return isNode(root) ? walkNode(kernel, root, HIGHEST, MAX_HEIGHT, budget, visit) : isReserved(root) || visit(root);
 }
 
 /** @param highest index that the node is for */

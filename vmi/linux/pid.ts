@@ -33,7 +33,9 @@ export function activePidNamespace(kernel: Kernel, at: Halves): ActivePidNamespa
   const entry = plus(pid, layout.numbers + level * number.sizeof);
   const namespace = readPointer(space, entry, number.ns);
   const nr = readU32(space, entry, number.nr);
-  return namespace === undefined || nr === undefined || isNull(namespace) ? undefined : { namespace, number: nr, level };
+  return namespace === undefined || nr === undefined || isNull(namespace)
+    ? undefined
+    : { namespace, number: nr, level };
 }
 
 /** The number of a struct pid in the initial namespace. */

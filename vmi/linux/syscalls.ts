@@ -82,11 +82,7 @@ function entriesOf(
 const FILL = 64;
 
 /** Where the functions of all system calls are, in one pass over the symbol table. */
-function functionsOf(
-  kernel: Kernel,
-  numbers: ReadonlySet<number> | undefined,
-  budget: Budget,
-): Map<string, Halves> {
+function functionsOf(kernel: Kernel, numbers: ReadonlySet<number> | undefined, budget: Budget): Map<string, Halves> {
   const names: string[] = [];
   for (let number = 0; number < MAX_SYSCALLS; number++) {
     const name = numbers?.has(number) === false ? undefined : functionName(number);

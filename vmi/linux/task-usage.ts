@@ -127,7 +127,8 @@ function sumOfThreads(
         sums[i]! += value;
       });
     }
-    if (readU32(kernel.space, group, nr_threads) === count && (threads?.complete ?? true)) return { sums, signal: group };
+    if (readU32(kernel.space, group, nr_threads) === count && (threads?.complete ?? true))
+      return { sums, signal: group };
     kernel.dropCaches();
   }
   return undefined;

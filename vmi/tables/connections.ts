@@ -1,7 +1,13 @@
 import type { Kernel } from "../linux/kernel.ts";
 import { NetInodes } from "../linux/net/namespaces.ts";
 import { type Queues, type Socket, socketFamily, socketInode, socketQueues } from "../linux/net/socket.ts";
-import { firstOwners, ownerKey, type SocketOwner, type SocketOwners, socketOwners } from "../linux/net/socket-owners.ts";
+import {
+  firstOwners,
+  ownerKey,
+  type SocketOwner,
+  type SocketOwners,
+  socketOwners,
+} from "../linux/net/socket-owners.ts";
 import { walkSockets } from "../linux/net/socket-tables.ts";
 import { CELL } from "./columns.ts";
 import { writeEnds, writeSocket } from "./socket-cells.ts";

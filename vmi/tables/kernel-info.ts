@@ -74,6 +74,8 @@ export const kernelInfo = defineTable({
 
 /** What follows a name on the command line, the last where there are several; undefined where there is none. */
 function argumentOf(line: Uint8Array, name: string): Uint8Array | undefined {
-  const found = latin1(line).split(" ").findLast((word) => word.startsWith(name));
+  const found = latin1(line)
+    .split(" ")
+    .findLast((word) => word.startsWith(name));
   return found === undefined ? undefined : Buffer.from(found.slice(name.length), "latin1");
 }

@@ -35,18 +35,23 @@ export const notifierChains = defineTable({
   ],
   generate: (context, out) => {
     const { kernel, budget } = context;
-    const broken = walkNotifiers(kernel, context.textKeys("chain"), budget, ({ chain, kind, priority, callback, position, netns, block }) => {
-      out.chain?.push(chain);
-      out.kind?.push(kind);
-      out.priority?.push(priority);
-      out.address?.pushAddress(callback.hi, callback.lo);
-      pushFunction(out, kernel, callback, budget);
-      out.position?.push(position);
-      out.net_namespace?.pushOr(netns, CELL.notApplicable);
-      out.block?.pushAddress(block.hi, block.lo);
-      pushFunction({ symbol: out.block_symbol, module: undefined }, kernel, block, budget);
-      return context.row();
-    });
+    const broken = walkNotifiers(
+      kernel,
+      context.textKeys("chain"),
+      budget,
+      ({ chain, kind, priority, callback, position, netns, block }) => {
+        out.chain?.push(chain);
+        out.kind?.push(kind);
+        out.priority?.push(priority);
+        out.address?.pushAddress(callback.hi, callback.lo);
+        pushFunction(out, kernel, callback, budget);
+        out.position?.push(position);
+        out.net_namespace?.pushOr(netns, CELL.notApplicable);
+        out.block?.pushAddress(block.hi, block.lo);
+        pushFunction({ symbol: out.block_symbol, module: undefined }, kernel, block, budget);
+        return context.row();
+      },
+    );
     for (const chain of broken) context.incomplete(`the notifier chain ${chain} could not be followed to its end`);
   },
 });

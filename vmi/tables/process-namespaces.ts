@@ -86,7 +86,9 @@ export const processNamespaces = defineTable({
       if (wantsProxy) {
         const found = follow(kernel, at, task.nsproxy, budget, (proxyAt) => ({
           proxyAt,
-          inodes: members.map(({ member, inum }) => (member < 0 ? undefined : namespaceInode(kernel, proxyAt, member, inum))),
+          inodes: members.map(({ member, inum }) =>
+            member < 0 ? undefined : namespaceInode(kernel, proxyAt, member, inum),
+          ),
         }));
         members.forEach(({ column, member }, i) => {
           if (member < 0) column?.absent(CELL.unsupported);

@@ -185,7 +185,9 @@ function rowByRow(part: PartWriter | undefined): BlockWriter[] {
 
 function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {
   const { path, on_disk, cmdline, wired_size, resident_size, total_size } = out;
-  const wanted = [path, on_disk, cmdline, wired_size, resident_size, total_size].filter((column) => column !== undefined);
+  const wanted = [path, on_disk, cmdline, wired_size, resident_size, total_size].filter(
+    (column) => column !== undefined,
+  );
   if (wanted.length === 0) return undefined;
   const task = kernel.layout(taskStruct);
   const mm = kernel.layout(mmStruct);

@@ -9,6 +9,7 @@ import { shellHistory as historyOf } from "../linux/shell-history.ts";
 import { TASK_COMM_LEN, taskStruct } from "../linux/task-struct.ts";
 import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
+import { isWantedNumber } from "./keys.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 /** One row a line that was typed into a shell that runs still. */
@@ -17,7 +18,7 @@ export const shellHistory = defineTable({
   description:
     "Lines typed into shells that run (bash, and other programs with GNU readline's history), out of their memory: also where HISTFILE is none",
   columns: {
-    uid: integer("Real user of the shell"),
+    uid: integer("Real user of the shell", { key: true }),
     time: integer("When it was entered, seconds since 1970"),
     command: text("The line"),
     history_file: text(
@@ -39,7 +40,11 @@ export const shellHistory = defineTable({
     const { kernel, budget } = context;
     const task = kernel.layout(taskStruct);
     const { uid } = kernel.layout(cred);
+    const users = context.keys("uid");
     eachProcess(context, (at, pid) => {
+      const credentials = readPointer(kernel.space, at, task.real_cred);
+      const user = credentials && readU32(kernel.space, credentials, uid);
+      if (!isWantedNumber(users, user)) return true;
       const found = follow(kernel, at, task.mm, budget, (mm) => historyOf(kernel, mm, budget));
       if (found === "null") return true;
       const history = typeof found === "string" ? undefined : found.value;
@@ -48,8 +53,6 @@ export const shellHistory = defineTable({
         return true;
       }
       if (!history.complete) context.incomplete(`the heap of process ${pid} is too large to be searched to its end`);
-      const credentials = history.entries.length > 0 ? readPointer(kernel.space, at, task.real_cred) : undefined;
-      const user = credentials && readU32(kernel.space, credentials, uid);
       const file = out.history_file && history.entries.length > 0 ? historyFile(kernel, at, budget) : undefined;
       for (const entry of history.entries) {
         out.uid?.pushOr(user, CELL.unreadable);
@@ -77,8 +80,8 @@ function historyFile(kernel: Kernel, task: Halves, budget: Budget): Uint8Array |
   const found = follow(kernel, task, mm, budget, (at) => readUserSpan(kernel, at, env_start, env_end, budget));
   const environment = (typeof found === "string" ? undefined : found.value) ?? new Uint8Array();
   const entries = latin1(environment).split("\0");
-  const valueOf = (variable: string) => entries.find((entry) => entry.startsWith(variable))?.slice(variable.length);
-  const home = valueOf("HOME=");
-  const file = valueOf("HISTFILE=") ?? (home === undefined ? undefined : `${home}/.bash_history`);
+  const variableOf = (name: string) => entries.find((entry) => entry.startsWith(name))?.slice(name.length);
+  const home = variableOf("HOME=");
+  const file = variableOf("HISTFILE=") ?? (home === undefined ? undefined : `${home}/.bash_history`);
   return file === undefined ? undefined : Buffer.from(file, "latin1");
 }

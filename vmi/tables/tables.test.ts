@@ -288,14 +288,7 @@ test("a program that was deleted, one that can't be read, and structures that ca
   const reads: Record<string, string[]> = {
     real_parent: ["parent"],
     real_cred: ["uid", "gid", "euid", "egid", "suid", "sgid"],
-    signal: [
-      "threads",
-      "pgroup",
-      "user_time",
-      "system_time",
-      "disk_bytes_read",
-      "disk_bytes_written",
-    ],
+    signal: ["threads", "pgroup", "user_time", "system_time", "disk_bytes_read", "disk_bytes_written"],
     fs: ["cwd", "root"],
     nsproxy: ["cgroup_namespace", "ipc_namespace", "mnt_namespace", "net_namespace", "uts_namespace"],
     cgroups: ["cgroup_path"],

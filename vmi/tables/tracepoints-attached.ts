@@ -44,11 +44,11 @@ export const tracepointsAttached = defineTable({
     const wantsKind = out.event ?? out.instance ?? out.program_id;
     const wanted = context.textKeys("tracepoint");
     const walk = walkTracepoints(kernel, budget, ({ at, module }) => {
-      if (wanted !== undefined && !isWanted(wanted, tracepointName(kernel, at))) return true;
       const probes = probesOf(kernel, at, budget);
       if (probes === undefined) context.incomplete("the probes of a tracepoint could not be read");
       if (probes === undefined || probes.length === 0) return true;
       const name = (out.tracepoint ?? out.event) && tracepointName(kernel, at);
+      if (!isWanted(wanted, name)) return true;
       for (const { func, data, priority } of probes) {
         out.tracepoint?.pushOr(name, CELL.unreadable);
         out.tracepoint_module?.pushOr(module, CELL.notApplicable);

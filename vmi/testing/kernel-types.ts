@@ -147,10 +147,9 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   b.struct(
     "nsproxy",
     gap(8),
-    ...["uts", "ipc", "mnt", "pid", "net", "time", "time", "cgroup"].map((name, i): Member => [
-      `${name}_ns${name === "pid" || i === 6 ? "_for_children" : ""}`,
-      ptr,
-    ]),
+    ...["uts", "ipc", "mnt", "pid", "net", "time", "time", "cgroup"].map(
+      (name, i): Member => [`${name}_ns${name === "pid" || i === 6 ? "_for_children" : ""}`, ptr],
+    ),
   );
   const common = b.struct("ns_common", ["stashed", ptr], ["ops", ptr], ["inum", u32]);
   const uts = b.struct(

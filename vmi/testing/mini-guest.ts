@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../bytes/address.ts";
 import { addHooks, type MiniHooks } from "./mini-hooks.ts";
 import { MiniKernel, type MiniKernelOptions, type Thing } from "./mini-kernel.ts";
 import { addNetwork, type MiniNetwork } from "./mini-network.ts";
@@ -64,6 +65,7 @@ export function miniGuest(options: MiniKernelOptions = {}, ram?: Ram): MiniGuest
   addResource(kernel, kernel.iomem, "PCI Bus 0000:00", 0xe0_0000n, 0xff_ffffn);
   const tracing = addTracing(kernel);
   const hooks = addHooks(kernel, first);
+  addFirmware(kernel);
   const network = addNetwork(kernel, kernel.readPointer(namespaces.at("net_ns")), [init.task, shell.task]);
   kernel.finish();
   return { kernel, root, init, shell, kthread, tracing, hooks, network };
@@ -94,6 +96,34 @@ function makeNamespaces(kernel: MiniKernel): Thing {
     time_ns_for_children: of("time_namespace", 4026532100),
     cgroup_ns: of("cgroup_namespace", 4026531835),
   });
+}
+
+/** What firmware tells of two processors (SMBIOS): a structure that is none of one is in front. */
+function addFirmware(kernel: MiniKernel): void {
+  const structure = (type: number, body: Buffer, ...strings: string[]) => [
+    Buffer.from([type, body.length + 4, 0, 0]),
+    body,
+    Buffer.from(strings.length === 0 ? "\0\0" : `${strings.join("\0")}\0\0`),
+  ];
+  const processor = (socket: number, status: number, mhz: number) => {
+    const body = Buffer.alloc(0x26);
+    body.set([socket, 3], 0);
+    body.writeUInt16LE(mhz, 0x10);
+    body[0x14] = status;
+    return body;
+  };
+  const table = Buffer.concat([
+    ...structure(1, Buffer.alloc(4)),
+    ...structure(4, processor(2, 0x41, 2000), "made up", "CPU 0 "),
+    ...structure(4, processor(1, 0x40, 0), "CPU 1"),
+    ...structure(127, Buffer.alloc(0)),
+    ...structure(4, processor(1, 0x41, 1), "behind the end"),
+  ]);
+  // Over the end of a page.
+  const gpa = kernel.ram.take(2 * PAGE_SIZE) + PAGE_SIZE - 20;
+  kernel.ram.bytes.set(table, gpa);
+  kernel.writeInteger(kernel.image("dmi_base", 8), gpa, 8);
+  kernel.writeInteger(kernel.image("dmi_len", 4), table.length, 4);
 }
 
 /** A css_set whose cgroup has this path below the root. */
