@@ -170,7 +170,21 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   const hashAndLength = b.union("", ["", b.struct("", ["hash", u32], ["len", u32])], ["hash_len", u64]);
   const qstr = b.struct("qstr", ["", hashAndLength], ["name", ptr]);
   const bucket = b.struct("hlist_bl_node", ["next", ptr], ["pprev", ptr]);
-  b.struct("dentry", ["d_flags", u32], ["d_hash", bucket], ["d_parent", ptr], ["d_name", qstr], gap(64));
+  const children: Member[] = old
+    ? [
+        ["d_child", list],
+        ["d_subdirs", list],
+      ]
+    : [
+        ["d_sib", bucket],
+        ["d_children", ptr],
+      ];
+  const names: Member[] = [
+    ["d_parent", ptr],
+    ["d_name", qstr],
+    ["d_inode", ptr],
+  ];
+  b.struct("dentry", ["d_flags", u32], ["d_hash", bucket], ...names, gap(64), ...children);
   const vfsmount = b.struct("vfsmount", ["mnt_root", ptr], ["mnt_sb", ptr], ["mnt_flags", s32]);
   b.struct("mount", gap(16), ["mnt_parent", ptr], ["mnt_mountpoint", ptr], ["mnt", vfsmount]);
 
