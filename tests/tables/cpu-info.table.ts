@@ -1,6 +1,7 @@
 // cpu_info against /proc/cpuinfo, every line of it that tells what a column does.
 import assert from "node:assert/strict";
-import { read } from "../engine/support.ts";
+import type { Guest } from "../../vmi/index.ts";
+import { read, type Subject } from "../engine/support.ts";
 import type { Comparison } from "./comparison.ts";
 
 /** Ticks a second of the kernels of the lab (CONFIG_HZ). */
@@ -45,7 +46,41 @@ export const comparison: Comparison = {
       assert.equal(row.current_clock_speed, Math.round(Number(cpu.get("cpu MHz"))));
       assert.ok(Math.abs((Number(row.loops_per_jiffy) * HZ) / 500_000 - Number(cpu.get("bogomips"))) < 0.02);
     });
+    const packages = await packagesOf(subject, guest);
+    for (const row of rows) {
+      const { processor_type, cpu_status, max_clock_speed, socket_designation } = row;
+      const absent = { absent: "unsupported" };
+      const expected = packages[row.package as number] ?? [absent, absent, absent, absent];
+      assert.deepEqual([processor_type, cpu_status, max_clock_speed, socket_designation], expected);
+    }
     assert.ok(String(rows[0]?.flags).split(" ").includes("lm"));
-    return `${rows.length} rows`;
+    return `${rows.length} rows, ${packages.length} packages by the firmware`;
   },
 };
+
+/** First address behind what may be ROM, which is no memory of the guest's that could be read. */
+const ROM_END = 0x10_0000n;
+
+/** Packages as the firmware tells of them, where its table is in memory: SeaBIOS has it in ROM. */
+async function packagesOf(subject: Subject, guest: Guest): Promise<(number | string)[][]> {
+  const [place] = guest.symbols(["dmi_base"]);
+  const address = place && guest.read([{ space: "kernel", address: place.address, length: 8 }])[0]!.bytes;
+  if (address === undefined || Buffer.from(address).readBigUInt64LE() < ROM_END) return [];
+  const path = "/sys/firmware/dmi/tables/DMI";
+  const table = (await subject.lab.readFiles([path])).get(path);
+  return table?.kind === "file" ? processorsOf(table.data) : [];
+}
+
+/** Processors of an SMBIOS table: type, status, highest rate, socket. */
+function processorsOf(table: Buffer): (number | string)[][] {
+  const found: (number | string)[][] = [];
+  for (let at = 0; at + 4 < table.length && table[at] !== 127; ) {
+    const strings = at + table[at + 1]!;
+    const end = table.indexOf("\0\0", strings, "latin1");
+    const names = table.toString("latin1", strings, end).split("\0");
+    if (table[at] === 4)
+      found.push([table[at + 5]!, table[at + 24]!, table.readUInt16LE(at + 20), names[table[at + 4]! - 1]!.trimEnd()]);
+    at = end + 2;
+  }
+  return found;
+}

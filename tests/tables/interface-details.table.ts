@@ -19,6 +19,9 @@ const OPERSTATES = ["unknown", "notpresent", "down", "lowerlayerdown", "testing"
 /** Of rtnl_link_stats64, in its order. */
 const COUNTS = ["ipackets", "opackets", "ibytes", "obytes", "ierrors", "oerrors", "idrops", "odrops", "", "collisions"];
 
+/** Kinds whose drivers can tell a speed. */
+const TELL_SPEED = new Set(["veth", "bridge", "tun"]);
+
 const text = (bytes: Buffer | undefined) => (bytes === undefined ? null : bytes.toString("latin1").split("\0")[0]!);
 
 function expected(inode: number, links: readonly Message[]): Row[] {
@@ -38,6 +41,10 @@ function expected(inode: number, links: readonly Message[]): Row[] {
       metric: 0,
       flags: header.readUInt32LE(8),
       ...Object.fromEntries(counts.filter(([name]) => name !== "")),
+      last_change: { absent: "unsupported" },
+      link_speed: info !== undefined && TELL_SPEED.has(text(info.subarray(4))!) ? { absent: "unsupported" } : null,
+      // The lab's guests have no hardware for a network.
+      pci_slot: null,
       link_state: OPERSTATES[attributes.get(IFLA.operstate)![0]!]!,
       kind: info === undefined ? null : text(info.subarray(4)),
       promiscuity: attributes.get(IFLA.promiscuity)!.readUInt32LE(),

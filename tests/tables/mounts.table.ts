@@ -1,7 +1,7 @@
-// mounts against /proc/PID/mountinfo of one process in each mount namespace.
+// mounts against /proc/PID/mountinfo of one process in each mount namespace, and statfs(2) in the first one.
 import assert from "node:assert/strict";
 import { textOf } from "../../lab/index.ts";
-import { read } from "../engine/support.ts";
+import { type Row, read, type Subject } from "../engine/support.ts";
 import type { Comparison } from "./comparison.ts";
 
 const unescaped = (text: string) =>
@@ -28,13 +28,21 @@ export const comparison: Comparison = {
         .split("\n")
         .map((line) => {
           const [before, after] = line.split(" - ") as [string, string];
-          const [id, parent, device_number, root, path, flags] = before.split(" ") as [string, ...string[]];
-          const [type, device] = after.split(" ") as [string, string];
+          const [id, parent, device_number, root, path, mount_flags] = before.split(" ") as [string, ...string[]];
+          const [type, device, options] = after.split(" ") as [string, string, string];
+          const own = mount_flags!.split(",");
+          const all = options.split(",");
+          const flags = [
+            all[0] === "ro" ? "ro" : own[0],
+            ...all.filter((word) => ["sync", "dirsync", "lazytime"].includes(word)),
+            ...own.slice(1),
+          ].join();
           return {
             device: unescaped(device),
             path: unescaped(path!),
             type,
             flags,
+            mount_flags,
             root: unescaped(root!),
             device_number,
             id: Number(id),
@@ -43,7 +51,9 @@ export const comparison: Comparison = {
         });
       const found = rows
         .filter((row) => row.mnt_namespace === inode)
-        .map(({ mnt_namespace: _, mount: __, ...row }) => row)
+        .map(({ device, path, type, flags, mount_flags, root, device_number, id, parent }) => {
+          return { device, path, type, flags, mount_flags, root, device_number, id, parent };
+        })
         // A namespace's first mount is on itself, or on one that only the kernel sees.
         .filter((row) => expected.some(({ id }) => id === row.id) || row.path !== "/");
       const sorted = <T extends { id?: unknown }>(list: T[]) =>
@@ -54,6 +64,43 @@ export const comparison: Comparison = {
     assert.ok(members.size >= 3, `${members.size} mount namespaces`);
     assert.ok(rows.some(({ path, root }) => path === "/mnt/bound" && root === "/mnt/source"));
     assert.ok(rows.some(({ path, device }) => path === "/mnt/source" && device === "hidden"));
-    return `${compared} rows of ${members.size} namespaces`;
+    const thawed = rows.find((row) => row.path === "/mnt/thawed");
+    assert.deepEqual([thawed?.flags, thawed?.mount_flags], ["ro,sync,noatime", "rw,noatime"]);
+    const { sizes, devices } = await compareSizes(
+      subject,
+      rows.filter((row) => row.mnt_namespace === Number(/\d+/.exec(processes.get(1)!.namespaces.get("mnt")!)![0])),
+    );
+    return `${compared} rows of ${members.size} namespaces, sizes of ${sizes}, ${devices} on devices`;
   },
 };
+
+const SIZES = ["blocks_size", "blocks", "blocks_free", "blocks_available", "inodes", "inodes_free"] as const;
+
+/** The sizes of what is mounted where others can see it: of two mounts at one place, the later one. */
+async function compareSizes(subject: Subject, rows: readonly Row[]): Promise<{ sizes: number; devices: number }> {
+  const visible = [...new Map(rows.map((row) => [row.path as string, row])).values()];
+  // A list of strings is written alike in both languages.
+  const script = `import os
+for path in ${JSON.stringify(visible.map(({ path }) => path))}:
+    s = os.statvfs(path)
+    print(s.f_bsize, s.f_blocks, s.f_bfree, s.f_bavail, s.f_files, s.f_ffree)`;
+  const lines = (await subject.lab.exec(`python3 -I -S - <<'END'\n${script}\nEND`)).trim().split("\n");
+  let [sizes, devices] = [0, 0];
+  for (const [i, row] of visible.entries()) {
+    const path = row.path as string;
+    if (typeof row.blocks === "number") {
+      assert.deepEqual(
+        SIZES.map((name) => row[name]),
+        lines[i]!.split(" ").map(Number),
+        path,
+      );
+      sizes++;
+    } else assert.deepEqual(row.blocks, { absent: "unsupported" }, path);
+    if (row.device_alias === null) continue;
+    assert.equal(row.device_alias, (await subject.lab.exec(`readlink -f '${row.device}'`)).trim(), path);
+    devices++;
+  }
+  const frozen = visible.find(({ path }) => path === "/mnt/frozen");
+  assert.deepEqual([frozen?.blocks, frozen?.inodes], [100, 50]);
+  return { sizes, devices };
+}

@@ -17,6 +17,7 @@ const RTA = {
   via: 18,
 };
 const RTAX_MTU = 2;
+const RTAX_HOPLIMIT = 10;
 const TYPES = [
   "unspecified",
   "gateway",
@@ -48,16 +49,15 @@ function expected(inode: number, { route, link }: NamespaceTruth): string[] {
       const six = header[0] === 10;
       const text = (bytes: Buffer | undefined) => (bytes === undefined ? "-" : addressText(bytes));
       const destination = attributes.get(RTA.destination) ?? Buffer.alloc(six ? 16 : 4);
-      const mtu =
-        attributesIn(attributes.get(RTA.metrics) ?? Buffer.alloc(0))
-          .get(RTAX_MTU)
-          ?.readUInt32LE() ?? 0;
+      const metrics = attributesIn(attributes.get(RTA.metrics) ?? Buffer.alloc(0));
+      const metric = (number: number) => metrics.get(number)?.readUInt32LE() ?? 0;
       const shared = {
         head: [inode, header[0], addressText(destination), header[1], text(attributes.get(RTA.source))],
         tail: [
-          mtu,
+          metric(RTAX_MTU),
           attributes.get(RTA.priority)?.readUInt32LE() ?? 0,
           TYPES[header[7]!],
+          metric(RTAX_HOPLIMIT),
           attributes.get(RTA.table)!.readUInt32LE(),
           header[5],
         ],
@@ -99,6 +99,7 @@ export const comparison: Comparison = {
         row.mtu,
         row.metric,
         row.type,
+        row.hopcount,
         row.table,
         row.protocol,
       ]
@@ -117,6 +118,7 @@ export const comparison: Comparison = {
         rows.some((row) => row.type === type),
         type,
       );
+    assert.ok(rows.some((row) => row.hopcount === 7));
     const main = read(guest, "routes", { where: [{ column: "table", values: ["254"] }] });
     assert.equal(main.length, rows.filter((row) => row.table === 254).length);
     return `${rows.length} rows`;

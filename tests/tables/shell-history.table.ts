@@ -16,7 +16,17 @@ export const comparison: Comparison = {
     const { processes } = await subject.lab.truth();
     const shells = new Map(rows.map((row) => [row.pid, processes.get(Number(row.pid))]));
     for (const [pid, shell] of shells) assert.equal(shell?.comm, "bash", `process ${String(pid)}`);
-    for (const row of rows) assert.equal(row.uid, shells.get(row.pid)?.uids[0]);
+    const files = new Set<string | null>();
+    for (const row of rows) {
+      const shell = shells.get(row.pid);
+      assert.equal(row.uid, shell?.uids[0]);
+      const variableOf = (name: string) => shell?.env.find((entry) => entry.startsWith(name))?.slice(name.length);
+      const home = variableOf("HOME=");
+      const file = variableOf("HISTFILE=") ?? (home === undefined ? null : `${home}/.bash_history`);
+      assert.equal(row.history_file, file);
+      files.add(file);
+    }
+    assert.ok(files.has("/dev/null") && files.has("/run/.bash_history"));
     const own = [...shells].find(([, shell]) => shell?.argv.includes("--norc"))?.[0];
     const listed = rows.filter((row) => row.pid === own && row.deleted === 0);
     assert.deepEqual(

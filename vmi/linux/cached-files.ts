@@ -1,14 +1,15 @@
 import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
+import { descend, inodeOfDentry } from "./dentry-tree.ts";
 import { inode } from "./file.ts";
 import { walkHlist } from "./hlist.ts";
 import type { Kernel } from "./kernel.ts";
 import { isListed } from "./list.ts";
-import { anyMountOf, mountStruct } from "./mounts.ts";
+import { anyMountOf, isInternal, mountStruct } from "./mounts.ts";
 import { cachedPages, walkFileSystems, walkInodes } from "./page-cache.ts";
 import { pathFrom, type ResolvedPath } from "./path.ts";
-import { plus } from "./read.ts";
+import { plus, readNumber, readPointer } from "./read.ts";
 import type { Unit } from "./unit.ts";
 
 /** include/linux/dcache.h */
@@ -26,38 +27,119 @@ export interface CachedFile {
 /**
  * Visits every inode that has pages in memory, file system by file system.
  *
+ * @param wanted inode numbers; undefined: all
  * @param visit returns false to stop
  * @returns false when some could not be followed
  */
 export function walkCachedFiles(
   kernel: Kernel,
+  wanted: ReadonlySet<number> | undefined,
   budget: Budget,
   unit: Unit,
   visit: (file: CachedFile) => boolean,
 ): boolean {
+  const blocks = walkFileSystems(kernel, budget);
+  let { complete } = blocks;
+  for (let b = 0; b < blocks.count; b++) {
+    const walked = walkBlock(kernel, { hi: blocks.hi[b]!, lo: blocks.lo[b]! }, wanted, budget, unit, visit);
+    complete &&= walked.complete;
+    if (walked.stopped) break;
+  }
+  return complete;
+}
+
+/** The inodes of one file system that have pages in memory. */
+function walkBlock(
+  kernel: Kernel,
+  block: Halves,
+  wanted: ReadonlySet<number> | undefined,
+  budget: Budget,
+  unit: Unit,
+  visit: (file: CachedFile) => boolean,
+): { complete: boolean; stopped: boolean } {
+  const { i_ino, i_sb_list } = kernel.layout(inode);
+  const inodes = walkInodes(kernel, block, budget);
+  const { complete } = inodes;
+  let mount: Halves | undefined;
+  for (let i = 0; i < inodes.count; i++) {
+    const at = { hi: inodes.hi[i]!, lo: inodes.lo[i]! };
+    if (wanted?.has(readNumber(kernel.space, at, i_ino) ?? -1) === false) continue;
+    if (!((cachedPages(kernel, at) ?? 0) > 0)) continue;
+    mount ??= anyMountOf(kernel, block, budget);
+    const more = unit(
+      () => "a file",
+      () => {
+        const pages = isListed(kernel, plus(at, i_sb_list)) ? cachedPages(kernel, at) : undefined;
+        return pages === undefined || pages <= 0 || visit({ at, superBlock: block, pages, mount });
+      },
+    );
+    if (!more) return { complete, stopped: true };
+  }
+  return { complete, stopped: false };
+}
+
+/**
+ * As walkCachedFiles(), of files that may have one of these paths: it goes down the names of each path, and looks at no
+ * other inode but on file systems of the kernel's own, where files such as memfds are in no directory.
+ */
+export function walkCachedFilesAt(
+  kernel: Kernel,
+  paths: ReadonlySet<string>,
+  budget: Budget,
+  unit: Unit,
+  visit: (file: CachedFile) => boolean,
+): boolean {
+  const layout = kernel.layout(mountStruct);
   const { i_sb_list } = kernel.layout(inode);
   const blocks = walkFileSystems(kernel, budget);
   let { complete } = blocks;
   for (let b = 0; b < blocks.count; b++) {
     const block = { hi: blocks.hi[b]!, lo: blocks.lo[b]! };
-    const inodes = walkInodes(kernel, block, budget);
-    complete &&= inodes.complete;
-    let mount: Halves | undefined;
-    for (let i = 0; i < inodes.count; i++) {
-      const at = { hi: inodes.hi[i]!, lo: inodes.lo[i]! };
-      if (!((cachedPages(kernel, at) ?? 0) > 0)) continue;
-      mount ??= anyMountOf(kernel, block, budget);
-      const more = unit(
-        () => "a file",
-        () => {
-          const pages = isListed(kernel, plus(at, i_sb_list)) ? cachedPages(kernel, at) : undefined;
-          return pages === undefined || pages <= 0 || visit({ at, superBlock: block, pages, mount });
-        },
-      );
-      if (!more) return complete;
+    const mount = anyMountOf(kernel, block, budget);
+    const root = mount && readPointer(kernel.space, mount, layout.mnt_root);
+    // Mounted nowhere: its files have no paths.
+    if (mount === undefined || root === undefined) continue;
+    const within = pathFrom(kernel, plus(mount, layout.mnt), root, budget)?.bytes;
+    if (within === undefined) continue;
+    const above = Buffer.from(within).toString();
+    if (isInternal(kernel, mount)) {
+      const walked = walkBlock(kernel, block, undefined, budget, unit, visit);
+      complete &&= walked.complete;
+      if (walked.stopped) return complete;
+      continue;
+    }
+    const seen = new Set<string>();
+    for (const path of paths) {
+      const names = namesBelow(above, path);
+      if (names === undefined) continue;
+      const descent = descend(kernel, root, names, budget);
+      complete &&= descent.complete;
+      for (const at of descent.found.flatMap((entry) => inodeOfDentry(kernel, entry) ?? [])) {
+        const key = `${at.hi}:${at.lo}`;
+        if (seen.has(key)) continue;
+        seen.add(key);
+        const more = unit(
+          () => "a file",
+          () => {
+            const pages = isListed(kernel, plus(at, i_sb_list)) ? cachedPages(kernel, at) : undefined;
+            return pages === undefined || pages <= 0 || visit({ at, superBlock: block, pages, mount });
+          },
+        );
+        if (!more) return complete;
+      }
     }
   }
   return complete;
+}
+
+/** Names from a directory to a path; undefined when the path is not below it. */
+function namesBelow(directory: string, path: string): string[] | undefined {
+  const prefix = directory === "/" ? "" : directory;
+  if (path !== prefix && !path.startsWith(`${prefix}/`)) return undefined;
+  return path
+    .slice(prefix.length)
+    .split("/")
+    .filter((name) => name !== "");
 }
 
 /** A name of an inode, by the first mount of its file system; undefined when no dentry of it is in memory, or it is mounted nowhere. */

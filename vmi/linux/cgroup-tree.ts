@@ -57,10 +57,12 @@ export interface Cgroup {
 /**
  * The unified hierarchy from its root, each group before its children. `visit` returns false when no more are wanted.
  *
+ * @param enter whether anything below a path is wanted: the root's is empty
  * @returns false when some could not be followed; undefined when the kernel has no such hierarchy
  */
 export function walkCgroups(
   kernel: Kernel,
+  enter: (path: Uint8Array) => boolean,
   budget: Budget,
   visit: (group: Cgroup) => boolean,
 ): { readonly complete: boolean; readonly retried: number } | undefined {
@@ -90,6 +92,7 @@ export function walkCgroups(
     const below = isRoot ? EMPTY : Buffer.concat([parent, SLASH, name]);
     const controllers = group.threaded ? above & threads : above;
     if (!visit({ ...group, at, controllers, path: isRoot ? SLASH : below })) return { complete, retried };
+    if (!enter(below)) continue;
     const children = walkList(kernel, plus(at, layout.children), layout.sibling, MAX_CGROUPS, budget);
     retried += children.retried;
     complete &&= children.complete;

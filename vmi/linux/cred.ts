@@ -23,7 +23,7 @@ export const credPrivileges = struct("cred", {
 });
 /** include/linux/cred.h: the ids follow, each a u32 (from 4.9: 81243eacfa40). */
 const groupInfo = struct("group_info", { ngroups: "ngroups", gid: "gid" });
-export const userNamespace = struct("user_namespace", { inum: "ns.inum" });
+export const userNamespace = struct("user_namespace", { inum: "ns.inum", level: "level", owner: "owner" });
 
 /** NGROUPS_MAX */
 const MAX_GROUPS = 65_536;

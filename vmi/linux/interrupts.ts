@@ -2,6 +2,7 @@ import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
 import { symbol } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
+import { plus } from "./read.ts";
 
 /** arch/x86/kernel/idt.c: one table serves all CPUs (from 4.14; on x86-64 idt_table has always had this name). */
 const idtTable = symbol("?idt_table");
@@ -23,26 +24,38 @@ export interface InterruptGate {
   readonly present: boolean;
 }
 
-/** Undefined where the table can't be found or read. */
-export function interruptGates(kernel: Kernel, budget: Budget): { at: Halves; gates: InterruptGate[] } | undefined {
+/**
+ * Undefined where the table can't be found or read.
+ *
+ * @param wanted vectors; undefined: all
+ */
+export function interruptGates(
+  kernel: Kernel,
+  wanted: ReadonlySet<number> | undefined,
+  budget: Budget,
+): { at: Halves; gates: InterruptGate[] } | undefined {
   const at = kernel.optionalPlace(idtTable);
   if (at === undefined) return undefined;
-  budget.spend(VECTORS);
-  const bytes = Buffer.alloc(VECTORS * GATE_SIZE);
-  if (kernel.space.read(at.hi, at.lo, bytes) !== bytes.length) return undefined;
-  const gates = Array.from({ length: VECTORS }, (_, vector) => gateAt(bytes, vector));
+  const gates: InterruptGate[] = [];
+  const bytes = Buffer.alloc(GATE_SIZE);
+  for (let vector = 0; vector < VECTORS; vector++) {
+    if (wanted?.has(vector) === false) continue;
+    budget.spend();
+    const gate = plus(at, vector * GATE_SIZE);
+    if (kernel.space.read(gate.hi, gate.lo, bytes) !== GATE_SIZE) return undefined;
+    gates.push(gateOf(bytes, vector));
+  }
   return { at, gates };
 }
 
-function gateAt(bytes: Buffer, vector: number): InterruptGate {
-  const start = vector * GATE_SIZE;
-  const low = bytes.readUInt16LE(start) | (bytes.readUInt16LE(start + 6) << 16);
-  const attributes = bytes[start + 5]!;
+function gateOf(bytes: Buffer, vector: number): InterruptGate {
+  const low = bytes.readUInt16LE(0) | (bytes.readUInt16LE(6) << 16);
+  const attributes = bytes[5]!;
   return {
     vector,
-    handler: { hi: bytes.readInt32LE(start + 8), lo: low },
-    segment: bytes.readUInt16LE(start + 2),
-    ist: bytes[start + 4]! & 7,
+    handler: { hi: bytes.readInt32LE(8), lo: low },
+    segment: bytes.readUInt16LE(2),
+    ist: bytes[4]! & 7,
     type: attributes & 0x1f,
     dpl: (attributes >>> 5) & 3,
     present: attributes >>> 7 === 1,

@@ -26,6 +26,8 @@ const INTERNAL = 2;
 const MAX_RESERVED = 4096;
 /** MAPLE_HEIGHT_MAX */
 const MAX_HEIGHT = 31;
+/** ULONG_MAX, as numberOf() gives it: what a tree's root is for. */
+const HIGHEST = 2 ** 64;
 
 /**
  * Visits the entries of a maple tree by ascending range. Slots behind the last pivot of a node hold remains: a node ends
@@ -45,9 +47,7 @@ export function walkMapleTree(
   if (root === undefined) return false;
   if (isNull(root)) return true;
   // Only the root's pointer is marked as internal: a single entry may be there instead. Below, the level tells.
-  return isNode(root)
-    ? walkNode(kernel, root, Number.POSITIVE_INFINITY, MAX_HEIGHT, budget, visit)
-    : isReserved(root) || visit(root);
+  return isNode(root) ? walkNode(kernel, root, HIGHEST, MAX_HEIGHT, budget, visit) : isReserved(root) || visit(root);
 }
 
 /** The entry at an index; undefined where there is none, or the tree can't be read. */

@@ -9,6 +9,7 @@ import { isNull, readNumber, readPointer, sameAddress } from "./read.ts";
 export const mmStruct = struct("mm_struct", {
   pgd: "pgd",
   total_vm: "total_vm",
+  locked_vm: "?locked_vm",
   exe_file: "exe_file",
   arg_start: "arg_start",
   arg_end: "arg_end",

@@ -7,7 +7,7 @@ import type { Kernel } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
 import { pathWithin } from "./path.ts";
 import { walkRbTree } from "./rbtree.ts";
-import { plus, readCString, readPointer, readU32, sameAddress } from "./read.ts";
+import { isNull, plus, readCString, readPointer, readU32, sameAddress } from "./read.ts";
 
 /** fs/mount.h */
 export const mountStruct = struct("mount", {
@@ -24,6 +24,12 @@ export const mountStruct = struct("mount", {
   mnt_node: "?mnt_node",
 });
 const dentry = struct("dentry", { d_inode: "d_inode" });
+const dentryName = struct("dentry", { name: "d_name.name", len: "d_name.len" });
+const mountNamespace = struct("mount", { mnt_ns: "?mnt_ns" });
+const mountPoint = struct("mount", { mnt_mountpoint: "mnt_mountpoint" });
+/** bd_device within it from 5.11 (0d02129e76ed). */
+const superBlockDevice = struct("super_block", { s_bdev: "?s_bdev" });
+const blockDevice = struct("?block_device", { name: "?bd_device.kobj.name" });
 const namespace = struct("mnt_namespace", {
   list: "?list",
   mounts: "?mounts",
@@ -33,6 +39,7 @@ const namespace = struct("mnt_namespace", {
 
 /** sysctl_mount_max is 100,000 unless somebody raised it. */
 const MAX_MOUNTS = 1 << 20;
+const NAME_MAX = 255;
 /** PATH_MAX */
 const MAX_NAME = 4096;
 
@@ -85,12 +92,67 @@ const FLAGS = [
   [0x80, "nosymfollow"],
 ] as const;
 
+/** SB_ flags by bit (include/linux/fs.h), in the order of show_sb_opts() (fs/proc_namespace.c). */
+const SB_RDONLY = 1;
+const BLOCK_FLAGS = [
+  [0x10, "sync"],
+  [0x80, "dirsync"],
+  [0x40, "mand"],
+  [0x0200_0000, "lazytime"],
+] as const;
+
+/**
+ * Options as /proc/mounts has them, those of the file system's own left out: what the mount and its file system allow
+ * together, then options of the file system's, then the mount's.
+ *
+ * @param block the super_block
+ */
+export function mountFlags(kernel: Kernel, at: Halves, block: Halves): string | undefined {
+  const flags = readU32(kernel.space, block, kernel.layout(superBlock).s_flags);
+  const own = mountOptions(kernel, at)?.split(",");
+  if (flags === undefined || own === undefined) return undefined;
+  const words = BLOCK_FLAGS.filter(([bit]) => (flags & bit) !== 0).map(([, word]) => word);
+  return [flags & SB_RDONLY ? "ro" : own[0], ...words, ...own.slice(1)].join();
+}
+
+/** Name of the block device that a file system is on, such as vda1; "none" for one without. */
+export function blockDeviceName(kernel: Kernel, block: Halves): Uint8Array | "none" | "unsupported" | undefined {
+  const { s_bdev } = kernel.layout(superBlockDevice);
+  const { name } = kernel.layout(blockDevice);
+  if (s_bdev < 0) return "unsupported";
+  const device = readPointer(kernel.space, block, s_bdev);
+  if (device === undefined) return undefined;
+  if (isNull(device)) return "none";
+  if (name < 0) return "unsupported";
+  const at = readPointer(kernel.space, device, name);
+  return at && readCString(kernel.space, at, NAME_MAX);
+}
+
+/** The last name of where a mount is, which spares the whole path where only some are wanted; / on the root of another mount. */
+export function mountPointName(kernel: Kernel, at: Halves): Uint8Array | undefined {
+  const point = readPointer(kernel.space, at, kernel.layout(mountPoint).mnt_mountpoint);
+  if (point === undefined) return undefined;
+  const layout = kernel.layout(dentryName);
+  const length = readU32(kernel.space, point, layout.len);
+  const name = readPointer(kernel.space, point, layout.name);
+  return name === undefined || length === undefined || length > NAME_MAX
+    ? undefined
+    : readCString(kernel.space, name, length + 1);
+}
+
 /** Options of the mount itself, as mountinfo has them before the dash: `rw,nosuid,relatime`. */
 export function mountOptions(kernel: Kernel, at: Halves): string | undefined {
   const flags = readU32(kernel.space, at, kernel.layout(mountStruct).mnt_flags);
   if (flags === undefined) return undefined;
   const words = FLAGS.filter(([bit]) => (flags & bit) !== 0).map(([, word]) => word);
   return [flags & MNT_READONLY ? "ro" : "rw", ...words].join();
+}
+
+/** A mount of the kernel's own (kern_mount), which is in no namespace: MNT_NS_INTERNAL, -EINVAL as a pointer. */
+export function isInternal(kernel: Kernel, at: Halves): boolean {
+  const { mnt_ns } = kernel.layout(mountNamespace);
+  const namespace = mnt_ns < 0 ? undefined : readPointer(kernel.space, at, mnt_ns);
+  return namespace === undefined || namespace.hi === -1;
 }
 
 /** The first mount (struct mount) of a file system, whatever namespace it is in; undefined when it is mounted nowhere. */

@@ -68,9 +68,17 @@ export interface NetfilterWalk {
   readonly supported: boolean;
 }
 
+/** Which hooks are wanted; undefined: all. */
+export interface NetfilterFilter {
+  readonly namespaces: ReadonlySet<number> | undefined;
+  readonly families: ReadonlySet<string> | undefined;
+  readonly hooks: ReadonlySet<string> | undefined;
+}
+
 /** Visits the hooks of every network namespace in the order of their calls. */
 export function walkNetfilterHooks(
   kernel: Kernel,
+  filter: NetfilterFilter,
   budget: Budget,
   visit: (hook: NetfilterHook) => boolean,
 ): NetfilterWalk {
@@ -81,17 +89,20 @@ export function walkNetfilterHooks(
   let { retried } = list;
   for (const net of list.namespaces) {
     const netns = netInode(kernel, net);
+    if (filter.namespaces !== undefined && (netns === undefined || !filter.namespaces.has(netns))) continue;
     const at = (family: string, hook: string, pointer: Halves, device?: Uint8Array): boolean => {
+      if (filter.hooks?.has(hook) === false) return true;
       const found = readEntries(kernel, pointer, budget);
       if (found === undefined)
         missing.push(`hooks of ${family} ${hook} in network namespace ${netns} could not be read`);
       return (found ?? []).every((entry) => visit({ ...entry, netns, family, hook, device }));
     };
     for (const { family, member, hooks } of families) {
-      if (layout[member] < 0) continue;
+      if (layout[member] < 0 || filter.families?.has(family) === false) continue;
       const more = hooks.every((hook, number) => at(family, hook, plus(net, layout[member] + number * 8)));
       if (!more) return { retried, missing, supported: true };
     }
+    if (filter.families?.has("netdev") === false) continue;
     const devices = walkDevices(kernel, net, budget);
     retried += devices.retried;
     if (!devices.complete) missing.push(`devices of network namespace ${netns} could not be followed to their end`);

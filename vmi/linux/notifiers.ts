@@ -81,9 +81,15 @@ export interface Notifier {
 /**
  * Visits what is registered with every known chain, in the order of the calls.
  *
+ * @param wanted names of chains; undefined: all
  * @returns names of the chains that could not be followed to their end
  */
-export function walkNotifiers(kernel: Kernel, budget: Budget, visit: (notifier: Notifier) => boolean): string[] {
+export function walkNotifiers(
+  kernel: Kernel,
+  wanted: ReadonlySet<string> | undefined,
+  budget: Budget,
+  visit: (notifier: Notifier) => boolean,
+): string[] {
   const broken: string[] = [];
   let more = true;
   const walk = (chain: string, kind: NotifierKind, netns: number | undefined, at: Halves) => {
@@ -94,13 +100,13 @@ export function walkNotifiers(kernel: Kernel, budget: Budget, visit: (notifier: 
     if (!complete) broken.push(chain);
   };
   for (const { kind, name, head } of chains) {
-    const at = kernel.optionalPlace(head);
+    const at = wanted?.has(name) === false ? undefined : kernel.optionalPlace(head);
     if (at === undefined || kernel.layout(heads[kind]).head < 0) continue;
     walk(name, kind, undefined, at);
     if (!more) return broken;
   }
   const { netdev_chain } = kernel.layout(netStruct);
-  if (netdev_chain < 0 || kernel.layout(heads.raw).head < 0) return broken;
+  if (wanted?.has("netdev_chain") === false || netdev_chain < 0 || kernel.layout(heads.raw).head < 0) return broken;
   for (const net of netNamespaces(kernel, budget).namespaces) {
     walk("netdev_chain", "raw", netInode(kernel, net), plus(net, netdev_chain));
     if (!more) break;

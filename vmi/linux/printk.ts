@@ -23,6 +23,8 @@ export interface LogRecord {
   readonly device: Uint8Array;
 }
 
+export type LogHead = Pick<LogRecord, "sequence" | "facility" | "level">;
+
 export interface LogWalk {
   readonly complete: boolean;
   /** Records that were overwritten while they were read. */
@@ -61,16 +63,26 @@ const MAX_SIZE_BITS = 31;
 /** State in the two top bits: reserved 0, committed 1, finalized 2 (4cfc7258f876), reusable 3. */
 const FINALIZED = 2;
 const ID_HI = 0x3fff_ffff;
-/** What a record takes, as elements of a list. */
-const RECORD_COST = 8;
+/** What a record takes, and its text, as elements of a list. */
+const HEAD_COST = 4;
+const RECORD_COST = 4;
 const SUBSYSTEM_SIZE = 16;
 const DEVICE_SIZE = 48;
 
-/** Calls `visit` for each record, the oldest first, until it returns false. Undefined when the kernel's log can't be found. */
-export function walkLog(kernel: Kernel, budget: Budget, visit: (record: LogRecord) => boolean): LogWalk | undefined {
+/**
+ * Calls `visit` for each record, the oldest first, until it returns false. Undefined when the kernel's log can't be found.
+ *
+ * @param wanted tells which are read whole, with their texts
+ */
+export function walkLog(
+  kernel: Kernel,
+  wanted: (head: LogHead) => boolean,
+  budget: Budget,
+  visit: (record: LogRecord) => boolean,
+): LogWalk | undefined {
   const place = kernel.optionalPlace(ring);
   const at = place && kernel.layout(ringbuffer).infos >= 0 ? readPointer(kernel.space, place) : undefined;
-  return at === undefined ? walkLogBuffer(kernel, budget, visit) : walkRing(kernel, at, budget, visit);
+  return at === undefined ? walkLogBuffer(kernel, wanted, budget, visit) : walkRing(kernel, at, wanted, budget, visit);
 }
 
 interface Ring {
@@ -84,6 +96,7 @@ interface Ring {
 function walkRing(
   kernel: Kernel,
   at: Halves,
+  wanted: (head: LogHead) => boolean,
   budget: Budget,
   visit: (record: LogRecord) => boolean,
 ): LogWalk | undefined {
@@ -105,18 +118,26 @@ function walkRing(
   let torn = 0;
   let complete = true;
   for (let i = 0; i < total; i++) {
-    budget.spend(RECORD_COST);
+    budget.spend(HEAD_COST);
     const id = { hi: addHi(tail.hi, tail.lo, i) & ID_HI, lo: addLo(tail.lo, i) };
-    const record = readRecord(kernel, found, id);
+    const record = readRecord(kernel, found, id, wanted);
     if (record === "unreadable") complete = false;
     else if (record === "torn") torn++;
-    else if (record !== "absent" && !visit(record)) break;
+    else if (record !== "absent") {
+      budget.spend(RECORD_COST);
+      if (!visit(record)) break;
+    }
   }
   return { complete, torn };
 }
 
-/** "absent" where a record is still being written, or was given up. */
-function readRecord(kernel: Kernel, log: Ring, id: Halves): LogRecord | "unreadable" | "torn" | "absent" {
+/** "absent" where a record is still being written, was given up, or is not wanted. */
+function readRecord(
+  kernel: Kernel,
+  log: Ring,
+  id: Halves,
+  wanted: (head: LogHead) => boolean,
+): LogRecord | "unreadable" | "torn" | "absent" {
   const { space } = kernel;
   const desc = kernel.layout(descriptor);
   const index = id.lo & (2 ** log.countBits - 1);
@@ -129,6 +150,7 @@ function readRecord(kernel: Kernel, log: Ring, id: Halves): LogRecord | "unreada
   const next = readPointer(space, descAt, desc.next);
   const record = readInfo(kernel, plus(log.infos, index * kernel.layout(printkInfo).sizeof));
   if (begin === undefined || next === undefined || record === undefined) return "unreadable";
+  if (!wanted(record)) return "absent";
   const text = readText(kernel, log, id, begin, next, record.length);
   // A writer that takes the descriptor or its text changes the state first.
   const now = stateNow(kernel, descAt);
@@ -239,7 +261,12 @@ const printkLog = struct("?printk_log", {
   caller_id: "?caller_id",
 });
 
-function walkLogBuffer(kernel: Kernel, budget: Budget, visit: (record: LogRecord) => boolean): LogWalk | undefined {
+function walkLogBuffer(
+  kernel: Kernel,
+  wanted: (head: LogHead) => boolean,
+  budget: Budget,
+  visit: (record: LogRecord) => boolean,
+): LogWalk | undefined {
   const { space } = kernel;
   const log = kernel.layout(printkLog);
   const [bufferAt, lengthAt, firstAt, nextAt, sequenceAt] = [
@@ -260,7 +287,7 @@ function walkLogBuffer(kernel: Kernel, budget: Budget, visit: (record: LogRecord
   const { view, bytes } = kernel.memory;
   // No record is shorter than its head, so there are no more than that.
   for (let left = Math.trunc(length / log.sizeof) + 1; left > 0 && index !== end; left--) {
-    budget.spend(RECORD_COST);
+    budget.spend(HEAD_COST);
     const at = plus(buffer, index);
     const head = index + log.sizeof <= length ? space.borrow(at.hi, at.lo, log.sizeof) : -1;
     const size = head < 0 ? 0 : view.getUint16(head + log.len, true);
@@ -282,14 +309,16 @@ function walkLogBuffer(kernel: Kernel, budget: Budget, visit: (record: LogRecord
       continued: (flags & LOG_CONT) !== 0,
       caller: log.caller_id < 0 ? undefined : view.getUint32(head + log.caller_id, true),
     };
+    index += size;
+    sequence++;
+    if (!wanted(fields)) continue;
+    budget.spend(RECORD_COST);
     const body = plus(at, log.sizeof);
     const start = space.borrow(body.hi, body.lo, textLength + dictLength);
     if (start < 0) return { complete: false, torn: 0 };
     const text = bytes.slice(start, start + textLength);
     const dictionary = Buffer.from(bytes.slice(start + textLength, start + textLength + dictLength));
     if (!visit({ ...fields, text, ...dictionaryOf(dictionary) })) return { complete: true, torn: 0 };
-    index += size;
-    sequence++;
   }
   return { complete: index === end, torn: 0 };
 }

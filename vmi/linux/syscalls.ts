@@ -34,13 +34,23 @@ export interface SyscallEntry {
   readonly dispatch: "table" | "code";
 }
 
-export function syscallEntries(kernel: Kernel, budget: Budget): SyscallEntry[] {
-  const functions = functionsOf(kernel, budget);
-  return tables.flatMap(({ abi, symbol: spec, dispatcher }) => {
+/** Which entries are wanted; undefined: all. */
+export interface SyscallFilter {
+  readonly abis: ReadonlySet<string> | undefined;
+  readonly numbers: ReadonlySet<number> | undefined;
+}
+
+/** Undefined where the kernel has no table that can be found. */
+export function syscallEntries(kernel: Kernel, filter: SyscallFilter, budget: Budget): SyscallEntry[] | undefined {
+  const { abis, numbers } = filter;
+  const present = tables.filter(({ symbol: spec }) => kernel.optionalPlace(spec) !== undefined);
+  if (present.length === 0) return undefined;
+  const functions = abis?.has("64") === false ? new Map<string, Halves>() : functionsOf(kernel, numbers, budget);
+  return present.flatMap(({ abi, symbol: spec, dispatcher }) => {
     const at = kernel.optionalPlace(spec);
-    if (at === undefined) return [];
+    if (at === undefined || abis?.has(abi) === false) return [];
     const dispatch = kernel.optionalPlace(dispatcher) === undefined ? "table" : "code";
-    return entriesOf(kernel, at, budget).map((handler, number): SyscallEntry => {
+    return entriesOf(kernel, at, numbers, budget).map(({ number, handler }): SyscallEntry => {
       const name = abi === "64" ? syscallName(number) : undefined;
       const expected = abi === "64" && number < FIRST_X32 ? isExpected(kernel, handler, number, functions) : undefined;
       return { abi, number, name, handler, entry: plus(at, number * 8), expected, dispatch };
@@ -49,15 +59,21 @@ export function syscallEntries(kernel: Kernel, budget: Budget): SyscallEntry[] {
 }
 
 /** The table goes on to the next symbol, but for what fills up to where that begins. */
-function entriesOf(kernel: Kernel, at: Place, budget: Budget): Halves[] {
+function entriesOf(
+  kernel: Kernel,
+  at: Place,
+  numbers: ReadonlySet<number> | undefined,
+  budget: Budget,
+): { number: number; handler: Halves }[] {
   const end = kernel.kallsyms.after((BigInt(at.hi >>> 0) << 32n) | BigInt(at.lo >>> 0));
   const size = end === undefined || hiOf(end) !== at.hi ? 0 : (loOf(end) >>> 0) - (at.lo >>> 0);
-  const entries: Halves[] = [];
+  const entries: { number: number; handler: Halves }[] = [];
   for (let number = 0; number < Math.min(size >>> 3, MAX_SYSCALLS); number++) {
+    if (numbers?.has(number) === false) continue;
     budget.spend();
     const handler = readPointer(kernel.space, at, number * 8);
     if (handler === undefined || (isNull(handler) && number * 8 + FILL >= size)) break;
-    entries.push(handler);
+    entries.push({ number, handler });
   }
   return entries;
 }
@@ -66,10 +82,10 @@ function entriesOf(kernel: Kernel, at: Place, budget: Budget): Halves[] {
 const FILL = 64;
 
 /** Where the functions of all system calls are, in one pass over the symbol table. */
-function functionsOf(kernel: Kernel, budget: Budget): Map<string, Halves> {
+function functionsOf(kernel: Kernel, numbers: ReadonlySet<number> | undefined, budget: Budget): Map<string, Halves> {
   const names: string[] = [];
   for (let number = 0; number < MAX_SYSCALLS; number++) {
-    const name = functionName(number);
+    const name = numbers?.has(number) === false ? undefined : functionName(number);
     if (name !== undefined) names.push(name);
   }
   budget.spend(1 + (kernel.kallsyms.count >>> 6));

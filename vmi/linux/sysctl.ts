@@ -64,9 +64,14 @@ export interface SysctlWalk {
   readonly retried: number;
 }
 
-/** Calls `visit` for each parameter until it returns false. Undefined when the kernel has no such tree. */
+/**
+ * Calls `visit` for each parameter until it returns false. Undefined when the kernel has no such tree.
+ *
+ * @param enter whether anything below a directory, or the parameter of that path, is wanted
+ */
 export function walkSysctls(
   kernel: Kernel,
+  enter: (path: readonly string[]) => boolean,
   budget: Budget,
   visit: (parameter: Sysctl) => boolean,
 ): SysctlWalk | undefined {
@@ -106,7 +111,7 @@ export function walkSysctls(
       }
       const { name, mode, header } = entry;
       const below = [...path, name];
-      if ((mode & S_IFMT) === S_IFLNK) continue;
+      if ((mode & S_IFMT) === S_IFLNK || !enter(below)) continue;
       if ((mode & S_IFMT) === S_IFDIR) {
         if (below.length < MAX_DEPTH) pending.push({ dir: plus(header, -kernel.layout(ctlDir).header), path: below });
         else complete = false;

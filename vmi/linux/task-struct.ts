@@ -24,8 +24,6 @@ export const taskStruct = struct("task_struct", {
   /** From 4.19 (2c4704756cab). None once the task has been released: __unhash_process() (kernel/exit.c). */
   thread_pid: "?thread_pid",
   thread_node: "thread_node",
-  utime: "utime",
-  stime: "stime",
 });
 
 /** What only tables of files look at: apart, so that a block of tasks stays short. */
@@ -35,8 +33,6 @@ export const signalStruct = struct("signal_struct", {
   nr_threads: "nr_threads",
   thread_head: "thread_head",
   pids: "pids",
-  utime: "utime",
-  stime: "stime",
 });
 
 export const initTask = symbol("init_task");

@@ -39,12 +39,12 @@ export interface ReadProcesses<T> {
 /**
  * What is read of every process that stays the same meanwhile.
  *
- * @param read must be without effect but its result: it is called again when the process changed
+ * @param read also gets the place on the task list; it must be without effect but its result: it is called again when the process changed
  */
 export function readProcesses<T>(
   kernel: Kernel,
   budget: Budget,
-  read: (task: Halves, pid: number) => T,
+  read: (task: Halves, pid: number, place: number) => T,
 ): ReadProcesses<T> {
   const { hi, lo, count, retried, complete } = walkProcesses(kernel, budget);
   const values: T[] = [];
@@ -53,7 +53,7 @@ export function readProcesses<T>(
     const task = { hi: hi[i]!, lo: lo[i]! };
     const found = consistently(kernel, budget, () => {
       const pid = livePid(kernel, task);
-      return pid === undefined ? undefined : { value: read(task, pid) };
+      return pid === undefined ? undefined : { value: read(task, pid, i) };
     });
     if (found === undefined) torn++;
     else if (found.value !== undefined) values.push(found.value.value);

@@ -1,7 +1,9 @@
 import { deviceName } from "../linux/net/device.ts";
 import { NetInodes } from "../linux/net/namespaces.ts";
 import { walkNeighbours } from "../linux/net/neighbour.ts";
+import { AF } from "../linux/net/socket.ts";
 import { CELL } from "./columns.ts";
+import { isWanted } from "./keys.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 /** One row a neighbour: `ip neigh show nud all`. */
@@ -10,9 +12,9 @@ export const arpCache = defineTable({
   description:
     "Addresses of links that are known of neighbours, by ARP (IPv4) and neighbour discovery (IPv6), in all network namespaces",
   columns: {
-    address: text("IPv4 or IPv6 address of the neighbour"),
+    address: text("IPv4 or IPv6 address of the neighbour", { key: true }),
     mac: text("Address of its link; zeros while it is not known"),
-    interface: text("Name of the interface that it is reached by"),
+    interface: text("Name of the interface that it is reached by", { key: true }),
     permanent: integer("1 when it was set to stay"),
     state: text(
       "none, incomplete, reachable, stale, delay, probe, failed, permanent or noarp; /proc/net/arp leaves out noarp, which needs no asking",
@@ -38,10 +40,16 @@ export const arpCache = defineTable({
   generate: (context, out) => {
     const { kernel, budget } = context;
     const namespaces = new NetInodes(kernel);
-    const complete = walkNeighbours(kernel, budget, (found) => {
+    const addresses = context.textKeys("address");
+    const interfaces = context.textKeys("interface");
+    const families = addresses && new Set([...addresses].map((text) => (text.includes(":") ? AF.inet6 : AF.inet)));
+    const complete = walkNeighbours(kernel, families, budget, (found) => {
+      if (!isWanted(addresses, found.address)) return true;
+      const name = out.interface && deviceName(kernel, found.device);
+      if (!isWanted(interfaces, name)) return true;
       out.address?.push(found.address);
       out.mac?.push(found.linkAddress);
-      out.interface?.pushOr(out.interface && deviceName(kernel, found.device), CELL.unreadable);
+      out.interface?.pushOr(name, CELL.unreadable);
       out.permanent?.push(found.state === "permanent" ? 1 : 0);
       out.state?.push(found.state);
       out.ifindex?.push(found.interfaceIndex);

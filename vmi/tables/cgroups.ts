@@ -1,12 +1,15 @@
 import { GuestError } from "../errors.ts";
 import { ControllerNames, countProcesses, walkCgroups } from "../linux/cgroup-tree.ts";
 import { CELL } from "./columns.ts";
+import { isWanted } from "./keys.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 /** One row a control group of the unified hierarchy: the tree of /sys/fs/cgroup. */
 export const cgroups = defineTable({
   name: "cgroups",
-  description: "Control groups of the unified hierarchy, with the controllers that they have and the processes in them",
+  description:
+    "Control groups of the unified hierarchy (cgroup v2), with the controllers that they have and the processes in them; " +
+    "hierarchies of version 1 are not shown",
   columns: {
     path: text("Path from the root of the hierarchy, as in processes.cgroup_path", { key: true }),
     id: integer("Identifier: the inode number of its directory"),
@@ -39,8 +42,12 @@ export const cgroups = defineTable({
       context.retried(counts.retried);
       if (!counts.complete) context.incomplete("the task list could not be followed to its end");
     }
-    const walk = walkCgroups(kernel, budget, (group) => {
-      if (wanted !== undefined && !wanted.has(Buffer.from(group.path).toString())) return true;
+    const enter = (path: Uint8Array) => {
+      const below = `${Buffer.from(path).toString()}/`;
+      return wanted === undefined || [...wanted].some((text) => text.startsWith(below) && text !== below);
+    };
+    const walk = walkCgroups(kernel, enter, budget, (group) => {
+      if (!isWanted(wanted, group.path)) return true;
       out.path?.pushBytes(group.path);
       out.id?.pushOr(group.id, CELL.unreadable);
       out.controllers?.pushOr(names.of(group.controllers), CELL.unreadable);

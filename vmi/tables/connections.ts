@@ -1,7 +1,15 @@
 import type { Halves } from "../bytes/address.ts";
+import type { Kernel } from "../linux/kernel.ts";
 import { NetInodes } from "../linux/net/namespaces.ts";
-import { type Queues, type Socket, socketInode, socketQueues } from "../linux/net/socket.ts";
-import { ownerKey, type SocketOwner, socketOwners, stillOwns } from "../linux/net/socket-owners.ts";
+import { type Queues, type Socket, socketFamily, socketInode, socketQueues } from "../linux/net/socket.ts";
+import {
+  firstOwners,
+  ownerKey,
+  type SocketOwner,
+  type SocketOwners,
+  socketOwners,
+  stillOwns,
+} from "../linux/net/socket-owners.ts";
 import { walkSockets } from "../linux/net/socket-tables.ts";
 import { CELL } from "./columns.ts";
 import { writeEnds, writeSocket } from "./socket-cells.ts";
@@ -52,7 +60,7 @@ export const connections = defineTable({
     ),
     inode: integer("Number of its inode, as in /proc/PID/fd; none when no file is open on it, where /proc shows 0"),
     uid: integer("User id of who made it; /proc shows 0 for one that has no inode"),
-    pid: integer("A process that has it open, the first of several; none when no process has"),
+    pid: integer("A process that has it open, the first of several; none when no process has", { key: true }),
     fd: integer("The descriptor there"),
     net_namespace: integer("Network namespace that it belongs to: its inode number"),
     interface_index: integer("Interface that it is bound to"),
@@ -68,9 +76,13 @@ export const connections = defineTable({
   generate: (context, out) => {
     const { kernel, budget } = context;
     const namespaces = new NetInodes(kernel);
-    const owners = out.pid || out.fd ? ownersOf(context) : undefined;
-    const filter = { families: context.keys("family"), protocols: context.keys("protocol") };
+    const pids = context.keys("pid");
+    const first = pids && firstOwners(kernel, pids, budget);
+    const owners = first ? noteOwners(context, first) : out.pid || out.fd ? ownersOf(context) : undefined;
+    const families = first ? familiesOf(kernel, first, context.keys("family")) : context.keys("family");
+    const filter = { families, protocols: context.keys("protocol") };
     const write = (socket: Socket): boolean => {
+      if (first !== undefined && !first.byKey.has(ownerKey(socket.at))) return true;
       writeSocket(kernel, out, socket, namespaces);
       writeEnds(out, socket);
       out.type?.push(socket.type);
@@ -79,7 +91,7 @@ export const connections = defineTable({
       out.receive_queue?.pushOr(queues?.receive, CELL.unreadable);
       out.inode?.pushOr(out.inode && socketInode(kernel, socket), CELL.notApplicable);
       out.uid?.pushOr(socket.uid, CELL.notApplicable);
-      const owner = owners?.(socket.at)[0];
+      const owner = owners?.of(socket.at)[0];
       out.pid?.pushOr(owner?.pid, CELL.notApplicable);
       out.fd?.pushOr(owner?.fd, CELL.notApplicable);
       out.interface_index?.pushOr(socket.interfaceIndex, CELL.notApplicable);
@@ -92,11 +104,36 @@ export const connections = defineTable({
   },
 });
 
-/** Who has a struct sock open: looked for once, and looked at again when it is asked for. */
-export function ownersOf(context: TableContext): (sock: Halves) => readonly SocketOwner[] {
+/** Who has sockets open. */
+export interface Owners extends Pick<SocketOwners, "byKey"> {
+  /** The owners of a struct sock that have it open still. */
+  of(sock: Halves): readonly SocketOwner[];
+}
+
+/** @param pids of processes: only theirs; undefined: all */
+export function ownersOf(context: TableContext, pids?: ReadonlySet<number>): Owners {
+  return noteOwners(context, socketOwners(context.kernel, pids, context.budget));
+}
+
+function noteOwners(context: TableContext, { byKey, retried, complete }: SocketOwners): Owners {
   const { kernel } = context;
-  const { byKey, retried, complete } = socketOwners(kernel, context.budget);
   context.retried(retried);
   if (!complete) context.incomplete("the open files of a process can't all be read, so some owners may be missing");
-  return (sock) => byKey.get(ownerKey(sock))?.filter((owner) => stillOwns(kernel, owner, sock)) ?? [];
+  // Since they were looked for, they may have closed it.
+  return { byKey, of: (sock) => byKey.get(ownerKey(sock))?.filter((owner) => stillOwns(kernel, owner, sock)) ?? [] };
+}
+
+/** Families of the sockets that somebody has open, of those that are wanted: tables of others need not be walked. */
+export function familiesOf(
+  kernel: Kernel,
+  { byKey }: Pick<SocketOwners, "byKey">,
+  wanted: ReadonlySet<number> | undefined,
+): ReadonlySet<number> {
+  const families = new Set<number>();
+  for (const [key] of byKey) {
+    const [hi, lo] = key.split(":").map(Number) as [number, number];
+    const family = socketFamily(kernel, { hi, lo });
+    if (family !== undefined && wanted?.has(family) !== false) families.add(family);
+  }
+  return families;
 }

@@ -1,7 +1,10 @@
 import { GuestError } from "../errors.ts";
 import { CpuFlagNames, clockKhz, readCpus } from "../linux/cpu-info.ts";
+import { dmiProcessors } from "../linux/dmi.ts";
 import { CELL } from "./columns.ts";
 import { defineTable, integer, text } from "./table.ts";
+
+const DMI = "; of its package, by the firmware's table (SMBIOS); unsupported where that does not tell";
 
 /** One row a CPU that has been started: /proc/cpuinfo. */
 export const cpuInfo = defineTable({
@@ -11,10 +14,14 @@ export const cpuInfo = defineTable({
     device_id: text("CPU and its number"),
     model: text("Name of the model"),
     manufacturer: text("Vendor's identification, such as GenuineIntel"),
+    processor_type: integer(`Kind of processor: 3 central${DMI}`),
+    cpu_status: integer(`0x41 socket in use and processor enabled; 0x40 in use, state unknown${DMI}`),
     number_of_cores: integer("Cores of its package that were started"),
     logical_processors: integer("CPUs of its package that are online"),
     address_width: integer("Bits of its registers: 64"),
     current_clock_speed: integer("MHz that the kernel took it to have at boot; it may run at another rate now"),
+    max_clock_speed: integer(`MHz that it may have at most${DMI}`),
+    socket_designation: text(`Where its package is${DMI}`),
     cpu: integer("Number of the CPU"),
     online: integer("1 when it is in use"),
     family: integer("cpu family"),
@@ -35,6 +42,7 @@ export const cpuInfo = defineTable({
   reads: [
     "cpu_info (per CPU; boot_cpu_data without SMP), cpuinfo_x86 (topo from 6.7: 02fb601d27a7)",
     "x86_cap_flags, x86_bug_flags, __cpu_online_mask, cpu_khz",
+    "dmi_base, dmi_len",
   ],
   examples: [
     "SELECT cpu, model, microcode FROM cpu_info",
@@ -49,6 +57,8 @@ export const cpuInfo = defineTable({
     if (!found.complete) context.incomplete("a CPU's description could not be read");
     const names = new CpuFlagNames(kernel);
     const khz = clockKhz(kernel);
+    const wantsDmi = out.processor_type ?? out.cpu_status ?? out.max_clock_speed ?? out.socket_designation;
+    const packages = wantsDmi && dmiProcessors(kernel, budget);
     const online = new Map<number, number>();
     for (const cpu of found.cpus) if (cpu.online) online.set(cpu.package, (online.get(cpu.package) ?? 0) + 1);
     for (const cpu of found.cpus) {
@@ -56,6 +66,12 @@ export const cpuInfo = defineTable({
       out.device_id?.push(`CPU${cpu.cpu}`);
       out.model?.pushOr(cpu.modelName, CELL.unreadable);
       out.manufacturer?.pushOr(cpu.vendor, CELL.unreadable);
+      // The firmware counts packages as their numbers go.
+      const told = packages?.[cpu.package];
+      out.processor_type?.pushOr(told?.type, CELL.unsupported);
+      out.cpu_status?.pushOr(told?.status, CELL.unsupported);
+      out.max_clock_speed?.pushOr(told?.maxMhz || undefined, CELL.unsupported);
+      out.socket_designation?.pushOr(told && Buffer.from(told.socket, "latin1"), CELL.unsupported);
       out.number_of_cores?.push(cpu.cores);
       out.logical_processors?.push(online.get(cpu.package) ?? 0);
       out.address_width?.push(64);

@@ -1,7 +1,8 @@
-import { type CachedFile, pathOfInode, walkCachedFiles } from "../linux/cached-files.ts";
+import { type CachedFile, pathOfInode, walkCachedFiles, walkCachedFilesAt } from "../linux/cached-files.ts";
 import { factsOfInode, formatDevice } from "../linux/file.ts";
 import { walkCachedPages } from "../linux/page-cache.ts";
 import { CELL } from "./columns.ts";
+import { isWanted, isWantedNumber } from "./keys.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 const PAGE_SIZE = 4096;
@@ -35,9 +36,9 @@ export const fileContents = defineTable({
     const paths = context.textKeys("path");
     const write = (file: CachedFile): boolean => {
       const facts = factsOfInode(kernel, file.at);
-      if (inodes !== undefined && (facts.number === undefined || !inodes.has(facts.number))) return true;
-      const path = (out.path ?? paths) ? pathOfInode(kernel, file, budget)?.bytes : undefined;
-      if (paths !== undefined && (path === undefined || !paths.has(Buffer.from(path).toString()))) return true;
+      if (!isWantedNumber(inodes, facts.number)) return true;
+      const path = out.path && pathOfInode(kernel, file, budget)?.bytes;
+      if (!isWanted(paths, path)) return true;
       const size = facts.size ?? 0;
       const row = (offset: number, length: number, data: Uint8Array | undefined): boolean => {
         out.path?.pushOr(path, CELL.notApplicable);
@@ -85,7 +86,10 @@ export const fileContents = defineTable({
       if (more && done < size) more = row(done, size - done, undefined);
       return more;
     };
-    if (!walkCachedFiles(kernel, budget, context.unit, write))
-      context.incomplete("the inodes of a file system could not all be followed");
+    const complete =
+      paths === undefined
+        ? walkCachedFiles(kernel, inodes, budget, context.unit, write)
+        : walkCachedFilesAt(kernel, paths, budget, context.unit, write);
+    if (!complete) context.incomplete("the inodes of a file system could not all be followed");
   },
 });

@@ -1,3 +1,4 @@
+import { formatHalves } from "../bytes/address.ts";
 import {
   ftraceOps,
   hashedFunctions,
@@ -7,10 +8,11 @@ import {
   traceInstances,
   walkFtraceOps,
 } from "../linux/ftrace.ts";
-import { describeAddress } from "../linux/kernel-address.ts";
+import { describeAddress, symbolText } from "../linux/kernel-address.ts";
 import { isNull, readPointer, sameAddress } from "../linux/read.ts";
 import { pushCode } from "./code-cells.ts";
 import { CELL } from "./columns.ts";
+import { isWanted } from "./keys.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 /** Of a hash with more functions than this only their number is told. */
@@ -25,8 +27,8 @@ export const ftraceHooks = defineTable({
     ops: text("Address of the struct ftrace_ops"),
     name: text("Symbol of the ops; absent for those made at run time"),
     instance: text("Instance of tracefs that they trace for: empty for its top; absent for all others"),
-    function: text("What is called"),
-    symbol: text("Symbol of function"),
+    function: text("What is called", { key: true }),
+    symbol: text("Symbol of function", { key: true }),
     module: text("Module of function; absent for the kernel's image, and for code made at run time"),
     flags: text(
       "Words, separated by spaces: enabled, dynamic, save_regs, save_regs_if_supported, recursion (handles it itself; before 5.11, needs no help with it), stub, deleted, trampoline (may have one), ipmodify (may send the caller elsewhere), pid, rcu, permanent, direct (calls BPF trampolines and the like), subop",
@@ -60,15 +62,19 @@ export const ftraceHooks = defineTable({
     const list = walkFtraceOps(kernel, budget);
     if (!list.complete) context.incomplete("the list of ftrace_ops could not be followed to its end");
     const instances = out.instance ? traceInstances(kernel, budget) : [];
+    const functions = context.textKeys("function");
+    const symbols = context.textKeys("symbol");
     for (const at of list.found) {
+      const called = readPointer(space, at, layout.func);
+      if (functions && !isWanted(functions, called && formatHalves(called.hi, called.lo))) continue;
+      if (symbols && !isWanted(symbols, called && symbolText(describeAddress(kernel, called, budget)))) continue;
       out.ops?.pushAddress(at.hi, at.lo);
       const own = out.name && describeAddress(kernel, at, budget);
       if (own?.symbol === undefined || own.offset !== 0) out.name?.absent(CELL.notApplicable);
       else out.name?.push(own.symbol);
       const instance = instances.find(({ ops }: TraceInstance) => sameAddress(ops, at));
       out.instance?.pushOr(instance?.name, CELL.notApplicable);
-      const wantsCode = out.function ?? out.symbol ?? out.module;
-      pushCode(context, wantsCode && readPointer(space, at, layout.func), {
+      pushCode(context, called, {
         address: out.function,
         symbol: out.symbol,
         module: out.module,

@@ -4,7 +4,9 @@ import {
   deviceKind,
   deviceMaster,
   deviceMtu,
+  devicePciSlot,
   devicePromiscuity,
+  deviceTellsSpeed,
   deviceType,
   linkState,
   walkDevices,
@@ -50,6 +52,11 @@ export const interfaceDetails = defineTable({
     idrops: integer("Packets received and dropped; see ipackets"),
     odrops: integer("Packets to be sent and dropped; see ipackets"),
     collisions: integer("Collisions; see ipackets"),
+    last_change: integer("Never told: Linux does not keep when an interface changed last"),
+    link_speed: integer(
+      "Never told: only the driver knows how fast a link is; not applicable where it does not know either",
+    ),
+    pci_slot: text("Where on the PCI bus its hardware is, such as 0000:00:03.0; not applicable for what is in no slot"),
     link_state: text("up, down, unknown, dormant, testing, lowerlayerdown or notpresent, as in /sys/class/net"),
     kind: text("Kind of virtual interface, such as veth, bridge or tun; none for another"),
     promiscuity: integer("How many have asked for all packets: more than 0 where traffic is captured"),
@@ -70,6 +77,7 @@ export const interfaceDetails = defineTable({
     "pcpu_lstats, pcpu_sw_netstats (which one: net_device.pcpu_stat_type from 6.7, 34d21de99cea; before, by ndo_get_stats64)",
     "netdev_adjacent",
     "rtnl_link_ops",
+    "device, pci_bus_type, ethtool_ops",
   ],
   examples: [
     "SELECT net_namespace, interface, mac, link_state FROM interface_details WHERE interface <> 'lo'",
@@ -93,6 +101,15 @@ export const interfaceDetails = defineTable({
       out.flags?.pushOr(out.flags && deviceFlags(kernel, device), CELL.unreadable);
       const statistics = counted ? deviceStatistics(kernel, device.at, budget) : "unsupported";
       for (const [column, name] of counts) pushCount(column, statistics, name);
+      out.last_change?.absent(CELL.unsupported);
+      if (out.link_speed !== undefined) {
+        const silent = deviceTellsSpeed(kernel, device) === false;
+        out.link_speed.absent(silent ? CELL.notApplicable : CELL.unsupported);
+      }
+      const slot = out.pci_slot && devicePciSlot(kernel, device);
+      if (slot === "none") out.pci_slot?.absent(CELL.notApplicable);
+      else if (slot === "unsupported") out.pci_slot?.absent(CELL.unsupported);
+      else out.pci_slot?.pushOr(slot, CELL.unreadable);
       const state = out.link_state && linkState(kernel, device);
       if (state === undefined) out.link_state?.absent(CELL.unreadable);
       else out.link_state?.push(state);

@@ -14,7 +14,7 @@ export const interruptTable = defineTable({
     "The interrupt descriptor table: what the processor calls for each exception and interrupt. Exceptions that Linux " +
     "has no handler for keep the one from its start (early_idt_handler_array), whose memory is freed then",
   columns: {
-    vector: integer("Number of the exception or interrupt, 0 to 255"),
+    vector: integer("Number of the exception or interrupt, 0 to 255", { key: true }),
     address: text("Address of the handler"),
     ...functionColumns("the handler"),
     type: text("interrupt or trap; otherwise the gate's type as a number"),
@@ -32,7 +32,7 @@ export const interruptTable = defineTable({
   ],
   generate: (context, out) => {
     const { kernel, budget } = context;
-    const table = interruptGates(kernel, budget);
+    const table = interruptGates(kernel, context.keys("vector"), budget);
     if (table === undefined) {
       throw new GuestError("unsupported-kernel", `the interrupt table of ${kernel.release} (idt_table) can't be read`);
     }

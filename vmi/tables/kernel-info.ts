@@ -1,5 +1,5 @@
 import { utsNamespace } from "../linux/nsproxy.ts";
-import { plus, readCString, readPointer } from "../linux/read.ts";
+import { latin1, plus, readCString, readPointer } from "../linux/read.ts";
 import { clockOf } from "../linux/timekeeping.ts";
 import { symbol } from "../symbols/specs.ts";
 import { CELL } from "./columns.ts";
@@ -20,7 +20,9 @@ export const kernelInfo = defineTable({
   description: "The running kernel",
   columns: {
     version: text("Kernel release, as uname -r gives it"),
-    arguments: text("Kernel command line"),
+    arguments: text("Kernel command line, all of it"),
+    path: text("Where the boot loader had the kernel from (BOOT_IMAGE of the command line)"),
+    device: text("Device of the root file system (root of the command line)"),
     build: text("Build version, as uname -v gives it"),
     banner: text("The text of /proc/version"),
     build_id: text("GNU build id of the kernel image"),
@@ -44,7 +46,14 @@ export const kernelInfo = defineTable({
     const commandLineAt = commandLine && readPointer(kernel.space, commandLine);
     const clock = clockOf(kernel);
     out.version?.pushOr(utsMember(2), CELL.unreadable);
-    out.arguments?.pushOr(commandLineAt && readCString(kernel.space, commandLineAt, MAX_COMMAND_LINE), CELL.unreadable);
+    const line = commandLineAt && readCString(kernel.space, commandLineAt, MAX_COMMAND_LINE);
+    out.arguments?.pushOr(line, CELL.unreadable);
+    for (const [column, name] of [
+      [out.path, "BOOT_IMAGE="],
+      [out.device, "root="],
+    ] as const) {
+      column?.pushOr(line && argumentOf(line, name), line === undefined ? CELL.unreadable : CELL.notApplicable);
+    }
     out.build?.pushOr(utsMember(3), CELL.unreadable);
     const banner = readCString(kernel.space, kernel.place(linuxBanner), MAX_BANNER);
     out.banner?.pushOr(banner?.at(-1) === 0x0a ? banner.subarray(0, -1) : banner, CELL.unreadable);
@@ -62,3 +71,11 @@ export const kernelInfo = defineTable({
     context.row();
   },
 });
+
+/** What follows a name on the command line, the last where there are several; undefined where there is none. */
+function argumentOf(line: Uint8Array, name: string): Uint8Array | undefined {
+  const found = latin1(line)
+    .split(" ")
+    .findLast((word) => word.startsWith(name));
+  return found === undefined ? undefined : Buffer.from(found.slice(name.length), "latin1");
+}

@@ -1,6 +1,7 @@
 import { GuestError } from "../errors.ts";
-import { walkLog } from "../linux/printk.ts";
+import { type LogHead, walkLog } from "../linux/printk.ts";
 import { CELL } from "./columns.ts";
+import { isWanted, isWantedNumber } from "./keys.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 const FACILITIES = [
@@ -8,6 +9,7 @@ const FACILITIES = [
   "ntp audit alert clock local0 local1 local2 local3 local4 local5 local6 local7",
 ].flatMap((line) => line.split(" "));
 const LEVELS = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+const facilityOf = (number: number) => FACILITIES[number] ?? String(number);
 /** `caller_id` of a record that was not written by a task. */
 const CPU = 0x8000_0000;
 
@@ -16,10 +18,10 @@ export const kernelLog = defineTable({
   name: "kernel_log",
   description: "The kernel's log (dmesg), oldest record first, whatever dmesg_restrict says",
   columns: {
-    sequence: integer("Number of the record since boot"),
+    sequence: integer("Number of the record since boot", { key: true }),
     time: integer("Nanoseconds since about when the kernel started, by the clock of its log"),
-    facility: text("Who wrote it: kern, user, daemon and so on (syslog(3))"),
-    level: text("emerg, alert, crit, err, warning, notice, info or debug"),
+    facility: text("Who wrote it: kern, user, daemon and so on (syslog(3))", { key: true }),
+    level: text("emerg, alert, crit, err, warning, notice, info or debug", { key: true }),
     caller: text(
       "T and the thread's id, or C and the CPU where no thread wrote it; shown by dmesg with CONFIG_PRINTK_CALLER only",
     ),
@@ -39,10 +41,17 @@ export const kernelLog = defineTable({
   ],
   generate: (context, out) => {
     const { kernel, budget } = context;
-    const walk = walkLog(kernel, budget, (record) => {
+    const sequences = context.keys("sequence");
+    const facilities = context.textKeys("facility");
+    const levels = context.textKeys("level");
+    const wanted = ({ sequence, facility, level }: LogHead) =>
+      isWantedNumber(sequences, sequence) &&
+      isWanted(facilities, facilityOf(facility)) &&
+      isWanted(levels, LEVELS[level] ?? "");
+    const walk = walkLog(kernel, wanted, budget, (record) => {
       out.sequence?.pushOr(record.sequence, CELL.unreadable);
       out.time?.pushOr(record.time, CELL.unreadable);
-      out.facility?.push(FACILITIES[record.facility] ?? String(record.facility));
+      out.facility?.push(facilityOf(record.facility));
       out.level?.push(LEVELS[record.level] ?? "");
       if (record.caller === undefined) out.caller?.absent(CELL.unsupported);
       else out.caller?.push(record.caller >= CPU ? `C${record.caller - CPU}` : `T${record.caller}`);

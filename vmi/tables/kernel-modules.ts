@@ -13,6 +13,7 @@ import {
   walkModules,
 } from "../linux/module.ts";
 import { CELL } from "./columns.ts";
+import { isWanted } from "./keys.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 /** One row a module: /proc/modules. */
@@ -20,7 +21,7 @@ export const kernelModules = defineTable({
   name: "kernel_modules",
   description: "Loaded kernel modules, from the kernel's module list",
   columns: {
-    name: text("Module name"),
+    name: text("Module name", { key: true }),
     size: integer("Memory that it takes, bytes"),
     used_by: text("Modules that use it, each followed by a comma; - when none does"),
     status: text("Live, Loading or Unloading"),
@@ -45,6 +46,7 @@ export const kernelModules = defineTable({
   generate: (context, out) => {
     const { kernel, budget } = context;
     const layout = kernel.layout(moduleStruct);
+    const wanted = context.textKeys("name");
     const list = walkModules(kernel, budget);
     context.retried(list.retried);
     if (!list.complete) context.incomplete("the module list could not be followed to its end");
@@ -52,7 +54,9 @@ export const kernelModules = defineTable({
       const at = { hi: list.hi[i]!, lo: list.lo[i]! };
       const state = moduleState(kernel, at);
       if (state === undefined) continue;
-      out.name?.pushOr(moduleName(kernel, at), CELL.unreadable);
+      const name = out.name && moduleName(kernel, at);
+      if (!isWanted(wanted, name)) continue;
+      out.name?.pushOr(name, CELL.unreadable);
       const extent = (out.size ?? out.address) && moduleExtent(kernel, at);
       out.size?.pushOr(extent?.size, CELL.unreadable);
       out.used_by?.pushOr(moduleUsers(kernel, at, budget), CELL.unsupported);

@@ -2,6 +2,7 @@ import { GuestError } from "../errors.ts";
 import { isNull } from "../linux/read.ts";
 import { sysctlValue, ticksPerSecond, walkSysctls } from "../linux/sysctl.ts";
 import { CELL } from "./columns.ts";
+import { isWanted } from "./keys.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 /** One row a parameter: /proc/sys. */
@@ -36,9 +37,13 @@ export const kernelParameters = defineTable({
     const { kernel, budget } = context;
     const wanted = context.textKeys("name");
     const hz = ticksPerSecond(kernel);
-    const walk = walkSysctls(kernel, budget, (parameter) => {
-      const name = parameter.path.map((part) => part.replaceAll(".", "/")).join(".");
-      if (wanted !== undefined && !wanted.has(name)) return true;
+    const enter = (path: readonly string[]) => {
+      const name = nameOf(path);
+      return wanted === undefined || [...wanted].some((text) => text === name || text.startsWith(`${name}.`));
+    };
+    const walk = walkSysctls(kernel, enter, budget, (parameter) => {
+      const name = nameOf(parameter.path);
+      if (!isWanted(wanted, name)) return true;
       out.name?.push(name);
       if (out.value !== undefined) {
         const value = sysctlValue(kernel, parameter, hz);
@@ -63,3 +68,6 @@ export const kernelParameters = defineTable({
     if (!walk.complete) context.incomplete("some parameters could not be followed");
   },
 });
+
+/** As sysctl(8) writes it. */
+const nameOf = (path: readonly string[]) => path.map((part) => part.replaceAll(".", "/")).join(".");

@@ -11,6 +11,7 @@ import {
 import { readNumber, readPointer, sameAddress } from "../linux/read.ts";
 import { pushCode } from "./code-cells.ts";
 import { CELL } from "./columns.ts";
+import { isWanted } from "./keys.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 /** One row a probe: /sys/kernel/debug/kprobes/list. */
@@ -19,7 +20,7 @@ export const kprobes = defineTable({
   description: "Probes in the kernel's code: who is called when the kernel comes by a place",
   columns: {
     address: text("Where in the code the probe is"),
-    symbol: text("Function that is there"),
+    symbol: text("Function that is there", { key: true }),
     offset: integer("Bytes from its start"),
     module: text("Module that has the function; absent for the kernel's image"),
     type: text("k, or r for one that waits for a function's return (kretprobe)"),
@@ -53,12 +54,14 @@ export const kprobes = defineTable({
     const { kernel, budget } = context;
     const { space } = kernel;
     const layout = kernel.layout(kprobe);
+    const wanted = context.textKeys("symbol");
     const walk = walkKprobes(kernel, budget, (probe) => {
       const { at } = probe;
       const address = readPointer(space, at, layout.addr);
+      const place = address && (out.symbol ?? out.offset ?? out.module) && describeAddress(kernel, address, budget);
+      if (!isWanted(wanted, place?.symbol)) return true;
       if (address === undefined) out.address?.absent(CELL.unreadable);
       else out.address?.pushAddress(address.hi, address.lo);
-      const place = address && (out.symbol ?? out.offset ?? out.module) && describeAddress(kernel, address, budget);
       const nowhere = address === undefined ? CELL.unreadable : CELL.notApplicable;
       if (place?.symbol === undefined) out.symbol?.absent(nowhere);
       else out.symbol?.push(place.symbol);

@@ -1,9 +1,9 @@
 import { NetInodes } from "../linux/net/namespaces.ts";
 import { AF, type Socket, socketInode, socketPath } from "../linux/net/socket.ts";
-import type { SocketOwner } from "../linux/net/socket-owners.ts";
+import { ownerKey, type SocketOwner } from "../linux/net/socket-owners.ts";
 import { walkSockets } from "../linux/net/socket-tables.ts";
 import { CELL } from "./columns.ts";
-import { ownersOf, SOCKET_TABLES } from "./connections.ts";
+import { familiesOf, ownersOf, SOCKET_TABLES } from "./connections.ts";
 import { pushText, writeSocket } from "./socket-cells.ts";
 import { defineTable, integer, text } from "./table.ts";
 
@@ -15,7 +15,9 @@ export const listeningPorts = defineTable({
   description:
     "Sockets that wait for others: TCP and unix sockets that listen, UDP sockets with a port and no other end, unix datagram sockets with a name",
   columns: {
-    pid: integer("Process that has it open, one row for each; none for the kernel's own"),
+    pid: integer("Process that has it open, one row for each; none for the kernel's own", {
+      key: true,
+    }),
     port: integer("Port; 0 for unix", { key: true }),
     protocol: integer("6 TCP, 17 UDP, 136 UDP-Lite, 0 unix"),
     family: integer("1 unix, 2 IPv4, 10 IPv6", { key: true }),
@@ -34,15 +36,18 @@ export const listeningPorts = defineTable({
   generate: (context, out) => {
     const { kernel, budget } = context;
     const namespaces = new NetInodes(kernel);
-    const owners = out.pid || out.fd ? ownersOf(context) : undefined;
+    const pids = context.keys("pid");
+    const owners = out.pid || out.fd ? ownersOf(context, pids) : undefined;
     const wanted = context.keys("port");
-    const filter = { families: context.keys("family") ?? new Set(Object.values(FAMILIES)), protocols: undefined };
+    const asked: ReadonlySet<number> = context.keys("family") ?? new Set(Object.values(FAMILIES));
+    const families = pids && owners ? familiesOf(kernel, owners, asked) : asked;
+    const filter = { families, protocols: undefined };
     const { retried, broken } = walkSockets(kernel, filter, budget, context.unit, (socket) => {
-      if (!waits(socket)) return true;
+      if (!waits(socket) || (pids && !owners?.byKey.has(ownerKey(socket.at)))) return true;
       const named = socket.family !== AF.unix || socketPath(kernel, socket) !== undefined;
       const port = socket.localPort ?? 0;
       if (!named || (wanted !== undefined && !wanted.has(port))) return true;
-      const open = owners?.(socket.at) ?? [];
+      const open = owners?.of(socket.at) ?? [];
       for (const owner of open.length > 0 ? open : NONE) {
         out.pid?.pushOr(owner?.pid, CELL.notApplicable);
         out.port?.push(port);

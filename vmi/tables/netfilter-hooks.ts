@@ -9,9 +9,9 @@ export const netfilterHooks = defineTable({
   name: "netfilter_hooks",
   description: "Functions that see packets: netfilter's hooks, in each network namespace in the order of the calls",
   columns: {
-    net_namespace: integer("Inode of the network namespace"),
-    family: text("ipv4, ipv6, arp, bridge or netdev"),
-    hook: text("prerouting, input, forward, output or postrouting; ingress or egress for netdev"),
+    net_namespace: integer("Inode of the network namespace", { key: true }),
+    family: text("ipv4, ipv6, arp, bridge or netdev", { key: true }),
+    hook: text("prerouting, input, forward, output or postrouting; ingress or egress for netdev", { key: true }),
     priority: integer("Functions of a lower one are called first"),
     address: text("Address of the function"),
     ...functionColumns("the function"),
@@ -35,7 +35,12 @@ export const netfilterHooks = defineTable({
   ],
   generate: (context, out) => {
     const { kernel, budget } = context;
-    const walk = walkNetfilterHooks(kernel, budget, (hook) => {
+    const filter = {
+      namespaces: context.keys("net_namespace"),
+      families: context.textKeys("family"),
+      hooks: context.textKeys("hook"),
+    };
+    const walk = walkNetfilterHooks(kernel, filter, budget, (hook) => {
       out.net_namespace?.pushOr(hook.netns, CELL.unreadable);
       out.family?.push(hook.family);
       out.hook?.push(hook.hook);

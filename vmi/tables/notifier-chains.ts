@@ -10,7 +10,7 @@ export const notifierChains = defineTable({
     "What is called on events in the kernel: its notifier chains, by the names of their heads in the kernel's image. " +
     "Chains of modules, and of single objects, are not among them",
   columns: {
-    chain: text("Name of the chain's head"),
+    chain: text("Name of the chain's head", { key: true }),
     kind: text("How it is protected: atomic, blocking, raw or srcu"),
     priority: integer("Callbacks of a higher one are called first"),
     address: text("Address of the callback"),
@@ -36,18 +36,23 @@ export const notifierChains = defineTable({
   ],
   generate: (context, out) => {
     const { kernel, budget } = context;
-    const broken = walkNotifiers(kernel, budget, ({ chain, kind, priority, callback, position, netns, block }) => {
-      out.chain?.push(chain);
-      out.kind?.push(kind);
-      out.priority?.push(priority);
-      out.address?.pushAddress(callback.hi, callback.lo);
-      pushFunction(out, kernel, callback, budget);
-      out.position?.push(position);
-      out.net_namespace?.pushOr(netns, CELL.notApplicable);
-      out.block?.pushAddress(block.hi, block.lo);
-      pushFunction({ symbol: out.block_symbol, module: undefined }, kernel, block, budget);
-      return context.row();
-    });
+    const broken = walkNotifiers(
+      kernel,
+      context.textKeys("chain"),
+      budget,
+      ({ chain, kind, priority, callback, position, netns, block }) => {
+        out.chain?.push(chain);
+        out.kind?.push(kind);
+        out.priority?.push(priority);
+        out.address?.pushAddress(callback.hi, callback.lo);
+        pushFunction(out, kernel, callback, budget);
+        out.position?.push(position);
+        out.net_namespace?.pushOr(netns, CELL.notApplicable);
+        out.block?.pushAddress(block.hi, block.lo);
+        pushFunction({ symbol: out.block_symbol, module: undefined }, kernel, block, budget);
+        return context.row();
+      },
+    );
     for (const chain of broken) context.incomplete(`the notifier chain ${chain} could not be followed to its end`);
   },
 });

@@ -1,6 +1,7 @@
-import { pathOfInode, walkCachedFiles } from "../linux/cached-files.ts";
+import { type CachedFile, pathOfInode, walkCachedFiles, walkCachedFilesAt } from "../linux/cached-files.ts";
 import { FileSystemNames, factsOfInode, formatDevice, kindOf } from "../linux/file.ts";
 import { CELL } from "./columns.ts";
+import { isWanted, isWantedNumber } from "./keys.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 /** One row a file of which something is in memory, whether a process has it open or not. */
@@ -8,7 +9,7 @@ export const pageCacheFiles = defineTable({
   name: "page_cache_files",
   description: "Files of which pages are in memory: their content can be recovered (file_contents)",
   columns: {
-    path: text("Path, by the first mount of its file system; absent when no name of it is in memory"),
+    path: text("Path, by the first mount of its file system; absent when no name of it is in memory", { key: true }),
     inode: integer("Inode", { key: true }),
     device: text("Device of the file system, major:minor, decimal"),
     type: text("File system"),
@@ -29,12 +30,15 @@ export const pageCacheFiles = defineTable({
     const { kernel, budget } = context;
     const names = new FileSystemNames();
     const wanted = context.keys("inode");
-    const complete = walkCachedFiles(kernel, budget, context.unit, (file) => {
+    const paths = context.textKeys("path");
+    const write = (file: CachedFile): boolean => {
       const facts = factsOfInode(kernel, file.at);
-      if (wanted !== undefined && (facts.number === undefined || !wanted.has(facts.number))) return true;
+      if (!isWantedNumber(wanted, facts.number)) return true;
+      const path = out.path && pathOfInode(kernel, file, budget)?.bytes;
+      if (!isWanted(paths, path)) return true;
       const kind = out.kind && kindOf(kernel, facts, names);
       const type = out.type && names.of(kernel, file.superBlock);
-      out.path?.pushOr(out.path && pathOfInode(kernel, file, budget)?.bytes, CELL.notApplicable);
+      out.path?.pushOr(path, CELL.notApplicable);
       out.inode?.pushOr(facts.number, CELL.unreadable);
       if (facts.device === undefined) out.device?.absent(CELL.unreadable);
       else out.device?.push(formatDevice(facts.device));
@@ -48,7 +52,11 @@ export const pageCacheFiles = defineTable({
       out.uid?.pushOr(facts.uid, CELL.unreadable);
       out.address?.pushAddress(file.at.hi, file.at.lo);
       return context.row();
-    });
+    };
+    const complete =
+      paths === undefined
+        ? walkCachedFiles(kernel, wanted, budget, context.unit, write)
+        : walkCachedFilesAt(kernel, paths, budget, context.unit, write);
     if (!complete) context.incomplete("the inodes of a file system could not all be followed");
   },
 });

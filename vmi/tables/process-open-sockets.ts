@@ -14,8 +14,12 @@ export const processOpenSockets = defineTable({
     pid: integer("Process (thread group) id", { key: true }),
     fd: integer("Descriptor"),
     socket: integer("Number of its inode, as in /proc/PID/fd"),
-    family: integer("1 unix, 2 IPv4, 10 IPv6, 16 netlink, 17 packet"),
-    protocol: integer("Of IP, such as 6 for TCP and 17 for UDP; of netlink, its family; of packets, the Ethernet type"),
+    family: integer(
+      "AF_*: 1 unix, 2 IPv4, 10 IPv6, 16 netlink, 17 packet; of others, such as 40 for vsock, addresses and state are not told",
+    ),
+    protocol: integer(
+      "Of IP, such as 6 for TCP and 17 for UDP; of netlink, its family; of packets, the Ethernet type; else the family's own",
+    ),
     local_address: text("Address of this end, for IP"),
     remote_address: text("Address of the other end, for IP"),
     local_port: integer("Port of this end; see connections"),
@@ -53,8 +57,8 @@ export const processOpenSockets = defineTable({
       if (!complete) context.incomplete(`the open files of process ${pid} can't all be read`);
       for (const { fd, sock } of sockets) {
         budget.spend();
-        const socket = sock && readSocket(kernel, sock);
-        // Of a family that is not known here, or closed since.
+        const socket = sock && readSocket(kernel, sock, true);
+        // Closed since.
         if (socket === undefined) continue;
         out.pid?.push(pid);
         out.fd?.push(fd);

@@ -20,7 +20,7 @@ export const processTree = defineTable({
   name: "process_tree",
   description: "Processes as a tree of parents and children",
   columns: {
-    pid: integer("Process (thread group) id"),
+    pid: integer("Process (thread group) id", { key: true }),
     parent: integer("Process id of the parent; 0 for the roots of the tree"),
     name: text("The name that the kernel keeps (comm)"),
     depth: integer("Steps from the root: 0 for init and kthreadd"),
@@ -47,28 +47,47 @@ export const processTree = defineTable({
       };
     };
     const nodes = new Map(ofEachProcess(context, read).map((node) => [node.pid, node]));
+    const above = (node: Node): Node | undefined => {
+      const parent = node.parent === undefined ? undefined : nodes.get(node.parent);
+      return parent === node ? undefined : parent;
+    };
     const roots: Node[] = [];
     for (const node of nodes.values()) {
-      const above = node.parent === undefined ? undefined : nodes.get(node.parent);
-      if (above === undefined || above === node) roots.push(node);
-      else above.children.push(node.pid);
+      const parent = above(node);
+      if (parent === undefined) roots.push(node);
+      else parent.children.push(node.pid);
     }
-    const seen = new Set<Node>();
-    const byPid = (a: Node, b: Node) => b.pid - a.pid;
-    const waiting = roots.toSorted(byPid).map((node) => ({ node, depth: 0, path: "" }));
-    for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
-      const { node, depth, path: above } = next;
-      if (seen.has(node)) continue;
-      seen.add(node);
+    const write = (node: Node, depth: number, path: string): boolean => {
       budget.spend();
-      const path = `${above}${above === "" ? "" : "/"}${String(node.pid).padStart(DIGITS, "0")}`;
       out.pid?.push(node.pid);
       out.parent?.pushOr(node.parent, CELL.unreadable);
       out.name?.pushOr(node.name, CELL.unreadable);
       out.depth?.push(depth);
       out.children?.push(node.children.length);
       out.path?.push(path);
-      if (!context.row()) return;
+      return context.row();
+    };
+    const wanted = context.keys("pid");
+    if (wanted !== undefined) {
+      const found = [...wanted].flatMap((pid) => {
+        const node = nodes.get(pid);
+        return node === undefined ? [] : [{ node, path: pathUpwards(node, above) }];
+      });
+      for (const { node, path } of found.sort((a, b) => (a.path < b.path ? -1 : 1))) {
+        if (path === "") context.incomplete(`process ${node.pid} hangs on no root`);
+        else if (!write(node, path.split("/").length - 1, path)) return;
+      }
+      return;
+    }
+    const seen = new Set<Node>();
+    const byPid = (a: Node, b: Node) => b.pid - a.pid;
+    const waiting = roots.toSorted(byPid).map((node) => ({ node, depth: 0, path: "" }));
+    for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+      const { node, depth, path: before } = next;
+      if (seen.has(node)) continue;
+      seen.add(node);
+      const path = `${before}${before === "" ? "" : "/"}${nameInPath(node)}`;
+      if (!write(node, depth, path)) return;
       const below = node.children.map((pid) => nodes.get(pid)!).sort(byPid);
       waiting.push(...below.map((child) => ({ node: child, depth: depth + 1, path })));
     }
@@ -76,3 +95,17 @@ export const processTree = defineTable({
     if (seen.size < nodes.size) context.incomplete(`${nodes.size - seen.size} processes hang on no root`);
   },
 });
+
+const nameInPath = ({ pid }: Node) => String(pid).padStart(DIGITS, "0");
+
+/** The path of a node from its root on; empty when its parents lead round in a circle. */
+function pathUpwards(node: Node, above: (node: Node) => Node | undefined): string {
+  const seen = new Set<Node>();
+  const names: string[] = [];
+  for (let at: Node | undefined = node; at !== undefined; at = above(at)) {
+    if (seen.has(at)) return "";
+    seen.add(at);
+    names.unshift(nameInPath(at));
+  }
+  return names.join("/");
+}

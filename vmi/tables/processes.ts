@@ -1,4 +1,4 @@
-import { addHi, addLo, type Halves } from "../bytes/address.ts";
+import { addHi, addLo, type Halves, numberOf } from "../bytes/address.ts";
 import { cgroupPath } from "../linux/cgroup.ts";
 import { cred } from "../linux/cred.ts";
 import { follow } from "../linux/follow.ts";
@@ -16,19 +16,20 @@ import {
   utsNamespace,
 } from "../linux/nsproxy.ts";
 import { Paths } from "../linux/path.ts";
-import { plus, readNumber, readPointer } from "../linux/read.ts";
+import { globalNumber, PIDTYPE_PGID } from "../linux/pid.ts";
+import { isNull, plus, readNumber, readPointer, readU32 } from "../linux/read.ts";
 import { signalStruct, taskStruct } from "../linux/task-struct.ts";
+import { diskUsage, processorTime } from "../linux/task-usage.ts";
 import { walkProcesses } from "../linux/tasks.ts";
+import { clockOf } from "../linux/timekeeping.ts";
 import { CELL, type IntegerColumn } from "./columns.ts";
 import { defineTable, integer, type TableContext, text, type Writers } from "./table.ts";
 import { type BlockWriter, commonWriters, int32Writer, writeTasks } from "./task-rows.ts";
 
 const columns = {
   pid: integer("Process (thread group) id in the initial pid namespace", { key: true }),
-  parent: integer("Process id of the parent"),
   name: text("The name that the kernel keeps (comm), at most 15 bytes"),
   path: text("Path of the executable, as the process's mount namespace sees it"),
-  on_disk: integer("1 when the executable's path still exists, 0 when it has been deleted"),
   cmdline: text("Arguments, separated by spaces"),
   state: text("R running, S sleeping, D uninterruptible, T stopped, t traced, Z zombie, X dead, P parked, I idle"),
   cwd: text("Working directory"),
@@ -39,13 +40,22 @@ const columns = {
   egid: integer("Effective group id"),
   suid: integer("Saved user id"),
   sgid: integer("Saved group id"),
-  start_time: integer("When it started, seconds since 1970"),
+  on_disk: integer("1 when the executable's path still exists, 0 when it has been deleted"),
+  wired_size: integer("Memory that must stay resident (mlock), bytes"),
   resident_size: integer("Resident memory, bytes"),
   total_size: integer("Virtual memory, bytes"),
+  user_time: integer("Processor time in user space of all its threads, milliseconds"),
+  system_time: integer("Processor time in the kernel of all its threads, milliseconds"),
+  disk_bytes_read: integer("Bytes that it caused to be read from disks"),
+  disk_bytes_written: integer("Bytes that it caused to be written to disks, without those that were dropped again"),
+  start_time: integer("When it started, seconds since 1970"),
+  parent: integer("Process id of the parent"),
+  pgroup: integer("Process group"),
   threads: integer("Number of threads"),
   nice: integer("Nice value, -20 to 19"),
-  kernel_thread: integer("1 for a thread of the kernel's own"),
   cgroup_path: text("Path in the unified cgroup hierarchy"),
+  elapsed_time: integer("Seconds since it started, as of the guest's last tick"),
+  kernel_thread: integer("1 for a thread of the kernel's own"),
   cgroup_namespace: integer("Inode of the cgroup namespace"),
   ipc_namespace: integer("Inode of the IPC namespace"),
   mnt_namespace: integer("Inode of the mount namespace"),
@@ -60,7 +70,17 @@ export const processes = defineTable({
   description: "All running processes, from the kernel's task list",
   columns,
   cost: "walk",
-  reads: ["init_task", "task_struct", "cred", "mm_struct", "signal_struct", "fs_struct", "nsproxy", "css_set"],
+  reads: [
+    "init_task",
+    "task_struct",
+    "cred",
+    "mm_struct",
+    "signal_struct, task_io_accounting, pid",
+    "fs_struct",
+    "nsproxy",
+    "css_set",
+    "tk_core (for elapsed_time)",
+  ],
   examples: [
     "SELECT pid, name, cmdline FROM processes WHERE uid = 0",
     "SELECT pid, path FROM processes WHERE on_disk = 0",
@@ -70,10 +90,11 @@ export const processes = defineTable({
     const list = walkProcesses(kernel, context.budget);
     context.retried(list.retried);
     if (!list.complete) context.incomplete("the task list could not be followed to its end");
-    const rest = [memoryWriter, signalWriter, directoryWriter, namespaceWriter, cgroupWriter];
+    const rest = [memoryWriter, usageWriter, signalWriter, directoryWriter, namespaceWriter, cgroupWriter];
     writeTasks(context, { ...list, leaders: true }, context.keys("pid"), [
       ...int32Writer(kernel, out.pid, kernel.layout(taskStruct).tgid),
       ...parentWriter(kernel, out),
+      ...elapsedWriter(kernel, out),
       ...commonWriters(kernel, out),
       ...credentialWriter(kernel, out),
       ...rest.flatMap((make) => rowByRow(make(context, out))),
@@ -102,6 +123,25 @@ function parentWriter(kernel: Kernel, out: Writers<typeof columns>): BlockWriter
         }
         if (last < 0) parent.absent(CELL.unreadable);
         else parent.push(last);
+      }
+    },
+  ];
+}
+
+function elapsedWriter(kernel: Kernel, out: Writers<typeof columns>): BlockWriter[] {
+  const { elapsed_time } = out;
+  if (elapsed_time === undefined) return [];
+  const { start_boottime } = kernel.layout(taskStruct);
+  const { view } = kernel.memory;
+  const uptime = clockOf(kernel)?.uptimeNanoseconds;
+  return [
+    ({ base, count }) => {
+      for (let i = 0; i < count; i++) {
+        const at = base[i]! + start_boottime;
+        const started = numberOf(view.getInt32(at + 4, true), view.getInt32(at, true));
+        // One that started since the last tick.
+        const elapsed = uptime && Math.max(0, Math.floor((uptime - started) / 1e9));
+        elapsed_time.pushOr(elapsed, CELL.unreadable);
       }
     },
   ];
@@ -145,8 +185,10 @@ function rowByRow(part: PartWriter | undefined): BlockWriter[] {
 }
 
 function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {
-  const { path, on_disk, cmdline, resident_size, total_size } = out;
-  const wanted = [path, on_disk, cmdline, resident_size, total_size].filter((column) => column !== undefined);
+  const { path, on_disk, cmdline, wired_size, resident_size, total_size } = out;
+  const wanted = [path, on_disk, cmdline, wired_size, resident_size, total_size].filter(
+    (column) => column !== undefined,
+  );
   if (wanted.length === 0) return undefined;
   const task = kernel.layout(taskStruct);
   const mm = kernel.layout(mmStruct);
@@ -163,6 +205,7 @@ function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
       return {
         exe: exe && paths.ofFile(exe),
         args: cmdline && spaced(readArguments(kernel, at, budget)),
+        wired: wired_size && mm.locked_vm >= 0 ? readNumber(kernel.space, at, mm.locked_vm) : undefined,
         resident: resident_size && residentPages(kernel, at),
         total: total_size && readNumber(kernel.space, at, mm.total_vm),
       };
@@ -171,10 +214,11 @@ function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
       for (const column of wanted) column.absent(CELL_OF[found]);
       return;
     }
-    const { exe, args, resident, total } = found.value;
+    const { exe, args, wired, resident, total } = found.value;
     path?.pushOr(exe?.bytes, CELL.unreadable);
     on_disk?.pushOr(exe && (exe.deleted ? 0 : 1), CELL.unreadable);
     cmdline?.pushOr(args, CELL.unreadable);
+    wired_size?.pushOr(wired && wired * 4096, mm.locked_vm < 0 ? CELL.unsupported : CELL.unreadable);
     resident_size?.pushOr(resident && resident * 4096, CELL.unreadable);
     total_size?.pushOr(total && total * 4096, CELL.unreadable);
   };
@@ -191,17 +235,42 @@ function spaced(args: Uint8Array | undefined): Uint8Array | undefined {
   return args.subarray(0, end).map((byte) => (byte === 0 ? 0x20 : byte));
 }
 
+function usageWriter({ kernel, budget }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {
+  const { user_time, system_time, disk_bytes_read, disk_bytes_written } = out;
+  const times = user_time ?? system_time;
+  const disk = disk_bytes_read ?? disk_bytes_written;
+  if (times === undefined && disk === undefined) return undefined;
+  return (at) => {
+    const time = times && processorTime(kernel, at, budget);
+    user_time?.pushOr(time?.user, CELL.unreadable);
+    system_time?.pushOr(time?.system, CELL.unreadable);
+    const moved = disk && diskUsage(kernel, at, budget);
+    const bytes = moved === "unsupported" ? undefined : moved;
+    const state = moved === "unsupported" ? CELL.unsupported : CELL.unreadable;
+    disk_bytes_read?.pushOr(bytes?.read, state);
+    disk_bytes_written?.pushOr(bytes?.written, state);
+  };
+}
+
 function signalWriter({ kernel }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {
-  const { threads } = out;
-  if (threads === undefined) return undefined;
+  const { threads, pgroup } = out;
+  if (threads === undefined && pgroup === undefined) return undefined;
   const task = kernel.layout(taskStruct);
-  const { nr_threads } = kernel.layout(signalStruct);
+  const { nr_threads, pids } = kernel.layout(signalStruct);
   const { view } = kernel.memory;
+  const { space } = kernel;
   return (_, index) => {
     const at = { hi: view.getInt32(index + task.signal + 4, true), lo: view.getInt32(index + task.signal, true) };
-    const base = kernel.space.borrow(addHi(at.hi, at.lo, nr_threads), addLo(at.lo, nr_threads), 4);
-    threads.pushOr(base < 0 ? undefined : view.getInt32(base, true), CELL.unreadable);
+    threads?.pushOr(readU32(space, at, nr_threads), CELL.unreadable);
+    if (pgroup === undefined) return;
+    const group = readPointer(space, at, pids + PIDTYPE_PGID * 8);
+    pgroup.pushOr(group && groupNumber(kernel, group), CELL.unreadable);
   };
+}
+
+/** A task that is being released is in none; the kernel's own threads are in one whose number is 0. */
+function groupNumber(kernel: Kernel, group: Halves): number | undefined {
+  return isNull(group) ? 0 : globalNumber(kernel, group);
 }
 
 function directoryWriter({ kernel, budget }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {

@@ -123,7 +123,7 @@ test("a constraint on a key spares work", () => {
 test("unknown names and values that are none are refused, with what there is", () => {
   const query = (query: TableQuery) => () => guest.table("processes", query);
   for (const name of ["pids", "", "constructor", "__proto__", "toString", "hasOwnProperty"]) {
-    const unknown = { kind: "unknown-column", message: /it has pid, parent, name/ };
+    const unknown = { kind: "unknown-column", message: /it has pid, name, path/ };
     assert.throws(query({ columns: [name] }), unknown, name);
     assert.throws(query({ columns: ["pid", name] }), unknown, name);
     assert.throws(query({ where: [{ column: name, values: ["1"] }] }), unknown, name);

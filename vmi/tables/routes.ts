@@ -40,6 +40,7 @@ export const routes = defineTable({
     type: text(
       "gateway (unicast, with or without one), local, broadcast, anycast, multicast, blackhole, unreachable, …",
     ),
+    hopcount: integer("Hop limit that was set for it; 0: the system's"),
     table: integer("Number of the routing table: 254 main, 255 local", { key: true }),
     family: integer("2 IPv4, 10 IPv6", { key: true }),
     protocol: integer(
@@ -82,6 +83,7 @@ export const routes = defineTable({
         out.mtu?.push(route.mtu);
         out.metric?.push(route.metric);
         out.type?.push(TYPES[route.type] ?? "other");
+        out.hopcount?.push(route.hopLimit);
         out.table?.push(route.table);
         out.family?.push(route.family);
         out.protocol?.push(route.protocol);

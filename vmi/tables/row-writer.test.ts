@@ -122,8 +122,8 @@ for (const kind of ["mapped", "paged"] as const) {
   test(`${kind}: counters may change`, () => {
     const found = written((rows, row) => {
       unitOf(rows, () => {
-        readNumber(kernel.space, task, layout.utime);
-        shell.task.set("utime", ++value);
+        readNumber(kernel.space, task, layout.start_boottime);
+        shell.task.set("start_boottime", ++value);
         return row(1);
       });
     });

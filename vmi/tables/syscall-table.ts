@@ -11,7 +11,7 @@ export const syscallTable = defineTable({
     "The system call tables. From 6.9 (and in later 5.15, 6.1 and 6.6) the kernel calls by code that compares numbers " +
     "(x64_sys_call): then a table serves tracing only, and a rootkit that changes it gains nothing; see dispatch",
   columns: {
-    number: integer("Number of the system call"),
+    number: integer("Number of the system call", { key: true }),
     name: text("Its name, for 64-bit programs; not applicable for a number without one and for other tables"),
     address: text("Address of the function"),
     ...functionColumns("the function"),
@@ -19,7 +19,7 @@ export const syscallTable = defineTable({
       "1 when the function is the one that the number should have by its name, or none where the kernel lacks the " +
         "system call; 0 when it is another; not applicable where that is not known (tables other than for 64-bit programs)",
     ),
-    abi: text("Whose table: 64 for 64-bit programs, 32 for 32-bit ones (int 0x80), x32"),
+    abi: text("Whose table: 64 for 64-bit programs, 32 for 32-bit ones (int 0x80), x32", { key: true }),
     dispatch: text("What the kernel calls by: table, or code (then the table is not used for calls)"),
     entry: text("Address of the entry itself"),
   },
@@ -33,8 +33,9 @@ export const syscallTable = defineTable({
   examples: ["SELECT number, name, address, symbol, module FROM syscall_table WHERE expected = 0"],
   generate: (context, out) => {
     const { kernel, budget } = context;
-    const entries = syscallEntries(kernel, budget);
-    if (entries.length === 0) {
+    const filter = { abis: context.textKeys("abi"), numbers: context.keys("number") };
+    const entries = syscallEntries(kernel, filter, budget);
+    if (entries === undefined) {
       throw new GuestError(
         "unsupported-kernel",
         `the system call table of ${kernel.release} (sys_call_table) can't be read`,

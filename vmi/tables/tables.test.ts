@@ -43,7 +43,6 @@ test("processes", () => {
       parent: 0,
       name: "init",
       path: "/sbin/init",
-      on_disk: 1,
       cmdline: "/sbin/init --quiet",
       state: "S",
       cwd: "/",
@@ -54,10 +53,18 @@ test("processes", () => {
       egid: 0,
       suid: 0,
       sgid: 0,
-      start_time: BOOT,
+      on_disk: 1,
+      wired_size: 0,
       resident_size: 123 * 4096,
       total_size: 500 * 4096,
+      user_time: 0,
+      system_time: 0,
+      disk_bytes_read: 0,
+      disk_bytes_written: 0,
+      start_time: BOOT,
+      pgroup: 1,
       threads: 1,
+      elapsed_time: 1000,
       nice: 0,
       kernel_thread: 0,
       cgroup_path: "/init.scope",
@@ -78,6 +85,9 @@ test("processes", () => {
       cwd: none,
       root: none,
       start_time: BOOT + 1,
+      elapsed_time: 999,
+      pgroup: 2,
+      wired_size: none,
       resident_size: none,
       total_size: none,
       nice: -20,
@@ -105,8 +115,15 @@ test("processes", () => {
       euid: 1004,
       egid: 4294967294,
       start_time: BOOT + 70,
+      elapsed_time: 930,
+      pgroup: 300,
+      wired_size: 3 * 4096,
       resident_size: 0,
       total_size: 0,
+      user_time: 75,
+      system_time: 25,
+      disk_bytes_read: 4196,
+      disk_bytes_written: 8704,
       threads: 2,
       nice: 5,
     });
@@ -124,6 +141,42 @@ test("process_threads", () => {
       { ...common, pid: 300, tid: 301, name: "worker", state: "D", start_time: BOOT + 71 },
     ]);
   });
+});
+
+test("process_namespaces", () => {
+  const known = { pid_namespace: 4026531836, pid_namespace_level: 0, user_namespace: 4026531837 };
+  const user = { ...known, user_namespace_level: 0, user_namespace_owner: 0 };
+  const proxy = {
+    cgroup_namespace: 4026531835,
+    ipc_namespace: 4026531839,
+    mnt_namespace: 4026531841,
+    net_namespace: 4026531840,
+    uts_namespace: 4026531838,
+    time_namespace: 4026531834,
+    pid_namespace_for_children: 4026531836,
+    time_namespace_for_children: 4026532100,
+  };
+  everywhere("process_namespaces", (rows) => {
+    const told = rows.map(({ nsproxy, ...row }) => [row, typeof nsproxy === "string"]);
+    const gone = Object.fromEntries(Object.keys(proxy).map((name) => [name, none]));
+    assert.deepEqual(told, [
+      [{ ...user, ...proxy, pid: 1, pid_in_namespace: 1 }, true],
+      [{ ...user, ...gone, pid: 2, pid_in_namespace: 2 }, false],
+      [{ ...user, ...proxy, pid: 300, pid_in_namespace: 300 }, true],
+    ]);
+  });
+});
+
+test("processor time does not go back from what was told before", () => {
+  const { kernel, shell } = miniGuest();
+  const guest = attach(kernel.ram.mapped());
+  const told = (user: number, system: number) => {
+    shell.signal.setAll({ "prev_cputime.utime": user * 1e6, "prev_cputime.stime": system * 1e6 });
+    return one(guest, 300, ["user_time", "system_time"]);
+  };
+  assert.deepEqual(told(80, 10), { user_time: 80, system_time: 20 });
+  assert.deepEqual(told(10, 30), { user_time: 70, system_time: 30 });
+  assert.deepEqual(told(90, 20), { user_time: 90, system_time: 20 });
 });
 
 test("process_envs", () => {
@@ -173,6 +226,8 @@ test("kernel_info", () => {
     assert.deepEqual(row, {
       version: "6.13.0-mini",
       arguments: "root=/dev/vda quiet",
+      path: none,
+      device: "/dev/vda",
       build: "#1 SMP",
       banner: "Linux version 6.13.0-mini (made up) #1 SMP",
       build_id: "0123456789abcdef0123456789abcdef01234567",
@@ -233,11 +288,11 @@ test("a program that was deleted, one that can't be read, and structures that ca
   const reads: Record<string, string[]> = {
     real_parent: ["parent"],
     real_cred: ["uid", "gid", "euid", "egid", "suid", "sgid"],
-    signal: ["threads"],
+    signal: ["threads", "pgroup", "user_time", "system_time", "disk_bytes_read", "disk_bytes_written"],
     fs: ["cwd", "root"],
     nsproxy: ["cgroup_namespace", "ipc_namespace", "mnt_namespace", "net_namespace", "uts_namespace"],
     cgroups: ["cgroup_path"],
-    mm: ["path", "on_disk", "cmdline", "resident_size", "total_size"],
+    mm: ["path", "on_disk", "cmdline", "wired_size", "resident_size", "total_size"],
   };
   const before = one(guest, 300);
   for (const [member, columns] of Object.entries(reads)) {

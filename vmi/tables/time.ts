@@ -18,7 +18,8 @@ export const time = defineTable({
     hour: integer("Hour (UTC)"),
     minutes: integer("Minutes (UTC)"),
     seconds: integer("Seconds (UTC)"),
-    timezone: text("UTC: which zone programs show is not known to the kernel"),
+    timezone: text("UTC"),
+    local_timezone: text("Never told: which zone programs show is not known to the kernel"),
     unix_time: integer("Seconds since 1970"),
     timestamp: text("The time as text (UTC)"),
     datetime: text("The time in ISO 8601 (UTC)"),
@@ -69,6 +70,7 @@ export const time = defineTable({
       CELL.unreadable,
     );
     out.timezone?.push("UTC");
+    out.local_timezone?.absent(CELL.unsupported);
     out.unix_time?.pushOr(clock.realSeconds, CELL.unreadable);
     out.timestamp?.pushOr(bytes(valid ? asctime(date) : undefined), CELL.unreadable);
     out.datetime?.pushOr(bytes(iso), CELL.unreadable);

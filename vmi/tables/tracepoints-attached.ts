@@ -2,6 +2,7 @@ import { describeAddress } from "../linux/kernel-address.ts";
 import { eventOf, probeProgramId, probesOf, tracepointName, walkTracepoints } from "../linux/tracepoint.ts";
 import { pushCode } from "./code-cells.ts";
 import { CELL } from "./columns.ts";
+import { isWanted } from "./keys.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 /** What trace events (include/trace/trace_events.h) and raw tracepoints of BPF (include/trace/bpf_probe.h) name their probes. */
@@ -13,7 +14,7 @@ export const tracepointsAttached = defineTable({
   name: "tracepoints_attached",
   description: "Who is called at the kernel's tracepoints: events that are traced, BPF programs, modules",
   columns: {
-    tracepoint: text("Name of the tracepoint"),
+    tracepoint: text("Name of the tracepoint", { key: true }),
     tracepoint_module: text("Module that has the tracepoint; absent for the kernel's image"),
     function: text("What is called"),
     symbol: text("Symbol of function"),
@@ -42,11 +43,13 @@ export const tracepointsAttached = defineTable({
   generate: (context, out) => {
     const { kernel, budget } = context;
     const wantsKind = out.event ?? out.instance ?? out.program_id;
+    const wanted = context.textKeys("tracepoint");
     const walk = walkTracepoints(kernel, budget, ({ at, module }) => {
       const probes = probesOf(kernel, at, budget);
       if (probes === undefined) context.incomplete("the probes of a tracepoint could not be read");
       if (probes === undefined || probes.length === 0) return true;
       const name = (out.tracepoint ?? out.event) && tracepointName(kernel, at);
+      if (!isWanted(wanted, name)) return true;
       for (const { func, data, priority } of probes) {
         out.tracepoint?.pushOr(name, CELL.unreadable);
         out.tracepoint_module?.pushOr(module, CELL.notApplicable);

@@ -5,6 +5,7 @@ import { anyMountOf } from "../linux/mounts.ts";
 import { isNull, readNumber, readPointer } from "../linux/read.ts";
 import { uprobe, uprobeConsumers, walkUprobes } from "../linux/uprobe.ts";
 import { CELL } from "./columns.ts";
+import { isWanted, isWantedNumber } from "./keys.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 /** One row a place of a file: what is in uprobe_events of tracefs and enabled, or probed through perf or BPF. */
@@ -12,8 +13,10 @@ export const uprobes = defineTable({
   name: "uprobes",
   description: "Probes in the code of programs: places of files, and who is called when a process comes by",
   columns: {
-    path: text("A path of the file; absent when none is in memory, or its file system is mounted nowhere"),
-    inode: integer("Inode of the file"),
+    path: text("A path of the file; absent when none is in memory, or its file system is mounted nowhere", {
+      key: true,
+    }),
+    inode: integer("Inode of the file", { key: true }),
     device: text("Device of its file system, major:minor, decimal"),
     offset: integer("Where in the file the probe is, bytes"),
     counter_offset: integer("Where in the file a counter is that says how many probe it; absent without one"),
@@ -37,6 +40,8 @@ export const uprobes = defineTable({
     const { kernel, budget } = context;
     const { space } = kernel;
     const layout = kernel.layout(uprobe);
+    const inodes = context.keys("inode");
+    const paths = context.textKeys("path");
     const walk = walkUprobes(kernel, budget);
     context.retried(walk.retried);
     if (!walk.complete) context.incomplete("the tree of uprobes could not be followed to its end");
@@ -44,9 +49,11 @@ export const uprobes = defineTable({
       const at = { hi: walk.hi[i]!, lo: walk.lo[i]! };
       const inode = readPointer(space, at, layout.inode);
       const facts = inode && factsOfInode(kernel, inode);
+      if (!isWantedNumber(inodes, facts?.number)) continue;
       const block = out.path && facts?.superBlock;
       const mount = block && anyMountOf(kernel, block, budget);
       const path = facts && block && pathOfInode(kernel, { at: facts.at, superBlock: block, pages: 0, mount }, budget);
+      if (!isWanted(paths, path?.bytes)) continue;
       out.path?.pushOr(path?.bytes, inode === undefined ? CELL.unreadable : CELL.notApplicable);
       out.inode?.pushOr(facts?.number, CELL.unreadable);
       if (facts?.device === undefined) out.device?.absent(CELL.unreadable);

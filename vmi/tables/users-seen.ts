@@ -4,6 +4,7 @@ import { loginUid } from "../linux/login-uid.ts";
 import { readPointer, readU32 } from "../linux/read.ts";
 import { taskStruct } from "../linux/task-struct.ts";
 import { ofEachProcess } from "./each-process.ts";
+import { isWantedNumber } from "./keys.ts";
 import { defineTable, integer, text } from "./table.ts";
 
 interface Uses {
@@ -51,11 +52,10 @@ export const usersSeen = defineTable({
     const seen = new Map<number, Uses>();
     const processes = ofEachProcess(context, (task, pid) => {
       const found = follow(kernel, task, real_cred, budget, (at) => {
-        const namespace = out.user_namespaces && readPointer(space, at, user_ns);
-        return {
-          roles: ids.map((key) => readU32(space, at, id[key])),
-          namespace: namespace && readU32(space, namespace, inum),
-        };
+        const roles = ids.map((key) => readU32(space, at, id[key]));
+        const asked = out.user_namespaces && roles.some((uid) => isWantedNumber(wanted, uid));
+        const namespace = asked ? readPointer(space, at, user_ns) : undefined;
+        return { roles, namespace: namespace && readU32(space, namespace, inum) };
       });
       return { pid, found, login: out.logins && loginUid(kernel, task) };
     });
@@ -66,14 +66,14 @@ export const usersSeen = defineTable({
       }
       const { roles, namespace } = found.value;
       for (const uid of new Set(roles)) {
-        if (uid === undefined || (wanted !== undefined && !wanted.has(uid))) continue;
+        if (uid === undefined || !isWantedNumber(wanted, uid)) continue;
         const uses = usesOf(seen, uid, pid);
         uses.real += Number(roles[0] === uid);
         uses.effective += Number(roles[1] === uid);
         uses.saved += Number(roles[2] === uid);
         if (namespace !== undefined) uses.namespaces.add(namespace);
       }
-      if (login !== undefined && (wanted === undefined || wanted.has(login))) usesOf(seen, login, pid).login++;
+      if (login !== undefined && isWantedNumber(wanted, login)) usesOf(seen, login, pid).login++;
     }
     for (const [uid, uses] of [...seen].sort(([a], [b]) => a - b)) {
       out.uid?.push(uid);

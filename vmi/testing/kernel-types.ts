@@ -70,12 +70,18 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   const kuid = b.btf.typedef("kuid_t", b.struct("", ["val", u32]));
   const path = b.struct("path", ["mnt", ptr], ["dentry", ptr]);
 
+  const io = b.struct(
+    "task_io_accounting",
+    ...["rchar", "read_bytes", "write_bytes", "cancelled_write_bytes"].map((name): Member => [name, u64]),
+  );
+  const entity = b.struct("sched_entity", gap(40), ["sum_exec_runtime", u64]);
   b.struct(
     "task_struct",
     gap(24),
     ["__state", u32],
     ["flags", u32],
-    gap(120),
+    ["se", entity],
+    gap(72),
     ["static_prio", s32],
     ["tasks", list],
     ["mm", ptr],
@@ -89,6 +95,7 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["utime", u64],
     ["stime", u64],
     ["start_boottime", u64],
+    ["thread_pid", ptr],
     ["real_cred", b.btf.qualified(10, ptr)],
     ["comm", chars(16)],
     gap(72),
@@ -97,7 +104,8 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["signal", ptr],
     ["cgroups", ptr],
     ["files", ptr],
-    gap(500),
+    ["ioac", io],
+    gap(468),
   );
   b.struct(
     "signal_struct",
@@ -105,14 +113,23 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["nr_threads", s32],
     ["thread_head", list],
     ["pids", b.btf.array(ptr, 4)],
+    ["prev_cputime", b.struct("prev_cputime", ["utime", u64], ["stime", u64])],
     ["utime", u64],
     ["stime", u64],
+    ["sum_sched_runtime", u64],
+    ["ioac", io],
   );
   b.struct(
     "cred",
     gap(8),
     ...["uid", "gid", "suid", "sgid", "euid", "egid", "fsuid", "fsgid"].map((name): Member => [name, kuid]),
+    ["securebits", u32],
+    ...["inheritable", "permitted", "effective", "bset", "ambient"].map((name): Member => [`cap_${name}`, u64]),
+    ["user_ns", ptr],
+    ["group_info", ptr],
   );
+  const upid = b.struct("upid", ["nr", s32], ["ns", ptr]);
+  b.struct("pid", gap(4), ["level", u32], gap(80), ["numbers", b.btf.array(upid, 1)]);
   b.struct("fs_struct", gap(24), ["root", path], ["pwd", path]);
   if (old) b.struct("mm_rss_stat", ["count", b.btf.array(atomicLong, 4)]);
   else b.struct("percpu_counter", ["lock", u32], ["count", u64], ["list", list], ["counters", ptr]);
@@ -121,7 +138,7 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     "",
     gap(64),
     ["pgd", b.btf.pointer(u64.id)],
-    ...["total_vm", "arg_start", "arg_end", "env_start", "env_end"].map((name): Member => [name, u64]),
+    ...["total_vm", "locked_vm", "arg_start", "arg_end", "env_start", "env_end"].map((name): Member => [name, u64]),
     ["rss_stat", rss],
     ["exe_file", ptr],
   );
@@ -130,8 +147,8 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   b.struct(
     "nsproxy",
     gap(8),
-    ...["uts_ns", "ipc_ns", "mnt_ns", "pid_ns_for_children", "net_ns", "time_ns", "cgroup_ns"].map(
-      (name): Member => [name, ptr],
+    ...["uts", "ipc", "mnt", "pid", "net", "time", "time", "cgroup"].map(
+      (name, i): Member => [`${name}_ns${name === "pid" || i === 6 ? "_for_children" : ""}`, ptr],
     ),
   );
   const common = b.struct("ns_common", ["stashed", ptr], ["ops", ptr], ["inum", u32]);
@@ -140,6 +157,9 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ...["sysname", "nodename", "release", "version", "machine", "domainname"].map((name): Member => [name, chars(65)]),
   );
   b.struct("uts_namespace", ["name", uts], ["user_ns", ptr], ["ns", common]);
+  b.struct("pid_namespace", gap(24), ["level", u32], ["ns", common]);
+  b.struct("user_namespace", gap(64), ["parent", ptr], ["level", s32], ["owner", kuid], ["ns", common]);
+  b.struct("time_namespace", ["user_ns", ptr], ["ns", common]);
   b.struct("ipc_namespace", gap(40), ["ns", common]);
   b.struct("mnt_namespace", ["ns", common], ["root", ptr]);
   b.struct("cgroup_namespace", ["ns", common], ["root_cset", ptr]);
@@ -150,7 +170,21 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   const hashAndLength = b.union("", ["", b.struct("", ["hash", u32], ["len", u32])], ["hash_len", u64]);
   const qstr = b.struct("qstr", ["", hashAndLength], ["name", ptr]);
   const bucket = b.struct("hlist_bl_node", ["next", ptr], ["pprev", ptr]);
-  b.struct("dentry", ["d_flags", u32], ["d_hash", bucket], ["d_parent", ptr], ["d_name", qstr], gap(64));
+  const children: Member[] = old
+    ? [
+        ["d_child", list],
+        ["d_subdirs", list],
+      ]
+    : [
+        ["d_sib", bucket],
+        ["d_children", ptr],
+      ];
+  const names: Member[] = [
+    ["d_parent", ptr],
+    ["d_name", qstr],
+    ["d_inode", ptr],
+  ];
+  b.struct("dentry", ["d_flags", u32], ["d_hash", bucket], ...names, gap(64), ...children);
   const vfsmount = b.struct("vfsmount", ["mnt_root", ptr], ["mnt_sb", ptr], ["mnt_flags", s32]);
   b.struct("mount", gap(16), ["mnt_parent", ptr], ["mnt_mountpoint", ptr], ["mnt", vfsmount]);
 
@@ -194,6 +228,9 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["desc", u64],
     ...["parent", "sibling", "child"].map((name): Member => [name, ptr]),
   );
+  b.struct("maple_tree", gap(8), ["ma_root", ptr]);
+  b.struct("maple_range_64", ["parent", ptr], ["pivot", b.btf.array(u64, 15)], ["slot", b.btf.array(ptr, 16)]);
+  b.struct("maple_arange_64", ["parent", ptr], ["pivot", b.btf.array(u64, 9)], ["slot", b.btf.array(ptr, 10)]);
   const xarray = b.struct("xarray", ["xa_lock", u32], ["xa_flags", u32], ["xa_head", ptr]);
   b.struct("xa_node", ["shift", u8], ["offset", u8], ["count", u8], gap(37), ["slots", b.btf.array(ptr, 64)]);
   b.struct("idr", ["idr_rt", xarray], ["idr_base", u32], ["idr_next", u32]);

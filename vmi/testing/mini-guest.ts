@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../bytes/address.ts";
 import { addHooks, type MiniHooks } from "./mini-hooks.ts";
 import { MiniKernel, type MiniKernelOptions, type Thing } from "./mini-kernel.ts";
 import { addNetwork, type MiniNetwork } from "./mini-network.ts";
@@ -55,7 +56,8 @@ export function miniGuest(options: MiniKernelOptions = {}, ram?: Ram): MiniGuest
     memory: { exe: exe("/usr/bin/a-shell"), args: "-a-shell\0", env: "PATH=/bin:/usr/bin\0NOVALUE\0EMPTY=\0" },
   });
   enter(shell, "/home/user");
-  addThread(kernel, shell, { pid: 301, comm: "worker", state: 2, started: 71 });
+  const worker = addThread(kernel, shell, { pid: 301, comm: "worker", state: 2, started: 71 });
+  useUp(shell, worker);
   const first = addModule(kernel, { name: "alpha", text: 0xffff_ffff_c100_0000n, sizes: [4096, 8192], references: 1 });
   addModule(kernel, { name: "beta", sizes: [100], taints: 0x3000, version: "1.2", users: [first], permanent: true });
   const ramAt = addResource(kernel, kernel.iomem, "System RAM", 0x10_0000n, 0xdf_ffffn);
@@ -63,9 +65,23 @@ export function miniGuest(options: MiniKernelOptions = {}, ram?: Ram): MiniGuest
   addResource(kernel, kernel.iomem, "PCI Bus 0000:00", 0xe0_0000n, 0xff_ffffn);
   const tracing = addTracing(kernel);
   const hooks = addHooks(kernel, first);
+  addFirmware(kernel);
   const network = addNetwork(kernel, kernel.readPointer(namespaces.at("net_ns")), [init.task, shell.task]);
   kernel.finish();
   return { kernel, root, init, shell, kthread, tracing, hooks, network };
+}
+
+const MS = 1_000_000;
+
+/** What a process has used: a thread that has ended, its first and its second one; ticks are not what was measured. */
+function useUp({ task, signal, mm }: Process, worker: Thing): void {
+  signal.setAll({ utime: 40 * MS, stime: 4 * MS, sum_sched_runtime: 50 * MS });
+  task.setAll({ utime: 8 * MS, stime: 12 * MS, "se.sum_exec_runtime": 30 * MS });
+  worker.setAll({ utime: 12 * MS, stime: 4 * MS, "se.sum_exec_runtime": 20 * MS });
+  signal.setAll({ "ioac.read_bytes": 4096, "ioac.write_bytes": 8192 });
+  task.setAll({ "ioac.read_bytes": 100, "ioac.cancelled_write_bytes": 512 });
+  worker.setAll({ "ioac.write_bytes": 1024 });
+  mm?.set("locked_vm", 3);
 }
 
 function makeNamespaces(kernel: MiniKernel): Thing {
@@ -75,8 +91,39 @@ function makeNamespaces(kernel: MiniKernel): Thing {
     ipc_ns: of("ipc_namespace", 4026531839),
     mnt_ns: of("mnt_namespace", 4026531841),
     net_ns: of("net", 4026531840),
+    pid_ns_for_children: kernel.pidNamespace.va,
+    time_ns: of("time_namespace", 4026531834),
+    time_ns_for_children: of("time_namespace", 4026532100),
     cgroup_ns: of("cgroup_namespace", 4026531835),
   });
+}
+
+/** What firmware tells of two processors (SMBIOS): a structure that is none of one is in front. */
+function addFirmware(kernel: MiniKernel): void {
+  const structure = (type: number, body: Buffer, ...strings: string[]) => [
+    Buffer.from([type, body.length + 4, 0, 0]),
+    body,
+    Buffer.from(strings.length === 0 ? "\0\0" : `${strings.join("\0")}\0\0`),
+  ];
+  const processor = (socket: number, status: number, mhz: number) => {
+    const body = Buffer.alloc(0x26);
+    body.set([socket, 3], 0);
+    body.writeUInt16LE(mhz, 0x10);
+    body[0x14] = status;
+    return body;
+  };
+  const table = Buffer.concat([
+    ...structure(1, Buffer.alloc(4)),
+    ...structure(4, processor(2, 0x41, 2000), "made up", "CPU 0 "),
+    ...structure(4, processor(1, 0x40, 0), "CPU 1"),
+    ...structure(127, Buffer.alloc(0)),
+    ...structure(4, processor(1, 0x41, 1), "behind the end"),
+  ]);
+  // Over the end of a page.
+  const gpa = kernel.ram.take(2 * PAGE_SIZE) + PAGE_SIZE - 20;
+  kernel.ram.bytes.set(table, gpa);
+  kernel.writeInteger(kernel.image("dmi_base", 8), gpa, 8);
+  kernel.writeInteger(kernel.image("dmi_len", 4), table.length, 4);
 }
 
 /** A css_set whose cgroup has this path below the root. */

@@ -81,6 +81,8 @@ export class MiniKernel {
   readonly modules: bigint;
   readonly iomem: Thing;
   readonly uts: Thing;
+  readonly pidNamespace: Thing;
+  readonly userNamespace: Thing;
   /** Where VMCOREINFO's note is. */
   noteGpa = -1;
   #imageUsed = 0;
@@ -116,6 +118,8 @@ export class MiniKernel {
     this.modules = this.image("modules", 16, "D");
     this.iomem = this.global("iomem_resource", "resource");
     this.uts = this.global("init_uts_ns", "uts_namespace");
+    this.pidNamespace = this.global("init_pid_ns", "pid_namespace").set("ns.inum", 4026531836);
+    this.userNamespace = this.global("init_user_ns", "user_namespace").set("ns.inum", 4026531837);
     this.emptyList(this.modules);
     this.emptyList(this.initTask.at("tasks"));
     this.initTask.set("comm", Buffer.from("swapper/0"));

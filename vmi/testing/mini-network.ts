@@ -20,7 +20,7 @@ const REMOTE = 0x0a4d_0002;
 const LOCAL6 = Buffer.from("fd770000000000000000000000000001", "hex");
 
 /** @param net the struct net that processes are in */
-export function addNetwork(kernel: MiniKernel, net: bigint, files: readonly Thing[]): MiniNetwork {
+export function addNetwork(kernel: MiniKernel, net: bigint, tasks: readonly Thing[]): MiniNetwork {
   const namespace = new Thing(kernel, kernel.types.of.net!, net);
   kernel.writeInteger(kernel.image("init_net", 8), net, 8);
   const list = kernel.image("net_namespace_list", 16);
@@ -28,7 +28,12 @@ export function addNetwork(kernel: MiniKernel, net: bigint, files: readonly Thin
   kernel.listAdd(list, namespace.at("list"));
   const device = addDevice(kernel, namespace);
   const sockets = addSockets(kernel, namespace);
-  for (const task of files) openSockets(kernel, task, [sockets.connected, sockets.unix]);
+  const operations = kernel.image("socket_file_ops", 64);
+  const open = [sockets.connected, sockets.unix].map((socket) => {
+    const of = new Thing(kernel, kernel.types.of.sock!, socket.va);
+    return kernel.make("file").setAll({ f_op: operations, private_data: kernel.readPointer(of.at("sk_socket")) });
+  });
+  for (const task of tasks) openFiles(kernel, task, open);
   return {
     net: namespace,
     device,
@@ -79,6 +84,8 @@ function addDevice(kernel: MiniKernel, net: Thing): Thing {
     netdev_ops: kernel.make("net_device_ops").va,
     rtnl_link_ops: kernel.make("rtnl_link_ops").set("kind", kernel.string("mini")).va,
     dev_addr: mac,
+    "dev.parent": addHardware(kernel),
+    ethtool_ops: kernel.make("ethtool_ops").set("get_link_ksettings", 0x1000).va,
   });
   device.setAll({ "stats.rx_packets": 7, "stats.tx_bytes": 900, "stats.rx_dropped": 1 });
   kernel.emptyList(net.at("dev_base_head"));
@@ -99,6 +106,14 @@ function addDevice(kernel: MiniKernel, net: Thing): Thing {
   kernel.listAdd(six.at("addr_list"), address6.at("if_list"));
   device.set("ip6_ptr", six.va);
   return device;
+}
+
+/** A device of virtio in a slot of the PCI bus; returns its address. */
+function addHardware(kernel: MiniKernel): bigint {
+  const bus = kernel.image("pci_bus_type", 64);
+  const slot = kernel.make("device").setAll({ bus, "kobj.name": kernel.string("0000:00:03.0") });
+  const virtio = { bus: bus + 8n, parent: slot.va, "kobj.name": kernel.string("virtio0") };
+  return kernel.make("device").setAll(virtio).va;
 }
 
 function addSockets(kernel: MiniKernel, net: Thing): MiniNetwork["sockets"] {
@@ -196,17 +211,14 @@ function hang(kernel: MiniKernel, net: Thing, sockets: MiniNetwork["sockets"]): 
 }
 
 /** Descriptors 0 and up of a task. */
-function openSockets(kernel: MiniKernel, task: Thing, sockets: readonly Thing[]): void {
-  const known = kernel.symbols.find(({ name }) => name === "socket_file_ops")?.address;
-  const operations = known ?? kernel.image("socket_file_ops", 64);
+/** Gives a task descriptors of files. */
+function openFiles(kernel: MiniKernel, task: Thing, files: readonly Thing[]): void {
   const array = kernel.allocate(64 * 8);
-  sockets.forEach((socket, fd) => {
-    const of = new Thing(kernel, kernel.types.of.sock!, socket.va);
-    const file = kernel.make("file").setAll({ f_op: operations, private_data: kernel.readPointer(of.at("sk_socket")) });
+  files.forEach((file, fd) => {
     kernel.writeInteger(array + BigInt(fd * 8), file.va, 8);
   });
   const bits = kernel.allocate(8);
-  kernel.writeInteger(bits, (1 << sockets.length) - 1, 8);
+  kernel.writeInteger(bits, (1 << files.length) - 1, 8);
   const table = kernel.make("fdtable").setAll({ max_fds: 64, fd: array, open_fds: bits });
   task.set("files", kernel.make("files_struct").set("fdt", table.va).va);
 }
@@ -228,9 +240,10 @@ function addNeighbour(kernel: MiniKernel, device: Thing): Thing {
 function addRoutes(kernel: MiniKernel, net: Thing, device: Thing): Pick<MiniNetwork, "route" | "route6"> {
   const info = new Thing(kernel, kernel.types.of.fib_info!, kernel.allocate(256));
   const hop = new Thing(kernel, kernel.types.of.fib_nh!, info.at("fib_nh"));
-  const mtu = kernel.make("dst_metrics");
-  kernel.writeInteger(mtu.at("metrics") + 4n, 1400, 4);
-  info.setAll({ fib_priority: 100, fib_protocol: 4, fib_nhs: 1, fib_metrics: mtu.va });
+  const metrics = kernel.make("dst_metrics");
+  kernel.writeInteger(metrics.at("metrics") + 4n, 1400, 4);
+  kernel.writeInteger(metrics.at("metrics") + 36n, 7, 4);
+  info.setAll({ fib_priority: 100, fib_protocol: 4, fib_nhs: 1, fib_metrics: metrics.va });
   hop.setAll({ "nh_common.nhc_dev": device.va, "nh_common.nhc_gw_family": 2 });
   kernel.writeInteger(hop.at("nh_common.nhc_gw"), network(REMOTE, 4), 4);
   const route = kernel.make("fib_alias").setAll({ fa_info: info.va, fa_type: 1, fa_slen: 8, tb_id: 254 });

@@ -43,7 +43,7 @@ export const ARGUMENTS = 0x7ffc_0000_0f80n;
 export function addProcess(kernel: MiniKernel, spec: TaskSpec): Process {
   const signal = kernel.make("signal_struct").set("nr_threads", 0);
   kernel.emptyList(signal.at("thread_head"));
-  const cred = kernel.make("cred");
+  const cred = kernel.make("cred").set("user_ns", kernel.userNamespace.va);
   const names = ["uid", "gid", "suid", "sgid", "euid", "egid"];
   names.forEach((name, i) => {
     cred.set(name, spec.ids?.[i] ?? 0);
@@ -52,6 +52,8 @@ export function addProcess(kernel: MiniKernel, spec: TaskSpec): Process {
   const process = { signal, mm: memory?.mm, cred, tables: memory?.tables };
   const task = addThread(kernel, { ...process, task: kernel.initTask }, spec);
   task.set("tgid", spec.pid).set("group_leader", task.va);
+  // PIDTYPE_PGID: it leads its process group.
+  kernel.writeInteger(signal.at("pids") + 16n, kernel.readPointer(task.at("thread_pid")), 8);
   kernel.listAdd(kernel.initTask.at("tasks"), task.at("tasks"));
   return { ...process, task };
 }
@@ -60,8 +62,13 @@ export function addProcess(kernel: MiniKernel, spec: TaskSpec): Process {
 export function addThread(kernel: MiniKernel, process: Process, spec: TaskSpec): Thing {
   const { signal, mm, cred } = process;
   const task = kernel.make("task_struct");
+  const numbers = kernel.make("pid");
+  const { members } = kernel.types.of.upid!;
+  kernel.writeInteger(numbers.at("numbers") + BigInt(members.get("nr")!.offset), spec.pid, 4);
+  kernel.writeInteger(numbers.at("numbers") + BigInt(members.get("ns")!.offset), kernel.pidNamespace.va, 8);
   task.setAll({
     pid: spec.pid,
+    thread_pid: numbers.va,
     tgid: Number(kernel.readPointer(process.task.at("tgid")) & 0xffff_ffffn),
     comm: Buffer.from(`${spec.comm}\0`, "latin1").subarray(0, 16),
     __state: spec.state ?? 1,

@@ -17,7 +17,20 @@ export function makeDentry(kernel: MiniKernel, name: string | Uint8Array, parent
     "d_name.len": Buffer.from(name).length,
     "d_hash.pprev": 0xffff_8880_0000_1000n,
   });
+  const list = dentry.type.members.has("d_subdirs");
+  if (list) kernel.emptyList(dentry.at("d_subdirs"));
+  if (parent !== undefined && list) kernel.listAdd(parent.at("d_subdirs"), dentry.at("d_child"));
+  else if (parent !== undefined) hlistAdd(kernel, parent.at("d_children"), dentry.at("d_sib"));
   return dentry;
+}
+
+/** The newest is the first. */
+function hlistAdd(kernel: MiniKernel, head: bigint, node: bigint): void {
+  const first = kernel.readPointer(head);
+  kernel.writeInteger(node, first, 8);
+  kernel.writeInteger(node + 8n, head, 8);
+  if (first !== 0n) kernel.writeInteger(first + 8n, node, 8);
+  kernel.writeInteger(head, node, 8);
 }
 
 /** A file system whose root lies at a directory of another, or on nothing: the global root. */

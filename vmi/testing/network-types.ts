@@ -125,6 +125,8 @@ export function networkTypes(b: Builder, { old, ptr, u8, u16, u32, u64, list, hl
   ];
   const stats = b.struct("net_device_stats", ...[...counts, "collisions"].map((name): Member => [name, u64]));
   const adjacent = b.struct("", ["upper", list], ["lower", list]);
+  const kobject = b.struct("kobject", ["name", ptr], gap(24));
+  const device = b.struct("device", ["kobj", kobject], ["parent", ptr], gap(16), ["bus", ptr]);
   b.struct(
     "net_device",
     ["name", array(u8, 16)],
@@ -139,7 +141,10 @@ export function networkTypes(b: Builder, { old, ptr, u8, u16, u32, u64, list, hl
     ["nd_net", netRef],
     ...pointers("netdev_ops", "rtnl_link_ops", "dev_addr", "tstats", "ip_ptr", "ip6_ptr"),
     ["stats", stats],
+    ["dev", device],
+    ["ethtool_ops", ptr],
   );
+  b.struct("ethtool_ops", gap(40), ["get_link_ksettings", ptr]);
   b.struct("netdev_adjacent", ["dev", ptr], ["master", u8], ["list", list]);
   b.struct("rtnl_link_ops", gap(16), ["kind", ptr]);
   b.struct("net_device_ops", ...pointers("ndo_get_stats64", "ndo_get_stats"));

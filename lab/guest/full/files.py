@@ -1,11 +1,13 @@
 """Descriptors of every kind, and mounts: a bind mount, one in a namespace of its own, and files on them."""
 
 import ctypes
+import mmap
 import os
 import signal
 import socket
 
 libc = ctypes.CDLL(None, use_errno=True)
+libc.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
 def check(result):
@@ -18,12 +20,22 @@ MS_BIND = 4096
 CLONE_NEWNS = 0x20000
 MS_REC_PRIVATE = 0x44000
 
-for folder in ("/mnt", "/mnt/tmpfs", "/mnt/bound", "/mnt/source"):
+MS_RDONLY, MS_SYNCHRONOUS, MS_REMOUNT, MS_NOATIME = 1, 16, 32, 1024
+
+for folder in ("/mnt", "/mnt/tmpfs", "/mnt/bound", "/mnt/source", "/mnt/frozen", "/mnt/thawed"):
     os.makedirs(folder, exist_ok=True)
 check(libc.mount(b"labfs", b"/mnt/tmpfs", b"tmpfs", 6, b"size=1m,mode=700"))
 with open("/mnt/source/file", "w") as file:
     file.write("bound\n" * 100)
 check(libc.mount(b"/mnt/source", b"/mnt/bound", None, MS_BIND, None))
+# A file system made read-only while another mount of it stays as it was.
+check(libc.mount(b"frozen", b"/mnt/frozen", b"tmpfs", MS_NOATIME, b"nr_blocks=100,nr_inodes=50"))
+open("/mnt/frozen/file", "w").close()
+check(libc.mount(b"/mnt/frozen", b"/mnt/thawed", None, MS_BIND, None))
+check(libc.mount(b"frozen", b"/mnt/frozen", None, MS_REMOUNT | MS_RDONLY | MS_SYNCHRONOUS, None))
+
+locked = mmap.mmap(-1, 16384)
+check(libc.mlock(ctypes.addressof(ctypes.c_char.from_buffer(locked)), 8192))
 
 held = [
     os.open("/mnt/bound/file", os.O_RDONLY),

@@ -165,9 +165,9 @@ def configure():
 
 
 def routes():
-    # A metric of 100, a preferred source, and an MTU.
+    # A metric of 100, a preferred source, an MTU, and a hop limit.
     add_route("0.0.0.0", 0, via("10.77.0.254"), out("left0"), attribute(6, number(100)))
-    mtu = attribute(8, attribute(2, number(1400)))
+    mtu = attribute(8, attribute(2, number(1400)), attribute(10, number(7)))
     add_route("203.0.113.0", 24, via("10.77.0.254"), out("left0"), mtu, attribute(7, address("10.77.0.11")))
     add_route("192.0.2.0", 24, kind=6)
     add_route("192.0.2.128", 25, kind=7)
@@ -280,6 +280,16 @@ def netlinks(left):
         keep(socket.SOCK_RAW, 0, of=socket.AF_NETLINK, bind=(4712, 0))
 
 
+def others():
+    """Of families that have no table in /proc/net; a kernel may lack one."""
+    # AF_XDP, AF_ALG and AF_VSOCK.
+    for family, kind in ((44, socket.SOCK_RAW), (38, socket.SOCK_SEQPACKET), (40, socket.SOCK_STREAM)):
+        try:
+            keep(kind, of=family)
+        except OSError:
+            pass
+
+
 def main():
     left, right = configure()
     packets(left)
@@ -287,6 +297,7 @@ def main():
     settle()
     locals_()
     netlinks(left)
+    others()
     if not os.fork():
         # Shares every descriptor, and lives in the namespace to the right.
         right.__enter__()

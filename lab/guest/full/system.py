@@ -187,7 +187,7 @@ def shell():
     """An interactive shell that has told its own history. The terminal stays open."""
     pid, terminal = os.forkpty()
     if not pid:
-        os.execve("/bin/bash", ["bash", "--norc", "-i"], {"PATH": "/bin:/usr/bin", "HISTFILE": "/dev/null", "TERM": "dumb"})
+        os.execve("/bin/bash", ["bash", "--norc", "-i"], {"PATH": "/bin:/usr/bin", "HOME": "/run", "TERM": "dumb"})
     lines = ["echo caf\u00e9", "true 'two", "lines'", "true first", "history -d 4", "true " + "long " * 200]
     for line in (*lines, "HISTTIMEFORMAT='%s ' history > /run/system-history"):
         os.write(terminal, line.encode() + b"\n")

@@ -1,9 +1,9 @@
 import type { Budget } from "../../budget.ts";
 import type { Halves } from "../../bytes/address.ts";
-import { struct } from "../../symbols/specs.ts";
+import { struct, symbol } from "../../symbols/specs.ts";
 import type { Kernel } from "../kernel.ts";
 import { walkList } from "../list.ts";
-import { isNull, plus, readCString, readPointer, readU32 } from "../read.ts";
+import { isNull, plus, readCString, readPointer, readU32, sameAddress } from "../read.ts";
 import { formatLinkAddress } from "./address.ts";
 import { netNamespaces } from "./namespaces.ts";
 
@@ -25,6 +25,11 @@ const netDevice = struct("net_device", {
   upper: "adj_list.upper",
   rtnl_link_ops: "rtnl_link_ops",
 });
+const netDeviceHardware = struct("net_device", { parent: "?dev.parent", ethtool_ops: "?ethtool_ops" });
+/** include/linux/device.h, ethtool.h */
+const device = struct("?device", { name: "kobj.name", parent: "parent", bus: "bus" });
+const ethtoolOps = struct("?ethtool_ops", { speed: "?get_link_ksettings" });
+const pciBus = symbol("?pci_bus_type");
 const netdevAdjacent = struct("netdev_adjacent", { dev: "dev", master: "master", list: "list" });
 const rtnlLinkOps = struct("rtnl_link_ops", { kind: "kind" });
 
@@ -35,6 +40,9 @@ const MAX_LINK_ADDRESS = 32;
 const MAX_DEVICES = 1 << 20;
 const MAX_UPPER = 4096;
 const MAX_KIND = 32;
+const MAX_DEVICE_NAME = 64;
+/** Devices between an interface and the slot that it is in: one for virtio. */
+const MAX_PARENTS = 8;
 
 /** include/uapi/linux/if.h */
 const IFF_RUNNING = 1 << 6;
@@ -156,6 +164,38 @@ export function deviceMtu(kernel: Kernel, { at }: Device): number | undefined {
 /** How many have asked for all packets. */
 export function devicePromiscuity(kernel: Kernel, { at }: Device): number | undefined {
   return readU32(kernel.space, at, kernel.layout(netDevice).promiscuity);
+}
+
+/** Where on the PCI bus its hardware is, such as 0000:00:03.0; "none" for an interface that is in no slot. */
+export function devicePciSlot(kernel: Kernel, { at }: Device): Uint8Array | "none" | "unsupported" | undefined {
+  const { space } = kernel;
+  const { parent } = kernel.layout(netDeviceHardware);
+  const layout = kernel.layout(device);
+  const bus = kernel.optionalPlace(pciBus);
+  if (parent < 0 || layout.bus < 0) return "unsupported";
+  let above = readPointer(space, at, parent);
+  for (let i = 0; i < MAX_PARENTS && above !== undefined && !isNull(above); i++) {
+    const of = readPointer(space, above, layout.bus);
+    if (of === undefined) return undefined;
+    if (bus !== undefined && sameAddress(of, bus)) {
+      const name = readPointer(space, above, layout.name);
+      return name && readCString(space, name, MAX_DEVICE_NAME);
+    }
+    above = readPointer(space, above, layout.parent);
+  }
+  return above && "none";
+}
+
+/** Whether its driver can say how fast the link is; undefined where that is not known. */
+export function deviceTellsSpeed(kernel: Kernel, { at }: Device): boolean | undefined {
+  const { space } = kernel;
+  const { ethtool_ops } = kernel.layout(netDeviceHardware);
+  const { speed } = kernel.layout(ethtoolOps);
+  if (ethtool_ops < 0 || speed < 0) return undefined;
+  const operations = readPointer(space, at, ethtool_ops);
+  if (operations === undefined || isNull(operations)) return operations && false;
+  const called = readPointer(space, operations, speed);
+  return called && !isNull(called);
 }
 
 /** What kind of virtual interface it is, such as veth, bridge or tun; undefined for another. */

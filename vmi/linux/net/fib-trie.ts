@@ -6,7 +6,7 @@ import { walkHlist } from "../hlist.ts";
 import type { Kernel } from "../kernel.ts";
 import { isNull, plus, readPointer, readU32 } from "../read.ts";
 import { formatIpv4 } from "./address.ts";
-import { type Hop, hopsOfObject, MAX_HOPS, mtuOf, type Route, readHop } from "./route.ts";
+import { type Hop, hopsOfObject, MAX_HOPS, metricsOf, type Route, readHop } from "./route.ts";
 import { AF } from "./socket.ts";
 
 /** include/net/netns/ipv4.h; `fib_main` is there with CONFIG_IP_MULTIPLE_TABLES only. */
@@ -156,9 +156,9 @@ function readRoute({ kernel, namespace, table, budget }: TrieWalk, at: Halves, k
     type,
     protocol: bytes[index + layout.fib_protocol]!,
   };
-  const mtu = mtuOf(kernel, info, layout.fib_metrics);
+  const metrics = metricsOf(kernel, info, layout.fib_metrics);
   const hops = readHops(kernel, info, budget);
-  return hops === undefined || mtu === undefined ? undefined : { ...known, mtu, hops };
+  return hops === undefined || metrics === undefined ? undefined : { ...known, ...metrics, hops };
 }
 
 function readHops(kernel: Kernel, info: Halves, budget: Budget): Hop[] | undefined {

@@ -7,7 +7,7 @@ import { walkHlist } from "../hlist.ts";
 import type { Kernel } from "../kernel.ts";
 import { isNull, plus, readPointer, readU32, sameAddress } from "../read.ts";
 import { formatIpv6 } from "./address.ts";
-import { type Hop, hopsOfObject, mtuOf, type Route, readHop } from "./route.ts";
+import { type Hop, hopsOfObject, metricsOf, type Route, readHop } from "./route.ts";
 import { AF } from "./socket.ts";
 
 /** include/net/netns/ipv6.h; `fib6_local_tbl` is there with CONFIG_IPV6_MULTIPLE_TABLES only. */
@@ -158,9 +158,9 @@ function readRoute({ kernel, namespace, table }: TreeWalk, at: Halves): Route | 
     type: bytes[index + layout.fib6_type]!,
     protocol: bytes[index + layout.fib6_protocol]!,
   };
-  const mtu = mtuOf(kernel, at, layout.fib6_metrics);
+  const metrics = metricsOf(kernel, at, layout.fib6_metrics);
   const hops = readHops(kernel, at);
-  return hops === undefined || mtu === undefined ? undefined : { ...known, mtu, hops };
+  return hops === undefined || metrics === undefined ? undefined : { ...known, ...metrics, hops };
 }
 
 /** Several ways to a destination are as many routes; only an object that they share can be a group. */

@@ -7,6 +7,7 @@ import type { Kernel } from "../kernel.ts";
 import { isNull, plus, readPointer, readU32, sameAddress } from "../read.ts";
 import { formatIpv4, formatIpv6, formatLinkAddress } from "./address.ts";
 import { netAt } from "./namespaces.ts";
+import { AF } from "./socket.ts";
 
 /** include/net/neighbour.h */
 const neighTable = struct("neigh_table", { nht: "nht", key_len: "key_len" });
@@ -24,7 +25,10 @@ const neighbour = struct("neighbour", {
   primary_key: "primary_key",
 });
 const netDevice = struct("net_device", { nd_net: "?nd_net.net", ifindex: "ifindex", addr_len: "addr_len" });
-const tables = [symbol("?arp_tbl"), symbol("?nd_tbl")];
+const tables = [
+  { family: AF.inet, spec: symbol("?arp_tbl") },
+  { family: AF.inet6, spec: symbol("?nd_tbl") },
+];
 
 const POINTER = 8;
 /** The kernel makes none of more buckets (neigh_hash_alloc: as gc_thresh3 allows). */
@@ -60,15 +64,21 @@ export interface Neighbour {
 /**
  * Visits what is known of the addresses of links: ARP's for IPv4, and neighbour discovery's for IPv6.
  *
+ * @param families that are wanted; undefined: both
  * @param visit returns false to stop
  * @returns false when a table could not be followed to its end
  */
-export function walkNeighbours(kernel: Kernel, budget: Budget, visit: (neighbour: Neighbour) => boolean): boolean {
+export function walkNeighbours(
+  kernel: Kernel,
+  families: ReadonlySet<number> | undefined,
+  budget: Budget,
+  visit: (neighbour: Neighbour) => boolean,
+): boolean {
   let complete = true;
   let stopped = false;
-  for (const spec of tables) {
+  for (const { family, spec } of tables) {
     const table = kernel.optionalPlace(spec);
-    if (table === undefined || stopped) continue;
+    if (table === undefined || stopped || families?.has(family) === false) continue;
     const walked = walkTable(kernel, table, budget, (found) => {
       stopped = !visit(found);
       return !stopped;

@@ -69,6 +69,9 @@ test("interfaces, addresses, neighbours and routes", () => {
     const [device] = rows(guest, "interface_details");
     const columns = ["interface", "mac", "flags", "ipackets", "obytes", "idrops", "link_state", "kind", "promiscuity"];
     assert.deepEqual(pick(device!, ...columns), ["mini0", "02:77:00:00:00:a1", 0x11043, 7, 900, 1, "up", "mini", 1]);
+    const unsupported = { absent: "unsupported" };
+    const { last_change, link_speed, pci_slot } = device!;
+    assert.deepEqual([last_change, link_speed, pci_slot], [unsupported, unsupported, "0000:00:03.0"]);
     const addresses = rows(guest, "interface_addresses").map((row) =>
       pick(row, "address", "mask", "broadcast", "type"),
     );
@@ -78,11 +81,59 @@ test("interfaces, addresses, neighbours and routes", () => {
     ]);
     const neighbours = rows(guest, "arp_cache").map((row) => pick(row, "address", "mac", "interface", "permanent"));
     assert.deepEqual(neighbours, [["10.77.0.2", "02:00:00:00:00:99", "mini0", 1]]);
-    const routes = rows(guest, "routes").map((row) => pick(row, "destination", "netmask", "gateway", "mtu", "metric"));
+    const routes = rows(guest, "routes").map((row) =>
+      pick(row, "destination", "netmask", "gateway", "mtu", "metric", "hopcount"),
+    );
     assert.deepEqual(routes, [
-      ["10.77.0.0", 24, "10.77.0.2", 1400, 100],
-      ["fd77::", 64, null, 0, 256],
+      ["10.77.0.0", 24, "10.77.0.2", 1400, 100, 7],
+      ["fd77::", 64, null, 0, 256, 0],
     ]);
+  });
+});
+
+test("an interface that is in no slot, and whose driver tells no speed", () => {
+  each((guest, { network: { device } }) => {
+    device.setAll({ "dev.parent": 0, ethtool_ops: 0 });
+    const { link_speed, pci_slot } = rows(guest, "interface_details")[0]!;
+    const none = { absent: "notApplicable" };
+    assert.deepEqual([link_speed, pci_slot], [none, none]);
+  });
+});
+
+test("a socket of two processes is the first one's, also where only one of them is asked for", () => {
+  each((guest) => {
+    const of = (...pids: number[]) =>
+      rowsOf(guest.table("connections", { where: [{ column: "pid", values: pids.map(String) }] })).map((row) =>
+        pick(row, "inode", "pid", "fd"),
+      );
+    const first = [
+      [702, 1, 0],
+      [704, 1, 1],
+    ];
+    assert.deepEqual(of(1), first);
+    assert.deepEqual(of(300), []);
+    assert.deepEqual(of(300, 1), first);
+    const waiting = guest.table("listening_ports", { where: [{ column: "pid", values: ["1"] }] });
+    assert.equal(waiting.rows, 0);
+  });
+});
+
+test("a socket of a family that is not known here has a row by its descriptor, and none otherwise", () => {
+  each((guest, { kernel, network: { sockets } }) => {
+    const family = sockets.unix.va + BigInt(kernel.types.of.sock_common!.members.get("skc_family")!.offset);
+    const facts = () =>
+      rows(guest, "process_open_sockets")
+        .filter(({ fd, pid }) => fd === 1 && pid === 1)
+        .map((row) => pick(row, "family", "type", "socket", "path", "state", "local_address"));
+    assert.deepEqual(facts(), [[1, "stream", 704, "@mini", "ESTABLISHED", null]]);
+    kernel.writeInteger(family, 40, 2);
+    assert.deepEqual(facts(), [[40, "stream", 704, null, null, null]]);
+    assert.ok(rows(guest, "connections").every((row) => row.family !== 40));
+    for (const none of [0, 64, 0xffff]) {
+      kernel.writeInteger(family, none, 2);
+      assert.deepEqual(facts(), []);
+    }
+    kernel.writeInteger(family, 1, 2);
   });
 });
 

@@ -21,8 +21,9 @@ const nhGrpEntry = struct("?nh_grp_entry", { nh: "nh" });
 /** include/net/dst.h */
 const dstMetrics = struct("dst_metrics", { metrics: "metrics" });
 
-/** RTAX_MTU (include/uapi/linux/rtnetlink.h); metrics are counted from 1. */
+/** include/uapi/linux/rtnetlink.h; metrics are counted from 1. */
 const RTAX_MTU = 2;
+const RTAX_HOPLIMIT = 10;
 /** RTNH_F_DEAD, _ONLINK, _OFFLOAD, _LINKDOWN and _TRAP: those that rtnetlink tells. */
 const TOLD = 0x01 | 0x04 | 0x08 | 0x10 | 0x40;
 /** Hops of one route. */
@@ -53,6 +54,8 @@ export interface Route {
   readonly type: number;
   /** Bytes; 0: the interface's. */
   readonly mtu: number;
+  /** 0: the system's. */
+  readonly hopLimit: number;
   /** RTPROT_*: who made it. */
   readonly protocol: number;
   /** One for each way that packets may go; one without a device where they are dropped. */
@@ -103,9 +106,13 @@ export function hopsOfObject(kernel: Kernel, at: Halves): Hop[] | undefined {
   return hops;
 }
 
-/** The MTU among the metrics of a route, where `member` points to them. */
-export function mtuOf(kernel: Kernel, at: Halves, member: number): number | undefined {
+/** What was set for a route, where `member` points to its metrics; 0 for what was not. */
+export function metricsOf(kernel: Kernel, at: Halves, member: number): Pick<Route, "mtu" | "hopLimit"> | undefined {
   const metrics = readPointer(kernel.space, at, member);
-  if (metrics === undefined || isNull(metrics)) return metrics && 0;
-  return readU32(kernel.space, metrics, kernel.layout(dstMetrics).metrics + (RTAX_MTU - 1) * 4);
+  if (metrics === undefined) return undefined;
+  if (isNull(metrics)) return { mtu: 0, hopLimit: 0 };
+  const start = kernel.layout(dstMetrics).metrics;
+  const mtu = readU32(kernel.space, metrics, start + (RTAX_MTU - 1) * 4);
+  const hopLimit = readU32(kernel.space, metrics, start + (RTAX_HOPLIMIT - 1) * 4);
+  return mtu === undefined || hopLimit === undefined ? undefined : { mtu, hopLimit };
 }

@@ -52,6 +52,8 @@ const packetSock = struct("?packet_sock", { num: "num", ifindex: "ifindex" });
 
 /** include/linux/socket.h */
 export const AF = { unix: 1, inet: 2, inet6: 10, netlink: 16, packet: 17 } as const;
+/** AF_MAX is 46, and grows by one in several years. */
+const MAX_FAMILY = 64;
 /** include/linux/net.h: enum sock_type */
 const SOCK = { stream: 1, dgram: 2, raw: 3, rdm: 4, seqpacket: 5, packet: 10 } as const;
 const TYPE_NAMES = new Map<number, string>(Object.entries(SOCK).map(([name, type]) => [type, name]));
@@ -108,8 +110,12 @@ export interface Queues {
   readonly receive: number | undefined;
 }
 
-/** Reads the socket at an address. Undefined when it can't be read, or is of no family that is known here. */
-export function readSocket(kernel: Kernel, at: Halves): Socket | undefined {
+/**
+ * Reads the socket at an address. Undefined when it can't be read, or is of no family that is known here.
+ *
+ * @param anyFamily also reads those of other families, of which only family, type, protocol and owner are told
+ */
+export function readSocket(kernel: Kernel, at: Halves, anyFamily = false): Socket | undefined {
   const { space, memory } = kernel;
   const common = kernel.layout(sockCommon);
   const index = space.borrow(at.hi, at.lo, common.sizeof);
@@ -119,7 +125,8 @@ export function readSocket(kernel: Kernel, at: Halves): Socket | undefined {
   const state = bytes[index + common.skc_state]!;
   const six = family === AF.inet6;
   const internet = (family === AF.inet || six) && state < STATES.length;
-  if (!internet && family !== AF.unix && family !== AF.netlink && family !== AF.packet) return undefined;
+  const known = internet || family === AF.unix || family === AF.netlink || family === AF.packet;
+  if (!known && !(anyFamily && family > 0 && family < MAX_FAMILY && family !== AF.inet && !six)) return undefined;
   const address = (four: number, whole: number) =>
     six ? (whole < 0 ? undefined : formatIpv6(bytes, index + whole)) : formatIpv4(bytes, index + four);
   const common_ = {
@@ -152,6 +159,12 @@ export function readSocket(kernel: Kernel, at: Halves): Socket | undefined {
   // Its number is that of the protocol, which is told as such.
   if (internet && type === SOCK.raw) return { ...found, localPort: undefined, remotePort: undefined };
   return found;
+}
+
+/** AF_* of the socket at an address. */
+export function socketFamily(kernel: Kernel, at: Halves): number | undefined {
+  const value = readU32(kernel.space, at, kernel.layout(sockCommon).skc_family);
+  return value === undefined ? undefined : value & 0xffff;
 }
 
 function both(at: Halves, offset: number): [number, number] {
