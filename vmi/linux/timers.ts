@@ -33,6 +33,8 @@ const hrtimer = struct("?hrtimer", {
 });
 
 /** Bases of one CPU: from 6.9 (83a665dc99a7) local, global and deferrable; two before, one without CONFIG_NO_HZ_COMMON. */
+/** WHEEL_SIZE is 576 at most (kernel/time/timer.c). */
+const MAX_BUCKETS = 1024;
 const MAX_BASES = 3;
 /** HRTIMER_MAX_CLOCK_BASES: four clocks, each for hard and for soft interrupts (from 4.16: 98ecadd4305d). */
 const MAX_CLOCK_BASES = 8;
@@ -72,6 +74,7 @@ export function walkTimers(
   const { space } = kernel;
   // One bit for each bucket comes before the buckets.
   const buckets = (base.vectors - base.pending_map) * 8;
+  if (buckets > MAX_BUCKETS) return undefined;
   const delayed = kernel.optionalPlace(delayedWorkTimer);
   let retried = 0;
   let complete = true;
