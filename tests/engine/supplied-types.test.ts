@@ -15,7 +15,7 @@ import { probeSandbox } from "../../agent/sandbox/layers.ts";
 import { typeFiles } from "../../agent/type-files.ts";
 import { GuestService, LookupSymbolsRequestSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { openImage } from "../../vmi/driver/image/index.ts";
-import { attach, openMemory, TypesMissing } from "../../vmi/index.ts";
+import { attach, FileMissing, openMemory } from "../../vmi/index.ts";
 import { Btf } from "../../vmi/symbols/btf.ts";
 import { isfOf } from "../../vmi/testing/isf-writer.ts";
 import { Encoded } from "../../wire/index.ts";
@@ -60,7 +60,7 @@ suite("supplied types", { concurrency: 1 }, () => {
     using memory = openMemory(opened.layout);
     assert.throws(
       () => attach(memory, { image: true }),
-      (error) => error instanceof TypesMissing && error.buildId === buildId && error.message.includes(buildId),
+      (error) => error instanceof FileMissing && error.buildId === buildId && error.message.includes(buildId),
     );
     for (const supplied of [types, isf]) {
       const guest = attach(memory, { image: true, types: supplied });
