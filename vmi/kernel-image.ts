@@ -34,45 +34,36 @@ export function imageBytes(candidate: Candidate, address: bigint, length: number
   return copy;
 }
 
-/** The image as the page tables map it, in pieces that are one in physical memory too. */
-export interface KernelImage {
-  /** What nobody may write or execute. */
-  readonly constant: readonly ImagePiece[];
-  readonly whole: readonly ImagePiece[];
-}
-
-export function kernelImage(candidate: Candidate): KernelImage {
-  const constant: Run[] = [];
-  const whole: Run[] = [];
+/**
+ * The image as the page tables map it, in pieces that are one in physical memory too.
+ *
+ * @param constant only what nobody may write or execute
+ */
+export function* imagePieces(candidate: Candidate, constant: boolean): Generator<ImagePiece> {
   const { space, physBase, stext } = candidate;
   let address = stext & ~BigInt(PAGE_SIZE - 1);
   const end = address + BigInt(MAX_IMAGE) < IMAGE_END ? address + BigInt(MAX_IMAGE) : IMAGE_END;
+  let run = { address, length: 0 };
   for (let gap = 0; address < end && gap < MAX_GAP; ) {
     const found = space.translate(hiOf(address), loOf(address));
     const size = found === undefined ? PAGE_SIZE : found.pageSize - (loOf(address) & (found.pageSize - 1));
-    if (found?.gpa === imageGpa(address, physBase)) {
-      gap = 0;
-      extend(whole, address, size);
-      if (!found.writable && !found.executable) extend(constant, address, size);
-    } else gap += size;
-    address += BigInt(size);
+    const next = address + BigInt(size);
+    const mapped = found?.gpa === imageGpa(address, physBase);
+    gap = mapped ? 0 : gap + size;
+    if (mapped && !(constant && (found.writable || found.executable))) run.length += size;
+    else {
+      if (run.length > 0) yield pieceOf(candidate, run);
+      run = { address: next, length: 0 };
+    }
+    address = next;
   }
-  const pieces = (runs: readonly Run[]) => runs.map((run) => pieceOf(candidate, run));
-  return { constant: pieces(constant), whole: pieces(whole) };
+  if (run.length > 0) yield pieceOf(candidate, run);
 }
 
-interface Run {
-  readonly address: bigint;
-  length: number;
-}
-
-function extend(runs: Run[], address: bigint, length: number): void {
-  const last = runs.at(-1);
-  if (last !== undefined && last.address + BigInt(last.length) === address) last.length += length;
-  else runs.push({ address, length });
-}
-
-function pieceOf({ space: { memory }, physBase }: Candidate, { address, length }: Run): ImagePiece {
+function pieceOf(
+  { space: { memory }, physBase }: Candidate,
+  { address, length }: { address: bigint; length: number },
+): ImagePiece {
   const gpa = imageGpa(address, physBase);
   return {
     address,

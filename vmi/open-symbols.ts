@@ -1,10 +1,10 @@
 import { hiOf, loOf } from "./bytes/address.ts";
 import type { Candidate } from "./candidate.ts";
 import { FileMissing, GuestError } from "./errors.ts";
-import { imageBytes, kernelImage } from "./kernel-image.ts";
+import { imageBytes, imagePieces } from "./kernel-image.ts";
 import { initTask } from "./linux/task-struct.ts";
 import { kallsymsOfLinked, type LinkedSymbols } from "./symbols/isf-symbols.ts";
-import { Kallsyms, type KallsymsParts } from "./symbols/kallsyms.ts";
+import { Kallsyms, type KallsymsParts, type SymbolPosition } from "./symbols/kallsyms.ts";
 import { findKallsyms } from "./symbols/kallsyms-search.ts";
 import type { SuppliedFile } from "./symbols/supplied-file.ts";
 import { symbolField } from "./symbols/vmcoreinfo.ts";
@@ -80,22 +80,37 @@ function openTold(candidate: Candidate): OpenedSymbols {
  * program's forgery. What is found must have _stext, and init_uts_ns where it has data, where VMCOREINFO says.
  */
 function openFound(candidate: Candidate, hints: readonly number[]): OpenedSymbols | undefined {
-  const { stext, note } = candidate;
-  const { constant, whole } = kernelImage(candidate);
-  const uts = symbolField(note, "init_uts_ns");
-  const prove = (parts: KallsymsParts) => {
-    const kallsyms = new Kallsyms(parts);
-    const found = kallsyms.find(["_stext", "init_uts_ns"]);
-    kallsyms.calibrate("_stext", found.get("_stext"), stext);
-    const utsAt = found.get("init_uts_ns");
-    return utsAt === undefined || kallsyms.address(utsAt.index) === uts ? kallsyms : undefined;
-  };
+  const { stext } = candidate;
   const near = hints.map((hint) => BigInt.asUintN(64, stext + BigInt(hint)));
-  const found = findKallsyms(constant, prove, near) ?? findKallsyms(whole, prove, near);
+  const find = (constant: boolean) =>
+    findKallsyms(
+      () => imagePieces(candidate, constant),
+      (variants) => proveFound(candidate, variants),
+      near,
+    );
+  const found = find(true) ?? find(false);
   if (found === undefined) return undefined;
   const { kallsyms, parts, digits } = found;
   const buildId = toldBuildId(candidate) ?? notedBuildId(candidate, kallsyms);
   return { kallsyms, tables: [parts.names, parts.tokenTable], hint: [Number(digits - stext)], buildId };
+}
+
+/** Their names are the same, so one pass over these is enough. */
+function proveFound({ stext, note }: Candidate, variants: readonly KallsymsParts[]) {
+  let found: Map<string, SymbolPosition> | undefined;
+  for (const parts of variants) {
+    try {
+      const kallsyms = new Kallsyms(parts);
+      found ??= kallsyms.find(["_stext", "init_uts_ns"]);
+      kallsyms.calibrate("_stext", found.get("_stext"), stext);
+      const uts = found.get("init_uts_ns");
+      if (uts === undefined || kallsyms.address(uts.index) === symbolField(note, "init_uts_ns"))
+        return { kallsyms, parts };
+    } catch (error) {
+      if (!(error instanceof GuestError)) throw error;
+    }
+  }
+  return undefined;
 }
 
 /** The symbols of a file, moved by KASLR and proven by what the kernel says of itself. */

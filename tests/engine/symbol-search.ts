@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { type Candidate, proveNote } from "../../vmi/candidate.ts";
 import type { Guest, PhysicalMemory } from "../../vmi/index.ts";
-import { kernelImage } from "../../vmi/kernel-image.ts";
+import { imagePieces } from "../../vmi/kernel-image.ts";
 import { openKernel } from "../../vmi/open-kernel.ts";
 import { openSymbols } from "../../vmi/open-symbols.ts";
 import { findVmcoreinfo, type Vmcoreinfo } from "../../vmi/symbols/vmcoreinfo.ts";
@@ -26,7 +26,7 @@ export function compareSearch(memory: PhysicalMemory, guest: Guest): string {
   const [hint] = found.hint;
   assert.ok(hint !== undefined);
   const digits = candidate.stext + BigInt(hint);
-  const holds = kernelImage(candidate).constant.some(
+  const holds = [...imagePieces(candidate, true)].some(
     ({ address, length }) => digits >= address && digits < address + BigInt(length),
   );
   assert.ok(holds, "the table is in what nobody may write");

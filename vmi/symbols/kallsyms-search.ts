@@ -1,4 +1,3 @@
-import { GuestError } from "../errors.ts";
 import { entryHeader, type Kallsyms, type KallsymsParts } from "./kallsyms.ts";
 
 /**
@@ -20,15 +19,21 @@ export interface ImagePiece {
   read(from: number, length: number): Uint8Array | undefined;
 }
 
-export interface FoundKallsyms {
-  readonly kallsyms: Kallsyms;
-  readonly parts: KallsymsParts;
+export interface FoundKallsyms extends Proven {
   /** Where the digits of its token_table are: enough to find it again. */
   readonly digits: bigint;
 }
 
-/** Makes a symbol table of its parts; undefined when its symbols are not where they are known to be. */
-export type Prove = (parts: KallsymsParts) => Kallsyms | undefined;
+/**
+ * The symbol table whose symbols are where they are known to be; undefined when it is none of these, which differ in
+ * their addresses only.
+ */
+export type Prove = (variants: readonly KallsymsParts[]) => Proven | undefined;
+
+interface Proven {
+  readonly kallsyms: Kallsyms;
+  readonly parts: KallsymsParts;
+}
 
 const DIGITS = Buffer.from("0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00", "latin1");
 const FIRST_DIGIT = 0x30;
@@ -64,20 +69,25 @@ interface Work {
 /**
  * The first symbol table in these pieces that can be proven; undefined when there is none, or not within bounds.
  *
+ * @param pieces may take time to make: no more are asked for than are needed
  * @param hints where digits may be: looked at first
  */
 export function findKallsyms(
-  pieces: readonly ImagePiece[],
+  pieces: () => Iterable<ImagePiece>,
   prove: Prove,
   hints: readonly bigint[] = [],
 ): FoundKallsyms | undefined {
   const work: Work = { steps: MAX_STEPS, runs: MAX_RUNS, tables: MAX_TABLES };
-  for (const hint of hints) {
-    const piece = pieces.find(({ address, length }) => hint >= address && hint < address + BigInt(length));
-    const found = piece && tablesAt(piece, Number(hint - piece.address), prove, work);
-    if (found !== undefined) return found;
+  if (hints.length > 0) {
+    for (const piece of pieces()) {
+      for (const hint of hints) {
+        if (hint < piece.address || hint >= piece.address + BigInt(piece.length)) continue;
+        const found = tablesAt(piece, Number(hint - piece.address), prove, work);
+        if (found !== undefined) return found;
+      }
+    }
   }
-  for (const piece of pieces) {
+  for (const piece of pieces()) {
     const found = search(piece, prove, work);
     if (found !== undefined) return found;
   }
@@ -116,21 +126,11 @@ function tablesAt(piece: ImagePiece, digits: number, prove: Prove, work: Work): 
     take: (from, length) => piece.read(start + from, length),
   };
   for (const names of nameTables(window, work)) {
-    for (const parts of addressTables(window, names)) {
-      const kallsyms = proven(prove, parts);
-      if (kallsyms !== undefined) return { kallsyms, parts, digits: piece.address + BigInt(digits) };
-    }
+    const variants = addressTables(window, names);
+    const proven = variants.length > 0 ? prove(variants) : undefined;
+    if (proven !== undefined) return { ...proven, digits: piece.address + BigInt(digits) };
   }
   return undefined;
-}
-
-function proven(prove: Prove, parts: KallsymsParts): Kallsyms | undefined {
-  try {
-    return prove(parts);
-  } catch (error) {
-    if (error instanceof GuestError) return undefined;
-    throw error;
-  }
 }
 
 /** Where token_table and token_index begin, when the index that follows the tokens is theirs. */
@@ -263,29 +263,29 @@ function namesEnd(
 }
 
 /** The symbol table with each place and form that its addresses can have. */
-function* addressTables(window: Window, names: Names): Generator<KallsymsParts> {
-  const { alignment, count, numSyms } = names;
-  const behind = roundUp(window.index + INDEX_BYTES, alignment);
-  yield* partsOf(window, names, { at: behind, size: 4, base: roundUp(behind + count * 4, 8) });
-  const base = roundDown(numSyms - 8, 8);
-  yield* partsOf(window, names, { at: roundDown(base - count * 4, alignment), size: 4, base });
-  yield* partsOf(window, names, { at: roundDown(numSyms - count * 8, 8), size: 8, base: undefined });
-}
-
-function* partsOf(
-  { view, table, index, address, take }: Window,
-  { count, start, end, shortLengths }: Names,
-  { at, size, base }: { at: number; size: 4 | 8; base: number | undefined },
-): Generator<KallsymsParts> {
-  if (at < 0 || (base !== undefined && base + 8 > view.byteLength)) return;
-  const relativeBase = base === undefined ? undefined : view.getBigUint64(base, true);
-  const names = take(start, end - start);
+function addressTables(window: Window, { alignment, count, numSyms, ...found }: Names): KallsymsParts[] {
+  const { view, table, index, address, take } = window;
+  const names = take(found.start, found.end - found.start);
   const tokenTable = take(table, index - table);
   const tokenIndex = take(index, INDEX_BYTES);
-  const offsets = take(at, count * size);
-  if (names === undefined || tokenTable === undefined || tokenIndex === undefined || offsets === undefined) return;
-  const offsetsAddress = address + BigInt(at);
-  yield { names, tokenTable, tokenIndex, offsets, offsetsAddress, relativeBase, count, shortLengths };
+  if (names === undefined || tokenTable === undefined || tokenIndex === undefined) return [];
+  const behind = roundUp(index + INDEX_BYTES, alignment);
+  const base = roundDown(numSyms - 8, 8);
+  const forms = [
+    { at: behind, size: 4, base: roundUp(behind + count * 4, 8) },
+    { at: roundDown(base - count * 4, alignment), size: 4, base },
+    { at: roundDown(numSyms - count * 8, 8), size: 8, base: undefined },
+  ];
+  const variants: KallsymsParts[] = [];
+  for (const { at, size, base } of forms) {
+    if (at < 0 || (base !== undefined && base + 8 > view.byteLength)) continue;
+    const offsets = take(at, count * size);
+    if (offsets === undefined) continue;
+    const relativeBase = base === undefined ? undefined : view.getBigUint64(base, true);
+    const addresses = { offsets, offsetsAddress: address + BigInt(at), relativeBase };
+    variants.push({ names, tokenTable, tokenIndex, count, shortLengths: found.shortLengths, ...addresses });
+  }
+  return variants;
 }
 
 function roundUp(value: number, alignment: number): number {

@@ -108,10 +108,18 @@ function entryOf(text: string, shortLengths: boolean): Uint8Array {
     i += found?.[0].length ?? 1;
   }
   const { length } = tokens;
-  return Buffer.from(length < 0x80 || shortLengths ? [length, ...tokens] : [0x80 | (length & 0x7f), length >> 7, ...tokens]);
+  return Buffer.from(
+    length < 0x80 || shortLengths ? [length, ...tokens] : [0x80 | (length & 0x7f), length >> 7, ...tokens],
+  );
 }
 
-function offsetOf(address: bigint, i: number, encoding: Exclude<KallsymsEncoding, "whole">, base: bigint, place: bigint): bigint {
+function offsetOf(
+  address: bigint,
+  i: number,
+  encoding: Exclude<KallsymsEncoding, "whole">,
+  base: bigint,
+  place: bigint,
+): bigint {
   switch (encoding) {
     case "base":
       return address - base;
