@@ -36,8 +36,12 @@ export function writeKallsyms(
   const base = encoding === "place" || encoding === "whole" ? undefined : smallest(symbols);
   const offsets = Buffer.alloc(symbols.length * (encoding === "whole" ? 8 : 4));
   symbols.forEach(({ address }, i) => {
-    if (encoding === "whole") return void offsets.writeBigUInt64LE(address, i * 8);
-    offsets.writeInt32LE(Number(BigInt.asIntN(32, offsetOf(address, i, encoding, base ?? 0n, offsetsAddress))), i * 4);
+    if (encoding === "whole") offsets.writeBigUInt64LE(address, i * 8);
+    else
+      offsets.writeInt32LE(
+        Number(BigInt.asIntN(32, offsetOf(address, i, encoding, base ?? 0n, offsetsAddress))),
+        i * 4,
+      );
   });
   const parts = { names, tokenTable, tokenIndex, offsets, offsetsAddress, relativeBase: base, count: symbols.length };
   return shortLengths ? { ...parts, shortLengths } : parts;
