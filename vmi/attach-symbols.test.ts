@@ -181,7 +181,7 @@ test("what a file lacks too is still missing, and is named", () => {
   for (const [options, supplied, what] of lacking) {
     const { kernel } = miniGuest(options);
     assert.throws(
-      () => attach(kernel.ram.mapped(), { ...(supplied ? { types: supplied } : {}) }),
+      () => attach(kernel.ram.mapped(), supplied ? { types: supplied } : {}),
       (error) => error instanceof FileMissing && error.lacking === what && error.buildId === BUILD_ID,
     );
   }
