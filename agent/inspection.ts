@@ -147,11 +147,11 @@ export function createInspection(options: InspectionOptions): Inspection {
       return fromBinary(AttachResponseSchema, answer.bytes);
     };
     let answer = await ask(options.types.given());
-    if (answer.lacksTypes !== "") {
-      const types = options.types.ofBuild(answer.buildId);
+    if (answer.lacks !== "") {
+      const types = options.types.ofBuild(answer.buildId, answer.lacksSymbols);
       if (types !== undefined) answer = await ask(types);
     }
-    if (answer.lacksTypes !== "") throw new ConnectError(answer.lacksTypes, Code.FailedPrecondition);
+    if (answer.lacks !== "") throw new ConnectError(answer.lacks, Code.FailedPrecondition);
     const { buildId, profile } = answer;
     lastBuildId = buildId;
     if (profile.length > 0) options.profiles.save(buildId, profile);

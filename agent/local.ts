@@ -33,7 +33,7 @@ export interface LocalOptions {
   readonly allowMissing?: readonly Layer[];
   /** A folder for kernel profiles; without it every kernel is unknown. */
   readonly profiles?: string;
-  /** A file with the types of the kernel (BTF or ISF), in place of its own. */
+  /** A file with the types of the kernel (BTF or ISF), in place of its own, and with symbols (ISF) where it has none. */
   readonly types?: string | undefined;
   readonly log?: (line: string) => void;
 }

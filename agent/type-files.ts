@@ -1,4 +1,4 @@
-/** Files with the types of kernels that carry none themselves. To the agent they are bytes: only inspectors look into them. */
+/** Files with what kernels do not carry themselves: types (BTF, ISF) and symbols (ISF). To the agent they are bytes: only inspectors look into them. */
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -7,8 +7,8 @@ import { Code, ConnectError } from "@connectrpc/connect";
 export interface TypeFiles {
   /** For whatever kernel the VM runs: takes the place of its own types. @throws ConnectError */
   given(): Uint8Array | undefined;
-  /** For a kernel without types of its own. @throws ConnectError */
-  ofBuild(buildId: string): Uint8Array | undefined;
+  /** For a kernel without types, or without symbols, of its own. @throws ConnectError */
+  ofBuild(buildId: string, symbols: boolean): Uint8Array | undefined;
 }
 
 /** Bytes of a file, and of what a message to an inspector can hold. */
@@ -18,15 +18,19 @@ const maxSent = 30 << 20;
 const packFrom = 4 << 20;
 
 const validBuildId = /^[0-9a-f]{8,64}$/;
+/** ISF last: it takes longer to read. */
 const endings = ["btf", "json", "json.gz"] as const;
 
 /** @param file of one VM; @param folder with files named after build ids: BUILDID.btf, BUILDID.json, BUILDID.json.gz. */
 export function typeFiles(file: string | undefined, folder: string | undefined): TypeFiles {
   return {
     given: () => (file === undefined ? undefined : readTypes(file)),
-    ofBuild(buildId) {
+    ofBuild(buildId, symbols) {
       if (folder === undefined || !validBuildId.test(buildId)) return undefined;
-      const found = endings.map((ending) => join(folder, `${buildId}.${ending}`)).find((path) => existsSync(path));
+      const found = endings
+        .filter((ending) => !symbols || ending !== "btf")
+        .map((ending) => join(folder, `${buildId}.${ending}`))
+        .find((path) => existsSync(path));
       return found === undefined ? undefined : readTypes(found);
     },
   };

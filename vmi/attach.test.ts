@@ -106,13 +106,7 @@ test("a kernel whose list of tasks has been overwritten is not running", () => {
 });
 
 test("a note that lacks what the proof needs", () => {
-  for (const key of [
-    "NUMBER(phys_base)",
-    "SYMBOL(swapper_pg_dir)",
-    "SYMBOL(_stext)",
-    "SYMBOL(init_uts_ns)",
-    "OFFSET(uts_namespace.name)",
-  ]) {
+  for (const key of ["NUMBER(phys_base)", "SYMBOL(swapper_pg_dir)", "SYMBOL(_stext)", "SYMBOL(init_uts_ns)"]) {
     const { kernel } = miniGuest();
     kernel.writeNote({ [key]: "" });
     refused(kernel.ram, "not-running", /lacks a needed entry/);
@@ -146,12 +140,17 @@ test("notes that a program of the guest put into its memory do not hide the kern
 test("kernels that lack what the engine needs say what it is", () => {
   const kinds: [MiniKernel, RegExp][] = [
     [miniGuest({ types: false }).kernel, /type information \(CONFIG_DEBUG_INFO_BTF\); supply the BTF or ISF file/],
-    [miniGuest({ functionsOnly: true }).kernel, /holds functions only \(CONFIG_KALLSYMS_ALL is needed\)/],
-    [miniGuest().kernel, /where its symbol table is/],
+    [
+      miniGuest({ functionsOnly: true }).kernel,
+      /holds functions only \(CONFIG_KALLSYMS_ALL is needed\); supply the ISF file of this very build \(build id 0123/,
+    ],
+    [
+      miniGuest({ kallsyms: false }).kernel,
+      /no symbol table that can be found \(CONFIG_KALLSYMS is needed\); supply the ISF file of this/,
+    ],
     [miniGuest().kernel, /not in its image/],
     [miniGuest().kernel, /symbol table does not hold _stext/],
   ];
-  kinds[2]![0].writeNote({ "SYMBOL(kallsyms_names)": "" });
   kinds[3]![0].writeNote({ "SYMBOL(kallsyms_token_table)": "ffffffffffffff00" });
   kinds[4]![0].writeNote({ "SYMBOL(kallsyms_names)": (kinds[4]![0].symbol("kallsyms_names") + 3n).toString(16) });
   for (const [kernel, message] of kinds) refused(kernel.ram, "unsupported-kernel", message);

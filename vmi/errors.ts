@@ -31,11 +31,14 @@ export class GuestError extends Error {
   }
 }
 
-/** The kernel was found and carries no types that can be used: they have to be supplied. */
-export class TypesMissing extends GuestError {
+/** The kernel was found and lacks types, or symbols, that can be used: a file has to supply them. */
+export class FileMissing extends GuestError {
   readonly buildId: string;
-  constructor(buildId: string, message: string) {
+  /** An ISF has both, BTF types only. */
+  readonly lacking: "types" | "symbols";
+  constructor(buildId: string, lacking: "types" | "symbols", message: string) {
     super("unsupported-kernel", message);
     this.buildId = buildId;
+    this.lacking = lacking;
   }
 }

@@ -5,7 +5,7 @@
 export type { AttachOptions } from "./attach.ts";
 export { Budget } from "./budget.ts";
 export type { Backing, GuestMemoryLayout, RamRange, VcpuRegisters } from "./driver/driver.ts";
-export { GuestError, type GuestErrorKind, TypesMissing } from "./errors.ts";
+export { FileMissing, GuestError, type GuestErrorKind } from "./errors.ts";
 export {
   attach,
   type Guest,

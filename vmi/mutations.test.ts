@@ -68,7 +68,7 @@ function subject(options: Parameters<typeof miniGuest>[0]): Subject {
 
 /** Drawn by index: a failure prints what was drawn, and these hold whole guests. */
 const subjects = [
-  subject({ flavour: "6.1", mmu: fourLevel, encoding: "percpu" }),
+  subject({ flavour: "6.1", mmu: fourLevel, encoding: "percpu", order: "4.20", told: false }),
   subject({ flavour: "6.13", mmu: fiveLevel, encoding: "base" }),
 ];
 

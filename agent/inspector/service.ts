@@ -15,6 +15,7 @@ import {
 import {
   attach,
   Budget,
+  FileMissing,
   type Guest,
   GuestError,
   type KernelSymbol,
@@ -23,7 +24,6 @@ import {
   type Space,
   type TranslationResult,
   type TypeLayout,
-  TypesMissing,
 } from "../../vmi/index.ts";
 import { createRoutes, Encoded, type Routes } from "../../wire/index.ts";
 import { encodedHeader, tableSpecs } from "./catalogue.ts";
@@ -76,7 +76,10 @@ export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<u
           const { buildId, release } = guest.kernel;
           return { buildId, release, profile: guest.profileWasCached ? undefined : guest.profile, microseconds };
         } catch (error) {
-          if (error instanceof TypesMissing) return { buildId: error.buildId, lacksTypes: error.message };
+          if (error instanceof FileMissing) {
+            const { buildId, message, lacking } = error;
+            return { buildId, lacks: message, lacksSymbols: lacking === "symbols" };
+          }
           throw toStatus(error);
         }
       },

@@ -145,7 +145,10 @@ export function addLocalCommands(program: Command, io: Io): void {
     .option("--qmp <socket>", "QMP socket of a running QEMU")
     .option("--pid <pid>", "process id of a running QEMU", parsePid)
     .option("--memory <file>", "raw image of physical memory, such as `cloudvmi stream` writes")
-    .option("--types <file>", "types of the guest's kernel, BTF or ISF, in place of its own")
+    .option(
+      "--types <file>",
+      "types of the guest's kernel, BTF or ISF, in place of its own; symbols too (ISF) if it has none",
+    )
     .option("--allow-missing <layers>", "what this machine may lack: namespaces, uid, seccomp", parseLayers);
   addTableCommands(local, io, localGuests);
   addMemoryCommands(local, io, localGuests);

@@ -14,6 +14,7 @@ import {
   pairProcesses,
 } from "./processes.ts";
 import { type Row, randomOf, read, Subject } from "./support.ts";
+import { compareSearch } from "./symbol-search.ts";
 import {
   compareMemory,
   compareTranslations,
@@ -95,6 +96,10 @@ function checks(spec: GuestSpec): void {
     t.diagnostic(`${compareSymbols(guest, truth)} symbols, ${compareLookups(guest, truth)} lookups`);
     const text = truth.find(({ name }) => name === "_text")!.address;
     assert.equal(tables.kernel_info![0]!.kaslr_offset, `0x${(text - 0xffff_ffff_8100_0000n).toString(16)}`);
+  });
+
+  test("symbols are found where VMCOREINFO does not tell", (t: TestContext) => {
+    t.diagnostic(compareSearch(subject.memory, guest));
   });
 
   test("the kernel's translations and memory", async (t: TestContext) => {

@@ -33,9 +33,9 @@ const hrtimer = struct("?hrtimer", {
 });
 
 /** Bases of one CPU: from 6.9 (83a665dc99a7) local, global and deferrable; two before, one without CONFIG_NO_HZ_COMMON. */
+const MAX_BASES = 3;
 /** WHEEL_SIZE is 576 at most (kernel/time/timer.c). */
 const MAX_BUCKETS = 1024;
-const MAX_BASES = 3;
 /** HRTIMER_MAX_CLOCK_BASES: four clocks, each for hard and for soft interrupts (from 4.16: 98ecadd4305d). */
 const MAX_CLOCK_BASES = 8;
 const MAX_TIMERS = 1 << 20;

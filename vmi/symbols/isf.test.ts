@@ -4,7 +4,11 @@ import fc from "fast-check";
 import { GuestError } from "../errors.ts";
 import { Btf } from "./btf.ts";
 import { btfOfIsf } from "./isf.ts";
+import { kallsymsOfLinked, symbolsOfIsf } from "./isf-symbols.ts";
+import { Kallsyms } from "./kallsyms.ts";
 import { findType, layoutOf } from "./type-text.ts";
+
+const TEXT = 0xffff_ffff_8100_0000n;
 
 const text = `{
   "metadata": {"producer": {"name": "x \\" } { ,"}, "list": [1, {"a": []}, "]"], "number": -1.5e3, "flag": true},
@@ -70,6 +74,51 @@ test("members are found as in the kernel's own types", () => {
   assert.deepEqual([btf.member(id, "half")?.offset, btf.member(id, "grid")?.size], [16, 16]);
 });
 
+test("symbols, to the last digit of their addresses", () => {
+  assert.deepEqual(symbolsOfIsf(Buffer.from(text)), {
+    names: ["init_task"],
+    addresses: BigUint64Array.of(1n),
+    banner: undefined,
+  });
+  const symbols = `{"symbols": {
+    "linux_banner": {"constant_data": "TGludXggdmVyc2lvbgoA", "type": {"a": {}}, "address": 18446744071595753697},
+    "pcpu": {"address": 4096}, "a b": {"address": 5}, "${"q".repeat(200)}": {"address": 18446744071578845184}
+  }}`;
+  const found = symbolsOfIsf(Buffer.from(symbols))!;
+  assert.deepEqual(found.names, ["linux_banner", "pcpu", "q".repeat(200)]);
+  assert.deepEqual([...found.addresses], [0xffff_ffff_8202_00e1n, 4096n, TEXT]);
+  assert.equal(found.banner?.toString(), "Linux version\n");
+  assert.equal(symbolsOfIsf(Buffer.from('{"symbols": {}}')), undefined);
+  assert.equal(symbolsOfIsf(Buffer.from("{}")), undefined);
+  for (const wrong of ['{"symbols": {"a": {}}}', '{"symbols": {"a": {"address": -1}}}', '{"symbols": {"a": 7}}']) {
+    assert.throws(() => symbolsOfIsf(Buffer.from(wrong)), { kind: "bad-request" });
+  }
+});
+
+test("symbols as a table: in the order of addresses, those of the image moved", () => {
+  const kallsyms = new Kallsyms(
+    kallsymsOfLinked(
+      {
+        names: ["late", "_stext", "pcpu", "x".repeat(300)],
+        addresses: BigUint64Array.of(TEXT + 64n, TEXT, 8n, TEXT),
+        banner: undefined,
+      },
+      0x20_0000,
+    ),
+  );
+  kallsyms.calibrate("_stext", kallsyms.find(["_stext"]).get("_stext"), TEXT + 0x20_0000n);
+  assert.deepEqual(
+    [...kallsyms].map(({ name, type, address }) => [name, type, address]),
+    [
+      ["pcpu", "?", 8n],
+      ["_stext", "?", TEXT + 0x20_0000n],
+      ["x".repeat(300), "?", TEXT + 0x20_0000n],
+      ["late", "?", TEXT + 0x20_0040n],
+    ],
+  );
+  assert.equal(kallsyms.before(TEXT + 0x20_0041n)?.name, "late");
+});
+
 test("damaged files: a GuestError, and always an end", () => {
   const whole = Buffer.from(text);
   const flips = fc.array(fc.tuple(fc.nat(whole.length - 1), fc.nat(255)), { minLength: 1, maxLength: 10 });
@@ -80,6 +129,7 @@ test("damaged files: a GuestError, and always an end", () => {
       try {
         const btf = new Btf(btfOfIsf(bytes));
         for (const [, id] of btf.structs(["thing"])) layoutOf(btf, id);
+        symbolsOfIsf(bytes);
       } catch (error) {
         assert.ok(error instanceof GuestError, String(error));
       }

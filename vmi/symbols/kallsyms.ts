@@ -3,7 +3,7 @@ import { GuestError } from "../errors.ts";
 /**
  * The kernel's own symbol table, read where it lies (kernel/kallsyms.c, scripts/kallsyms.c). A name is a length and
  * as many tokens; expanding the tokens gives nm's letter and the name. The address is one of several encodings of a
- * 32-bit offset.
+ * 32-bit offset, or whole.
  */
 export interface KallsymsParts {
   /** From kallsyms_names on, at least to its end. */
@@ -11,12 +11,14 @@ export interface KallsymsParts {
   readonly tokenTable: Uint8Array;
   /** 256 u16, little endian. */
   readonly tokenIndex: Uint8Array;
-  /** `count` s32, little endian. */
+  /** `count` s32, or as many u64 where addresses are whole; little endian. */
   readonly offsets: Uint8Array;
   readonly offsetsAddress: bigint;
-  /** undefined where the kernel has none (7.0 on). */
+  /** undefined where the kernel has none (7.0 on, and where addresses are whole). */
   readonly relativeBase: bigint | undefined;
   readonly count: number;
+  /** A name's length is one byte, whatever it is (before 6.1). */
+  readonly shortLengths?: boolean;
 }
 
 export interface KernelSymbol {
@@ -39,8 +41,11 @@ export interface SymbolPosition {
 
 type Encoding = (table: KallsymsParts, index: number) => bigint;
 
-/** From the newest encoding to the oldest that kernels with VMCOREINFO symbols can have. */
-const encodings: readonly Encoding[] = [
+/** Whole addresses: before 4.6 (2213e9a66bb8), and later without CONFIG_KALLSYMS_BASE_RELATIVE. */
+const wholeAddress: Encoding = (table, index) => wholeAt(table.offsets, index);
+
+/** Those of offsets, from the newest to the oldest. */
+const relative: readonly Encoding[] = [
   // 7.0 on (a081b5789255): relative to the place of the offset itself.
   (table, index) => table.offsetsAddress + BigInt(index * 4) + BigInt(offsetAt(table, index)),
   // 4.6 to 6.15 on x86-64 with SMP: a per-CPU symbol's offset is absolute.
@@ -62,16 +67,21 @@ export class Kallsyms {
   readonly #tokens: readonly Uint8Array[];
   #texts: readonly string[] | undefined;
   #markers: Uint32Array | undefined;
+  /** A first byte of a length from here on has a second one. */
+  readonly #wideFrom: number;
 
   /** Names can be looked up at once, addresses after {@link calibrate}. Throws GuestError "unsupported-kernel". */
   constructor(parts: KallsymsParts) {
     this.#parts = parts;
     this.#tokens = readTokens(parts);
+    this.#wideFrom = parts.shortLengths ? 0x100 : 0x80;
   }
 
   /** Learns how addresses are encoded from a symbol whose address is known. Throws GuestError "unsupported-kernel". */
   calibrate(name: string, where: SymbolPosition | undefined, address: bigint): void {
     const fits = where !== undefined && this.#nameAt(where.position)?.slice(1) === name;
+    const { offsets, count } = this.#parts;
+    const encodings = offsets.length === count * 8 ? [wholeAddress] : relative;
     const encoding =
       fits && encodings.find((decode) => BigInt.asUintN(64, decode(this.#parts, where.index)) === address);
     if (!encoding) {
@@ -104,7 +114,7 @@ export class Kallsyms {
     const { names } = this.#parts;
     if (position < 0 || position >= names.length) return undefined;
     this.#texts ??= this.#tokens.map((token) => Buffer.from(token).toString("latin1"));
-    const header = entryHeader(names, position);
+    const header = entryHeader(names, position, this.#wideFrom);
     let text = "";
     for (let i = header.start; i < header.start + header.length && i < names.length; i++) {
       text += this.#texts[names[i]!]!;
@@ -137,6 +147,7 @@ export class Kallsyms {
       byHash.set(hash, (byHash.get(hash) ?? new Set()).add(name));
     }
     const { names, count } = this.#parts;
+    const wideFrom = this.#wideFrom;
     const whole = new Int32Array(256);
     const tail = new Int32Array(256);
     const power = new Int32Array(256);
@@ -152,7 +163,7 @@ export class Kallsyms {
     for (let index = 0; index < count && position < names.length; index++) {
       let length = names[position]!;
       let at = position + 1;
-      if (length >= 0x80) length = (length & 0x7f) | (names[at++]! << 7);
+      if (length >= wideFrom) length = (length & 0x7f) | (names[at++]! << 7);
       const end = at + length;
       if (end > names.length) return;
       let hash = length > 0 ? tail[names[at]!]! : 0;
@@ -202,17 +213,17 @@ export class Kallsyms {
     for (let index = 0; index < this.count && position < names.length; index++) {
       const symbol = this.at({ index, position });
       if (symbol !== undefined) yield symbol;
-      const header = entryHeader(names, position);
+      const header = entryHeader(names, position, this.#wideFrom);
       position = header.start + header.length;
     }
   }
 
   #positionOf(index: number): number {
     const { names } = this.#parts;
-    this.#markers ??= markersOf(names, this.count);
+    this.#markers ??= markersOf(names, this.count, this.#wideFrom);
     let position = this.#markers[Math.floor(index / MARKER_STRIDE)]!;
     for (let i = index % MARKER_STRIDE; i > 0; i--) {
-      const header = entryHeader(names, position);
+      const header = entryHeader(names, position, this.#wideFrom);
       position = header.start + header.length;
     }
     return position;
@@ -225,20 +236,24 @@ function offsetAt(table: KallsymsParts, index: number): number {
   return offsets[at]! | (offsets[at + 1]! << 8) | (offsets[at + 2]! << 16) | (offsets[at + 3]! << 24);
 }
 
-/** One byte of length, from 6.1 (73bbb94466fd) two when the first has its top bit set; before, no name was that long. */
-function entryHeader(names: Uint8Array, position: number): { start: number; length: number } {
+function wholeAt(bytes: Uint8Array, index: number): bigint {
+  return Buffer.from(bytes.buffer, bytes.byteOffset + index * 8, 8).readBigUInt64LE();
+}
+
+/** One byte of length, from 6.1 (73bbb94466fd) two when the first has its top bit set. */
+export function entryHeader(names: Uint8Array, position: number, wideFrom: number): { start: number; length: number } {
   const first = names[position]!;
-  return first < 0x80
+  return first < wideFrom
     ? { start: position + 1, length: first }
     : { start: position + 2, length: (first & 0x7f) | ((names[position + 1] ?? 0) << 7) };
 }
 
-function markersOf(names: Uint8Array, count: number): Uint32Array {
+function markersOf(names: Uint8Array, count: number, wideFrom: number): Uint32Array {
   const markers = new Uint32Array(Math.ceil(count / MARKER_STRIDE));
   let position = 0;
   for (let index = 0; index < count; index++) {
     if (index % MARKER_STRIDE === 0) markers[index / MARKER_STRIDE] = position;
-    const header = entryHeader(names, position);
+    const header = entryHeader(names, position, wideFrom);
     position = header.start + header.length;
   }
   return markers;

@@ -18,6 +18,8 @@ export interface Profile {
   readonly symbols: readonly (readonly number[])[];
   /** Bytes from _stext to the handler of interrupt 0 and to the pointer to VMCOREINFO's text; empty when unknown. */
   readonly noteHint: readonly number[];
+  /** Bytes from _stext to where the symbol table was found; empty where VMCOREINFO tells, or a file has the symbols. */
+  readonly symbolHint: readonly number[];
 }
 
 const stext = symbol("_stext");
@@ -53,7 +55,11 @@ export function seals(seal: string, tables: readonly Uint8Array[]): boolean {
   return key.length === KEY_BYTES && sealOf(tables, key) === seal;
 }
 
-export function buildProfile(buildId: string, seal: string, btf: Btf, kallsyms: Kallsyms): Profile {
+export function buildProfile(
+  { buildId, seal, symbolHint }: Pick<Profile, "buildId" | "seal" | "symbolHint">,
+  btf: Btf,
+  kallsyms: Kallsyms,
+): Profile {
   const ids = btf.structs([...new Set(declaredStructs().map((spec) => spec.name))]);
   const positions = kallsyms.find(declaredSymbols().map((spec) => spec.name));
   return {
@@ -68,6 +74,7 @@ export function buildProfile(buildId: string, seal: string, btf: Btf, kallsyms: 
       return found === undefined ? [] : [found.index, found.position];
     }),
     noteHint: noteHint(positions, kallsyms),
+    symbolHint,
   };
 }
 
@@ -106,15 +113,17 @@ export function encodeProfile(profile: Profile): Uint8Array {
 export function decodeProfile(bytes: Uint8Array): Profile | undefined {
   try {
     const stored = JSON.parse(Buffer.from(bytes).toString()) as Partial<StoredProfile>;
-    const { buildId, seal, structs, symbols, noteHint } = stored;
+    const { buildId, seal, structs, symbols, noteHint, symbolHint } = stored;
     const fits =
       stored.declarations === declarationsDigest() &&
       typeof buildId === "string" &&
       typeof seal === "string" &&
       isNumbers(structs) &&
       isNumbers(symbols) &&
-      isNumbers([noteHint]);
-    return fits ? { buildId, seal, structs, symbols, noteHint: noteHint as number[] } : undefined;
+      isNumbers([noteHint, symbolHint]);
+    return fits
+      ? { buildId, seal, structs, symbols, noteHint: noteHint as number[], symbolHint: symbolHint as number[] }
+      : undefined;
   } catch {
     return undefined;
   }

@@ -9,13 +9,13 @@ export const kernelSymbols = defineTable({
   columns: {
     name: text("Name; one name may have several symbols", { key: true }),
     address: text("Where it is; of a per-CPU variable before 6.15 its offset in each CPU's area"),
-    type: text("nm's letter, capital where it is global or, of a module, exported to all"),
+    type: text("nm's letter, capital where it is global or, of a module, exported to all; ? where a file was supplied"),
     module: text("Module that it belongs to; empty for the kernel itself"),
     position: integer("Number in its symbol table: the kernel's own, or the module's"),
   },
   cost: "walk",
   reads: [
-    "kallsyms_names, kallsyms_token_table, kallsyms_offsets (4.6 on; place relative from 7.0: a081b5789255)",
+    "kallsyms_names, kallsyms_token_table, kallsyms_offsets (4.6 on: 2213e9a66bb8; place relative from 7.0: a081b5789255), kallsyms_addresses (before); VMCOREINFO says where from 6.0 (5fd8fea935a1, f09bddbd8661), before they are searched for",
     "modules",
     "module.kallsyms",
     "mod_kallsyms (typetab from 5.2: 1c7651f43777)",

@@ -1,8 +1,16 @@
-/** An ISF with the structures, enumerations and integers of a BTF, as Volatility's dwarf2json writes it. */
+/** An ISF as Volatility's dwarf2json writes it: the structures, enumerations and integers of a BTF, and symbols. */
 import type { Btf } from "../symbols/btf.ts";
 import { resolveType } from "../symbols/type-model.ts";
 
-export function isfOf(btf: Btf): Uint8Array {
+export interface IsfSymbol {
+  readonly name: string;
+  /** As the kernel was linked. */
+  readonly address: bigint;
+  /** What is there. */
+  readonly data?: Uint8Array;
+}
+
+export function isfOf(btf: Btf, symbols: readonly IsfSymbol[] = []): Uint8Array {
   const base: Record<string, unknown> = {};
   const enums: Record<string, unknown> = {};
   const users: Record<string, unknown> = {};
@@ -56,7 +64,11 @@ export function isfOf(btf: Btf): Uint8Array {
     fields.sort(([a], [b]) => (a < b ? -1 : 1));
     users[tag(id, type.name)] ??= { size: type.size, kind: type.kind, fields: Object.fromEntries(fields) };
   }
-  return Buffer.from(
-    JSON.stringify({ metadata: { format: "6.2.0" }, base_types: base, enums, user_types: users, symbols: {} }),
-  );
+  const text = JSON.stringify({ metadata: { format: "6.2.0" }, base_types: base, enums, user_types: users });
+  // Numbers beyond 2^53, which JSON.stringify does not write.
+  const entries = symbols.map(({ name, address, data }) => {
+    const constant = data ? `,"constant_data":"${Buffer.from(data).toString("base64")}"` : "";
+    return `${JSON.stringify(name)}:{"type":{"kind":"base","name":"void"},"address":${address}${constant}}`;
+  });
+  return Buffer.from(`${text.slice(0, -1)},"symbols":{${entries.join(",")}}}`);
 }

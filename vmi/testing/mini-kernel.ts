@@ -1,7 +1,7 @@
 import { fiveLevel, fourLevel, type Mmu, START_KERNEL_MAP } from "../arch/x86-64.ts";
 import { PAGE_SIZE } from "../bytes/address.ts";
 import type { VcpuRegisters } from "../driver/driver.ts";
-import { type KallsymsEncoding, type SymbolEntry, writeKallsyms } from "./kallsyms-writer.ts";
+import { type KallsymsEncoding, type KallsymsOrder, layKallsyms, type SymbolEntry } from "./kallsyms-writer.ts";
 import { type Aggregate, type Flavour, type KernelTypes, kernelTypes } from "./kernel-types.ts";
 import { naiveWalk, PageTableWriter } from "./page-table-writer.ts";
 import { Ram } from "./ram.ts";
@@ -17,8 +17,13 @@ export interface MiniKernelOptions {
   readonly smeMask?: bigint;
   /** How far the image is moved, a multiple of 2 MiB. */
   readonly kaslr?: bigint;
+  /** False: a kernel without CONFIG_KALLSYMS. */
+  readonly kallsyms?: boolean;
   /** True: a kernel without CONFIG_KALLSYMS_ALL. */
   readonly functionsOnly?: boolean;
+  /** In which order the symbol tables are, and whether VMCOREINFO says where (from 6.0). */
+  readonly order?: KallsymsOrder;
+  readonly told?: boolean;
   /** False: a kernel without CONFIG_DEBUG_INFO_BTF. */
   readonly types?: boolean;
 }
@@ -99,7 +104,10 @@ export class MiniKernel {
       clock: 1_700_000_000,
       smeMask: 0n,
       kaslr: 0x1200_0000n,
+      kallsyms: true,
       functionsOnly: false,
+      order: "6.4",
+      told: true,
       types: true,
       ...options,
     };
@@ -300,27 +308,19 @@ export class MiniKernel {
     }
     const sorted = this.symbols.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0));
     const listed = this.options.functionsOnly ? sorted.filter(({ type }) => /t/i.test(type)) : [...sorted];
-    const offsetsAt = this.image("", sorted.length * 4, "R");
-    const parts = writeKallsyms(listed, this.options.encoding, offsetsAt);
-    const put = (name: string, bytes: Uint8Array) => {
-      this.write(this.image(name, bytes.length, "R"), bytes);
-    };
-    this.symbols.push({ name: "kallsyms_offsets", type: "R", address: offsetsAt });
-    this.write(offsetsAt, parts.offsets);
-    const count = Buffer.alloc(4);
-    count.writeUInt32LE(parts.count);
-    put("kallsyms_num_syms", count);
-    put("kallsyms_names", parts.names);
-    put("kallsyms_token_table", parts.tokenTable);
-    put("kallsyms_token_index", parts.tokenIndex);
-    if (parts.relativeBase !== undefined) {
-      const base = Buffer.alloc(8);
-      base.writeBigUInt64LE(parts.relativeBase);
-      put("kallsyms_relative_base", base);
-    }
+    if (this.options.kallsyms) this.#putKallsyms(listed);
     this.noteGpa = this.ram.take();
     this.writeNote(changed);
     return this;
+  }
+
+  #putKallsyms(listed: readonly SymbolEntry[]): void {
+    const { encoding, order, told } = this.options;
+    const form = { encoding, order, shortLengths: order === "4.20" };
+    const at = this.image("", layKallsyms(listed, form, 0n).bytes.length, "R", PAGE_SIZE);
+    const { bytes, places } = layKallsyms(listed, form, at);
+    this.write(at, bytes);
+    if (told) for (const [name, address] of places) this.symbols.push({ name, type: "R", address });
   }
 
   writeNote(changed: Readonly<Record<string, string>> = {}): void {

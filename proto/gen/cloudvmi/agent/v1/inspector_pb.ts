@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cloudvmi/agent/v1/inspector.proto.
  */
 export const file_cloudvmi_agent_v1_inspector: GenFile = /*@__PURE__*/
-  fileDesc("CiFjbG91ZHZtaS9hZ2VudC92MS9pbnNwZWN0b3IucHJvdG8SEWNsb3Vkdm1pLmFnZW50LnYxInEKDUF0dGFjaFJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEiAKBXZjcHVzGAIgAygLMhEuY2xvdWR2bWkudjEuVmNwdRIQCghwcm9maWxlcxgDIAMoDBINCgV0eXBlcxgEIAEoDCJvCg5BdHRhY2hSZXNwb25zZRIQCghidWlsZF9pZBgBIAEoCRIPCgdyZWxlYXNlGAIgASgJEg8KB3Byb2ZpbGUYAyABKAwSFAoMbWljcm9zZWNvbmRzGAQgASgEEhMKC2xhY2tzX3R5cGVzGAUgASgJMmEKEEluc3BlY3RvclNlcnZpY2USTQoGQXR0YWNoEiAuY2xvdWR2bWkuYWdlbnQudjEuQXR0YWNoUmVxdWVzdBohLmNsb3Vkdm1pLmFnZW50LnYxLkF0dGFjaFJlc3BvbnNlYgZwcm90bzM", [file_cloudvmi_v1_guest]);
+  fileDesc("CiFjbG91ZHZtaS9hZ2VudC92MS9pbnNwZWN0b3IucHJvdG8SEWNsb3Vkdm1pLmFnZW50LnYxInEKDUF0dGFjaFJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEiAKBXZjcHVzGAIgAygLMhEuY2xvdWR2bWkudjEuVmNwdRIQCghwcm9maWxlcxgDIAMoDBINCgV0eXBlcxgEIAEoDCKAAQoOQXR0YWNoUmVzcG9uc2USEAoIYnVpbGRfaWQYASABKAkSDwoHcmVsZWFzZRgCIAEoCRIPCgdwcm9maWxlGAMgASgMEhQKDG1pY3Jvc2Vjb25kcxgEIAEoBBINCgVsYWNrcxgFIAEoCRIVCg1sYWNrc19zeW1ib2xzGAYgASgIMmEKEEluc3BlY3RvclNlcnZpY2USTQoGQXR0YWNoEiAuY2xvdWR2bWkuYWdlbnQudjEuQXR0YWNoUmVxdWVzdBohLmNsb3Vkdm1pLmFnZW50LnYxLkF0dGFjaFJlc3BvbnNlYgZwcm90bzM", [file_cloudvmi_v1_guest]);
 
 /**
  * @generated from message cloudvmi.agent.v1.AttachRequest
@@ -41,7 +41,8 @@ export type AttachRequest = Message<"cloudvmi.agent.v1.AttachRequest"> & {
   profiles: Uint8Array[];
 
   /**
-   * A file with the kernel's types (BTF or ISF, gzip or not) in place of its own. The agent does not look into it.
+   * A file with the kernel's types (BTF or ISF, gzip or not) in place of its own, and with symbols (ISF) where it has none
+   * of its own. The agent does not look into it.
    *
    * @generated from field: bytes types = 4;
    */
@@ -82,11 +83,18 @@ export type AttachResponse = Message<"cloudvmi.agent.v1.AttachResponse"> & {
   microseconds: bigint;
 
   /**
-   * Not empty: the kernel was found, it carries no types, and none were given; nothing has been attached to.
+   * Not empty: the kernel was found, and lacks types or symbols that no file gave; nothing has been attached to.
    *
-   * @generated from field: string lacks_types = 5;
+   * @generated from field: string lacks = 5;
    */
-  lacksTypes: string;
+  lacks: string;
+
+  /**
+   * What it lacks are symbols, which an ISF has and BTF has not.
+   *
+   * @generated from field: bool lacks_symbols = 6;
+   */
+  lacksSymbols: boolean;
 };
 
 /**

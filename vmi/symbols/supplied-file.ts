@@ -1,15 +1,24 @@
 import { gunzipSync } from "node:zlib";
 import { GuestError } from "../errors.ts";
 import { btfOfIsf } from "./isf.ts";
+import { type LinkedSymbols, symbolsOfIsf } from "./isf-symbols.ts";
 
 /** Bytes, unpacked; more is not believed. */
 const MAX_FILE = 256 << 20;
 
-/** BTF bytes of a file with a kernel's types: BTF itself, or an ISF; gzip is undone. Throws GuestError "bad-request". */
-export function btfOfFile(file: Uint8Array): Uint8Array {
+/** What a file tells of a kernel build. */
+export interface SuppliedFile {
+  /** BTF bytes. */
+  readonly types: Uint8Array;
+  /** Read anew at each call: few kernels need them. Undefined when there are none. Throws GuestError "bad-request". */
+  readonly symbols: () => LinkedSymbols | undefined;
+}
+
+/** A file with a kernel's types: BTF, or an ISF, which may hold symbols too; gzip is undone. Throws GuestError "bad-request". */
+export function suppliedFile(file: Uint8Array): SuppliedFile {
   const bytes = file[0] === 0x1f && file[1] === 0x8b ? unpacked(file) : file;
-  if (bytes[0] === 0x9f && bytes[1] === 0xeb) return bytes;
-  if (bytes[0] === 0x7b) return btfOfIsf(bytes);
+  if (bytes[0] === 0x9f && bytes[1] === 0xeb) return { types: bytes, symbols: () => undefined };
+  if (bytes[0] === 0x7b) return { types: btfOfIsf(bytes), symbols: () => symbolsOfIsf(bytes) };
   const xz = Buffer.from(bytes.subarray(1, 6)).toString("latin1") === "7zXZ\0";
   throw new GuestError(
     "bad-request",
