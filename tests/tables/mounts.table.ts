@@ -44,14 +44,16 @@ export const comparison: Comparison = {
       const found = rows
         .filter((row) => row.mnt_namespace === inode)
         .map(({ mnt_namespace: _, mount: __, ...row }) => row)
-        // A namespace's first mount is on itself, or on one that only the kernel sees.
-        .filter((row) => expected.some(({ id }) => id === row.id) || row.path !== "/");
+        // A namespace's first mount is on itself, and a root that is mounted over it hides it from everyone in there.
+        .filter((row) => expected.some(({ id }) => id === row.id) || row.id !== row.parent || row.path !== "/");
       const sorted = <T extends { id?: unknown }>(list: T[]) =>
         list.toSorted((a, b) => (a.id as number) - (b.id as number));
       assert.deepEqual(sorted(found), sorted(expected), `namespace ${inode}`);
       compared += expected.length;
     }
     assert.ok(members.size >= 3, `${members.size} mount namespaces`);
+    const strangers = rows.filter(({ mnt_namespace }) => !members.has(mnt_namespace as number));
+    assert.deepEqual(strangers, [], "no process is in this namespace");
     assert.ok(rows.some(({ path, root }) => path === "/mnt/bound" && root === "/mnt/source"));
     assert.ok(rows.some(({ path, device }) => path === "/mnt/source" && device === "hidden"));
     return `${compared} rows of ${members.size} namespaces`;
