@@ -16,7 +16,7 @@ export const comparison: Comparison = {
     const after = await lab.truth();
     assert.equal(rows.length, 1);
     // The lab's CPU has 5-level paging, and uses it unless the kernel is told not to.
-    const paging = / la57 /.test(await lab.exec("grep -m 1 ^flags /proc/cpuinfo")) ? "5-level" : "4-level";
+    const paging = /\bla57\b/.test(await lab.exec("grep -m 1 ^flags /proc/cpuinfo")) ? "5-level" : "4-level";
     const text = (await lab.kallsyms()).find(({ name }) => name === "_text")!.address;
     compareKernelInfo(rows[0]!, before, after, {
       hostname: lab.name,

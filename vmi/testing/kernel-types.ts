@@ -1,5 +1,7 @@
 import { type BtfMember, BtfWriter, type TypeRef } from "./btf-writer.ts";
+import { filesTypes } from "./files-types.ts";
 import { networkTypes } from "./network-types.ts";
+import { systemTypes } from "./system-types.ts";
 
 /** Structures of a made-up kernel, in the shapes of 6.1 and of 6.13 and later, with gaps that no real kernel has. */
 export type Flavour = "6.1" | "6.13";
@@ -59,6 +61,7 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   const u8 = b.btf.int("unsigned char", 1);
   const char = b.btf.int("char", 1);
   const s32 = b.btf.int("int", 4);
+  const u16 = b.btf.int("unsigned short", 2);
   const u32 = b.btf.int("unsigned int", 4);
   const u64 = b.btf.int("long unsigned int", 8);
   const ptr = b.btf.pointer();
@@ -69,6 +72,22 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   const atomic = b.btf.typedef("atomic_t", b.struct("", ["counter", s32]));
   const kuid = b.btf.typedef("kuid_t", b.struct("", ["val", u32]));
   const path = b.struct("path", ["mnt", ptr], ["dentry", ptr]);
+
+  // A process's signals, limits and rights: linux/signals.ts, cred.ts, pid.ts, seccomp.ts.
+  const sigpending = b.struct("sigpending", ["list", list], ["signal", u64]);
+  const sigaction = b.struct(
+    "sigaction",
+    ["sa_handler", ptr],
+    ["sa_flags", u64],
+    ["sa_restorer", ptr],
+    ["sa_mask", u64],
+  );
+  b.struct("sighand_struct", gap(24), ["action", b.btf.array(b.struct("k_sigaction", ["sa", sigaction]), 64)]);
+  const rlimit = b.struct("rlimit", ["rlim_cur", u64], ["rlim_max", u64]);
+  const mode = b.struct("seccomp", ["mode", s32], ["filter", ptr]);
+  const number = b.struct("upid", ["nr", s32], ["ns", ptr]);
+  b.struct("pid", ["count", atomic], ["level", u32], ["numbers", b.btf.array(number, 1)]);
+  b.struct("group_info", ["usage", atomic], ["ngroups", s32], ["gid", b.btf.array(kuid, 0)]);
 
   b.struct(
     "task_struct",
@@ -97,7 +116,16 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["signal", ptr],
     ["cgroups", ptr],
     ["files", ptr],
-    gap(500),
+    ["thread_pid", ptr],
+    ["blocked", u64],
+    ["pending", sigpending],
+    ["sighand", ptr],
+    ["ptrace", u32],
+    ["parent", ptr],
+    ["atomic_flags", u64],
+    ["seccomp", mode],
+    ["loginuid", kuid],
+    gap(400),
   );
   b.struct(
     "signal_struct",
@@ -107,32 +135,49 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["pids", b.btf.array(ptr, 4)],
     ["utime", u64],
     ["stime", u64],
+    ["live", atomic],
+    ["shared_pending", sigpending],
+    ["rlim", b.btf.array(rlimit, 16)],
   );
   b.struct(
     "cred",
     gap(8),
     ...["uid", "gid", "suid", "sgid", "euid", "egid", "fsuid", "fsgid"].map((name): Member => [name, kuid]),
+    ["securebits", u32],
+    ...["inheritable", "permitted", "effective", "bset", "ambient"].map((name): Member => [`cap_${name}`, u64]),
+    ["user_ns", ptr],
+    ["group_info", ptr],
   );
   b.struct("fs_struct", gap(24), ["root", path], ["pwd", path]);
   if (old) b.struct("mm_rss_stat", ["count", b.btf.array(atomicLong, 4)]);
   else b.struct("percpu_counter", ["lock", u32], ["count", u64], ["list", list], ["counters", ptr]);
   const rss = old ? b.of.mm_rss_stat! : b.btf.array(b.of.percpu_counter!, 4);
+  const maple = b.struct("maple_tree", ["ma_lock", u32], ["ma_flags", u32], ["ma_root", ptr]);
   const mm = b.struct(
     "",
+    ["mm_mt", maple],
     gap(64),
     ["pgd", b.btf.pointer(u64.id)],
     ...["total_vm", "arg_start", "arg_end", "env_start", "env_end"].map((name): Member => [name, u64]),
     ["rss_stat", rss],
     ["exe_file", ptr],
+    ...["start_brk", "brk", "start_stack"].map((name): Member => [name, u64]),
   );
   b.struct("mm_struct", ["", mm], ["cpu_bitmap", b.btf.array(u64, 0)]);
 
   b.struct(
     "nsproxy",
     gap(8),
-    ...["uts_ns", "ipc_ns", "mnt_ns", "pid_ns_for_children", "net_ns", "time_ns", "cgroup_ns"].map(
-      (name): Member => [name, ptr],
-    ),
+    ...[
+      "uts_ns",
+      "ipc_ns",
+      "mnt_ns",
+      "pid_ns_for_children",
+      "net_ns",
+      "time_ns",
+      "time_ns_for_children",
+      "cgroup_ns",
+    ].map((name): Member => [name, ptr]),
   );
   const common = b.struct("ns_common", ["stashed", ptr], ["ops", ptr], ["inum", u32]);
   const uts = b.struct(
@@ -141,22 +186,16 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   );
   b.struct("uts_namespace", ["name", uts], ["user_ns", ptr], ["ns", common]);
   b.struct("ipc_namespace", gap(40), ["ns", common]);
-  b.struct("mnt_namespace", ["ns", common], ["root", ptr]);
+  // From 6.8 (2eea9ce4310d) a tree of mounts; before, their number.
+  const tree = b.struct("rb_root", ["rb_node", ptr]);
+  if (old) b.struct("mnt_namespace", ["ns", common], ["root", ptr], ["list", list], ["mounts", u32]);
+  else b.struct("mnt_namespace", ["ns", common], ["root", ptr], ["mounts", tree], ["nr_mounts", u32]);
+  for (const name of ["user_namespace", "pid_namespace", "time_namespace"]) b.struct(name, gap(72), ["ns", common]);
   b.struct("cgroup_namespace", ["ns", common], ["root_cset", ptr]);
 
-  // From 6.14 (1a7c7ef4bdb1) f_path is in a union.
-  const filePath = b.union("", ["f_path", b.btf.qualified(10, path)], ["__f_path", path]);
-  b.struct("file", gap(64), ["f_op", ptr], ["private_data", ptr], old ? ["f_path", path] : ["", filePath]);
-  const hashAndLength = b.union("", ["", b.struct("", ["hash", u32], ["len", u32])], ["hash_len", u64]);
-  const qstr = b.struct("qstr", ["", hashAndLength], ["name", ptr]);
-  const bucket = b.struct("hlist_bl_node", ["next", ptr], ["pprev", ptr]);
-  b.struct("dentry", ["d_flags", u32], ["d_hash", bucket], ["d_parent", ptr], ["d_name", qstr], gap(64));
-  const vfsmount = b.struct("vfsmount", ["mnt_root", ptr], ["mnt_sb", ptr], ["mnt_flags", s32]);
-  b.struct("mount", gap(16), ["mnt_parent", ptr], ["mnt_mountpoint", ptr], ["mnt", vfsmount]);
-
-  b.struct("css_set", gap(136), ["dfl_cgrp", ptr]);
-  b.struct("cgroup", gap(216), ["kn", ptr]);
-  b.struct("kernfs_node", gap(8), [old ? "parent" : "__parent", ptr], ["name", ptr]);
+  const hlist = b.struct("hlist_node", ["next", ptr], ["pprev", ptr]);
+  const xarray = b.struct("xarray", ["xa_lock", u32], ["xa_flags", u32], ["xa_head", ptr]);
+  filesTypes(b, { old, ptr, u8, u16, u32, u64, list, hlist, gap }, { path, xarray, kuid });
 
   const memory = old
     ? b.struct("module_layout", ["base", ptr], ["size", u32], ["text_size", u32], gap(64))
@@ -194,7 +233,6 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["desc", u64],
     ...["parent", "sibling", "child"].map((name): Member => [name, ptr]),
   );
-  const xarray = b.struct("xarray", ["xa_lock", u32], ["xa_flags", u32], ["xa_head", ptr]);
   b.struct("xa_node", ["shift", u8], ["offset", u8], ["count", u8], gap(37), ["slots", b.btf.array(ptr, 64)]);
   b.struct("idr", ["idr_rt", xarray], ["idr_base", u32], ["idr_next", u32]);
   const base = b.struct(
@@ -216,7 +254,6 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   );
   b.struct(old ? "" : "tk_data", ["seq", u32], ["timekeeper", keeper]);
   // What looks on: linux/bpf.ts, kprobe.ts, ftrace.ts, tracepoint.ts, uprobe.ts.
-  const hlist = b.struct("hlist_node", ["next", ptr], ["pprev", ptr]);
   const pointers = (...names: string[]) => names.map((name): Member => [name, ptr]);
   const words = (...names: string[]) => names.map((name): Member => [name, u32]);
   b.struct("user_struct", gap(40), ["uid", kuid]);
@@ -272,7 +309,6 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     const section = b.struct("module_sect_attr", ["battr", bin], ["address", u64]);
     b.struct("module_sect_attrs", ["grp", group], ["nsections", u32], ["attrs", b.btf.array(section, 0)]);
   } else b.struct("module_sect_attrs", ["grp", group], ["attrs", b.btf.array(bin, 0)]);
-  const u16 = b.btf.int("unsigned short", 2);
   b.struct(
     "kernel_param",
     ...pointers("name", "mod", "ops"),
@@ -306,6 +342,8 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   );
   b.struct("pool_workqueue", ...pointers("pool", "wq"), gap(100), ["inactive_works", list], ["pwqs_node", list]);
 
-  networkTypes(b, { old, ptr, u8, u16, u32, u64, list, hlist, gap });
+  const primitives = { old, ptr, u8, u16, u32, u64, list, hlist, gap };
+  networkTypes(b, primitives);
+  systemTypes(b, primitives);
   return { btf: b.btf, of: b.of };
 }

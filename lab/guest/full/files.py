@@ -28,9 +28,9 @@ check(libc.mount(b"/mnt/source", b"/mnt/bound", None, MS_BIND, None))
 def disk():
     """A file system on a block device: a file with a hole, and one of which the cache has lost all but a few pages."""
     with open("/tmp/disk.img", "wb") as image:
-        image.truncate(4 << 20)
+        image.truncate(8 << 20)
     os.makedirs("/mnt/disk")
-    if os.system("mke2fs -F /tmp/disk.img >/dev/null && mount -t ext2 -o loop /tmp/disk.img /mnt/disk"):
+    if os.system("mke2fs -F -b 4096 /tmp/disk.img >/dev/null && mount -t ext2 -o loop /tmp/disk.img /mnt/disk"):
         raise OSError("no file system on a block device")
     with open("/mnt/disk/sparse", "wb") as file:
         file.write(b"head\n" * 100)
