@@ -20,6 +20,7 @@ const fullModules = [
   "af_packet",
   "vsock_loopback",
   "nfnetlink_hook",
+  "ext4",
 ];
 const orders = {
   "modules.control": controlModules,

@@ -1,7 +1,7 @@
 // Compares the tables of tasks with what the guest's own /proc said before and after they were read.
 import assert from "node:assert/strict";
 import { type Stat, type Truth, type TruthProcess, textOf } from "../../lab/index.ts";
-import { type Cell, type Row, textIn } from "./support.ts";
+import { type Cell, type Row, type Subject, textIn } from "./support.ts";
 
 type Tell = (line: string) => void;
 
@@ -118,7 +118,7 @@ const TASK_COMM_MAX = 15;
  * Of the kernel's threads /proc tells more than comm: the whole of a long name, and behind that of a worker what it is
  * busy with or was last (fs/proc/array.c: proc_task_name). The column is comm itself.
  */
-function expectedName(row: Row, kernelThread: boolean, was: string, is: string): string {
+export function expectedName(row: Row, kernelThread: boolean, was: string, is: string): string {
   if (!kernelThread) return was;
   const name = textIn(row, "name");
   const told = [was, is].every((text) => {
@@ -139,7 +139,7 @@ function isCollector(process: TruthProcess): boolean {
 }
 
 /** A task that did not run between the truths has one state; one that ran may have been caught in another. */
-function assertState(row: Row, was: TruthProcess, is: TruthProcess): void {
+export function assertState(row: Row, was: TruthProcess, is: TruthProcess): void {
   const possible = new Set([was.stat.state, is.stat.state]);
   if (switches(was) !== switches(is)) for (const state of "RSDI") possible.add(state);
   assert.ok(
@@ -218,4 +218,25 @@ export function compareEnvironments(rows: readonly Row[], paired: readonly Paire
     variables += expected.length;
   }
   return variables;
+}
+
+/** Where each process is and what its root is, kernel threads too. */
+export async function readDirectories(subject: Subject): Promise<Map<number, Directories>> {
+  const script = `
+import posix
+for pid in posix.listdir(b"/proc"):
+    if not pid.isdigit(): continue
+    for name in (b"/cwd", b"/root"):
+        try: link = b"=" + posix.readlink(b"/proc/" + pid + name)
+        except OSError: link = b""
+        posix.write(1, pid + name + link + b"\\0")
+`;
+  const text = await subject.lab.exec(`python3 -I -S -c '${script.replaceAll("'", "")}'`);
+  const found = new Map<number, { cwd: string | null; root: string | null }>();
+  for (const [, pid, name, link] of text.matchAll(/(\d+)\/(cwd|root)(?:=([^\0]*))?\0/g)) {
+    const entry = found.get(Number(pid)) ?? { cwd: null, root: null };
+    entry[name as "cwd" | "root"] = link ?? null;
+    found.set(Number(pid), entry);
+  }
+  return found;
 }

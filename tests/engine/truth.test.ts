@@ -12,6 +12,7 @@ import {
   type Directories,
   type Paired,
   pairProcesses,
+  readDirectories,
 } from "./processes.ts";
 import { type Row, randomOf, read, Subject } from "./support.ts";
 import { compareSearch } from "./symbol-search.ts";
@@ -163,25 +164,4 @@ function rowsOfWhole(guest: Guest, name: string): Row[] {
   const { notes } = guest.table(name);
   assert.deepEqual(notes, []);
   return read(guest, name);
-}
-
-/** Where each process is and what its root is, kernel threads too. */
-async function readDirectories(subject: Subject): Promise<Map<number, Directories>> {
-  const script = `
-import posix
-for pid in posix.listdir(b"/proc"):
-    if not pid.isdigit(): continue
-    for name in (b"/cwd", b"/root"):
-        try: link = b"=" + posix.readlink(b"/proc/" + pid + name)
-        except OSError: link = b""
-        posix.write(1, pid + name + link + b"\\0")
-`;
-  const text = await subject.lab.exec(`python3 -I -S -c '${script.replaceAll("'", "")}'`);
-  const found = new Map<number, { cwd: string | null; root: string | null }>();
-  for (const [, pid, name, link] of text.matchAll(/(\d+)\/(cwd|root)(?:=([^\0]*))?\0/g)) {
-    const entry = found.get(Number(pid)) ?? { cwd: null, root: null };
-    entry[name as "cwd" | "root"] = link ?? null;
-    found.set(Number(pid), entry);
-  }
-  return found;
 }

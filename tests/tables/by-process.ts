@@ -1,7 +1,8 @@
 // Tables with rows of processes against what /proc says of each process before and after the table was read.
 import assert from "node:assert/strict";
-import type { Truth, TruthProcess } from "../../lab/index.ts";
+import { type Entry, type Truth, type TruthProcess, textOf } from "../../lab/index.ts";
 import type { Guest } from "../../vmi/index.ts";
+import { type Paired, pairProcesses } from "../engine/processes.ts";
 import { type Row, read, type Subject } from "../engine/support.ts";
 
 /** The processes that were there all the time, with their rows. */
@@ -66,4 +67,63 @@ export function findByArgument(processes: readonly TruthProcess[], argument: str
   const found = processes.find(({ argv }) => argv.includes(argument));
   assert.ok(found, `no process has the argument ${argument}`);
   return found;
+}
+
+/** The rows of `processes`, each with what /proc said before and after; `others` are read at the same time. */
+export async function withTasks(
+  subject: Subject,
+  guest: Guest,
+  others: () => Row[] = () => [],
+): Promise<{ paired: Paired[]; before: Truth; after: Truth; rows: Row[] }> {
+  const before = await subject.lab.truth();
+  const processes = read(guest, "processes");
+  const rows = others();
+  const after = await subject.lab.truth();
+  return { paired: pairProcesses(processes, before, after, () => {}), before, after, rows };
+}
+
+/**
+ * Holds each process's rows to a file of its /proc folder, where that was the same before and after: also of a process
+ * that should have no rows, and no other process may have any.
+ * @param expected the rows by the text of the file, which is empty where the process has no such file
+ * @returns the rows that were compared
+ */
+export async function compareFiles(
+  subject: Subject,
+  guest: Guest,
+  table: string,
+  file: string,
+  expected: (text: string, process: TruthProcess) => Row[],
+): Promise<Row[]> {
+  const texts = async (pids: Iterable<number>) => {
+    const paths = [...pids].map((pid) => `/proc/${pid}/${file}`);
+    const files = await subject.lab.readFiles(paths);
+    return new Map(paths.map((path) => [Number(path.split("/")[2]), textOfEntry(files.get(path))]));
+  };
+  const { processes } = await subject.lab.truth();
+  const before = await texts(processes.keys());
+  const byPid = Map.groupBy(read(guest, table), (row) => row.pid as number);
+  const after = await texts(processes.keys());
+  const later = (await subject.lab.truth()).processes;
+  const compared: Row[] = [];
+  let still = 0;
+  for (const [pid, process] of processes) {
+    const found = byPid.get(pid) ?? [];
+    byPid.delete(pid);
+    if (before.get(pid) !== after.get(pid)) continue;
+    const wanted = expected(before.get(pid)!, process);
+    const columns = Object.keys(wanted[0] ?? {});
+    const actual = found.map((row) => Object.fromEntries(columns.map((column) => [column, row[column]!])));
+    assert.deepEqual(actual, wanted, `process ${pid} (${process.comm})`);
+    compared.push(...found);
+    still++;
+  }
+  const unknown = [...byPid.keys()].filter((pid) => !later.has(pid));
+  assert.deepEqual(unknown, [], "of these processes there is nothing in /proc");
+  assert.ok(still > processes.size * 0.95, `${still} of ${processes.size} processes stayed as they were`);
+  return compared;
+}
+
+function textOfEntry(entry: Entry | undefined): string {
+  return entry?.kind === "file" ? textOf(entry.data) : "";
 }

@@ -8,7 +8,8 @@ export interface Comparison {
   readonly table: string;
   /**
    * Reads the table and the guest's own truth, of a guest with the workload "full", and compares. Throws where they
-   * differ; it is asked again a few times then, as the guest goes on meanwhile.
+   * differ. What moved while the table was read is told by the truth before and after it; a comparison that can't tell
+   * is asked again, which is reported, and few may need it.
    *
    * @returns what was compared, such as "241 rows"; or NotApplicable where this kernel has no such thing
    */
@@ -23,7 +24,17 @@ export class NotApplicable {
   }
 }
 
-const ATTEMPTS = 4;
+const ATTEMPTS = 3;
+/** Of all comparisons so many may need more than one attempt. */
+export const RETRIED_SHARE = 0.08;
+
+/** What came of a comparison, and how often it was tried for that. */
+export interface Settled {
+  readonly result: string | NotApplicable;
+  readonly attempts: number;
+  /** Why the earlier attempts failed. */
+  readonly failures: readonly string[];
+}
 
 /** Every comparison of this folder: of `NAME.table.ts` the value `comparison`. */
 export async function comparisons(): Promise<Comparison[]> {
@@ -39,12 +50,21 @@ export async function comparisons(): Promise<Comparison[]> {
 }
 
 /** Compares until it holds, or has failed as often as a real difference does. Throws the last failure. */
-export async function settle({ compare }: Comparison, subject: Subject, guest: Guest): Promise<string | NotApplicable> {
-  for (let attempt = 1; ; attempt++) {
+export async function settle({ compare }: Comparison, subject: Subject, guest: Guest): Promise<Settled> {
+  const failures: string[] = [];
+  for (let attempts = 1; ; attempts++) {
     try {
-      return await compare(subject, guest);
+      return { result: await compare(subject, guest), attempts, failures };
     } catch (error) {
-      if (attempt === ATTEMPTS) throw error;
+      if (attempts === ATTEMPTS) throw error;
+      failures.push(firstLines(error));
     }
   }
+}
+
+/** The message of an error in one line. */
+export function firstLines(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  const lines = text.split("\n").filter((line) => line.trim() !== "");
+  return lines.slice(0, 12).join(" ⏎ ").slice(0, 600);
 }

@@ -21,6 +21,27 @@ function joined(rows: readonly Row[]): string {
     .join("");
 }
 
+/** Files of a file system on a block device, as lab/guest/full/files.py wrote them. They are not read: that would fill holes. */
+function onDisk(guest: Guest): void {
+  const piecesOf = (rows: readonly Row[]) => rows.map(({ offset, length, present }) => [offset, length, present]);
+  const sparse = contentOf(guest, "path", "/mnt/disk/sparse");
+  assert.deepEqual(
+    piecesOf(sparse).filter(([, , present]) => present === 0),
+    [[4096, 9 * 4096, 0]],
+  );
+  assert.equal(joined(sparse), "head\n".repeat(100).padEnd(10 * 4096, "\0") + "tail\n".repeat(2000));
+  const partial = contentOf(guest, "path", "/mnt/disk/partial");
+  const page = (number: number) => `${`page ${String(number).padStart(4)}\n`.repeat(409)}.....\n`;
+  const cached = new Map<number, string>();
+  for (const { offset, length, present, data } of partial) {
+    for (let at = 0; present === 1 && at < (length as number); at += 4096) {
+      cached.set(((offset as number) + at) / 4096, (data as string).slice(at, at + 4096));
+    }
+  }
+  assert.deepEqual(cached, new Map([0, 10, 11, 40].map((number) => [number, page(number)])));
+  assert.equal(joined(partial).length, 64 * 4096);
+}
+
 export const comparison: Comparison = {
   table: "file_contents",
   async compare(subject, guest) {
@@ -59,6 +80,7 @@ export const comparison: Comparison = {
       ],
     );
     assert.equal(joined(sparse).slice(4096, 4104), "data\0\0\0\0");
-    return `${bytes} bytes of ${paths.length} files, and three that have no name`;
+    onDisk(guest);
+    return `${bytes} bytes of ${paths.length} files, two of a disk, and three that have no name`;
   },
 };

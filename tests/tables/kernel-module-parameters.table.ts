@@ -47,7 +47,7 @@ export const comparison: Comparison = {
     const types = new Set(rows.map(({ type }) => type));
     for (const type of ["int", "uint", "bool", "charp", "ulong"]) assert.ok(types.has(type), `no parameter is ${type}`);
     assert.ok(shown.some(({ built_in }) => built_in === 0) && shown.some(({ built_in }) => built_in === 1));
-    assert.ok(values > shown.length * 0.7, `only ${values} values of ${shown.length}`);
+    assert.ok(values > shown.length * 0.82, `only ${values} values of ${shown.length}`);
     const some = read(guest, "kernel_module_parameters", { where: [{ column: "module", values: ["loop", "kernel"] }] });
     assert.deepEqual(
       some,

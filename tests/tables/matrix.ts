@@ -1,7 +1,7 @@
 // Every table on every kernel: what `npm run matrix` prints, and of which the tests run a part.
 import { type KernelChoice, kernelFlavours, kernelReleases, kernelSeries } from "../../lab/index.ts";
 import { Subject } from "../engine/support.ts";
-import { type Comparison, NotApplicable, settle } from "./comparison.ts";
+import { type Comparison, firstLines, NotApplicable, settle } from "./comparison.ts";
 
 /** Every kernel that Debian's archive offers to the lab, by series and flavour. */
 export const everyKernel: readonly KernelChoice[] = kernelSeries.flatMap((kernel) =>
@@ -15,6 +15,8 @@ export interface Outcome {
   readonly verdict: "equal" | "differs" | "not applicable";
   /** What was compared, what differs, why it does not apply. */
   readonly text: string;
+  /** Why earlier attempts failed. */
+  readonly failures: readonly string[];
 }
 
 /** Boots a kernel with the workload "full" and compares every table on it. Throws when it can't be booted or attached to. */
@@ -29,21 +31,17 @@ export async function compareOn(
   const outcomes = new Map<string, Outcome>();
   for (const comparison of comparisons) {
     try {
-      const result = await settle(comparison, subject, guest);
+      const { result, failures } = await settle(comparison, subject, guest);
       const applies = !(result instanceof NotApplicable);
       outcomes.set(
         comparison.table,
-        applies ? { verdict: "equal", text: result } : { verdict: "not applicable", text: result.why },
+        applies
+          ? { verdict: "equal", text: result, failures }
+          : { verdict: "not applicable", text: result.why, failures },
       );
     } catch (error) {
-      outcomes.set(comparison.table, { verdict: "differs", text: firstLines(error) });
+      outcomes.set(comparison.table, { verdict: "differs", text: firstLines(error), failures: [] });
     }
   }
   return { release: guest.kernel.release, outcomes };
-}
-
-function firstLines(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  const lines = text.split("\n").filter((line) => line.trim() !== "");
-  return lines.slice(0, 12).join(" ⏎ ").slice(0, 600);
 }

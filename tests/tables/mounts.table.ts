@@ -1,69 +1,75 @@
-// mounts against /proc/PID/mountinfo of one process in each mount namespace, and statfs(2) in the first one.
+// mounts against /proc/PID/mountinfo of a process in each mount namespace, and statfs(2) in the first one.
 import assert from "node:assert/strict";
-import { textOf } from "../../lab/index.ts";
+import { type TruthProcess, textOf } from "../../lab/index.ts";
 import { type Row, read, type Subject } from "../engine/support.ts";
 import type { Comparison } from "./comparison.ts";
 
 const unescaped = (text: string) =>
   text.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 
+/** A line of mountinfo as a row; paths are from the root of the process that reads it. */
+function parse(line: string): Row {
+  const [before, after] = line.split(" - ") as [string, string];
+  const [id, parent, device_number, root, path, mount_flags] = before.split(" ") as [string, ...string[]];
+  const [type, device, options] = after.split(" ") as [string, string, string];
+  const own = mount_flags!.split(",");
+  const all = options.split(",");
+  const flags = [
+    all[0] === "ro" ? "ro" : own[0],
+    ...all.filter((word) => ["sync", "dirsync", "lazytime"].includes(word)),
+    ...own.slice(1),
+  ].join();
+  return {
+    device: unescaped(device),
+    path: unescaped(path!),
+    type,
+    flags,
+    mount_flags: mount_flags!,
+    root: unescaped(root!),
+    device_number: device_number!,
+    id: Number(id),
+    parent: Number(parent),
+  };
+}
+
+const sorted = (rows: readonly Row[]) => rows.toSorted((a, b) => (a.id as number) - (b.id as number));
+
 export const comparison: Comparison = {
   table: "mounts",
   async compare(subject, guest) {
     const { processes } = await subject.lab.truth();
-    /** The first process of each namespace whose root is the namespace's own. */
-    const members = new Map<number, number>();
-    for (const { pid, namespaces, root } of processes.values()) {
-      const inode = Number(/\d+/.exec(namespaces.get("mnt") ?? "")?.[0]);
-      if (root === "/" && !Number.isNaN(inode) && !members.has(inode)) members.set(inode, pid);
+    /** Of each namespace a process, if there is one then one whose root is the namespace's own. */
+    const members = new Map<number, TruthProcess>();
+    for (const process of processes.values()) {
+      const inode = Number(/\d+/.exec(process.namespaces.get("mnt") ?? "")?.[0]);
+      if (!Number.isNaN(inode) && members.get(inode)?.root !== "/") members.set(inode, process);
     }
-    const files = await subject.lab.readFiles([...members.values()].map((pid) => `/proc/${pid}/mountinfo`));
+    const files = await subject.lab.readFiles([...members.values()].map(({ pid }) => `/proc/${pid}/mountinfo`));
     const rows = read(guest, "mounts");
     let compared = 0;
-    for (const [inode, pid] of members) {
+    for (const [inode, { pid, root }] of members) {
       const file = files.get(`/proc/${pid}/mountinfo`);
       assert.ok(file?.kind === "file", `mountinfo of ${pid}`);
-      const expected = textOf(file.data)
-        .trimEnd()
-        .split("\n")
-        .map((line) => {
-          const [before, after] = line.split(" - ") as [string, string];
-          const [id, parent, device_number, root, path, mount_flags] = before.split(" ") as [string, ...string[]];
-          const [type, device, options] = after.split(" ") as [string, string, string];
-          const own = mount_flags!.split(",");
-          const all = options.split(",");
-          const flags = [
-            all[0] === "ro" ? "ro" : own[0],
-            ...all.filter((word) => ["sync", "dirsync", "lazytime"].includes(word)),
-            ...own.slice(1),
-          ].join();
-          return {
-            device: unescaped(device),
-            path: unescaped(path!),
-            type,
-            flags,
-            mount_flags,
-            root: unescaped(root!),
-            device_number,
-            id: Number(id),
-            parent: Number(parent),
-          };
-        });
+      const expected = textOf(file.data).trimEnd().split("\n").map(parse);
       const found = rows
         .filter((row) => row.mnt_namespace === inode)
-        .map(({ device, path, type, flags, mount_flags, root, device_number, id, parent }) => {
-          return { device, path, type, flags, mount_flags, root, device_number, id, parent };
+        .map(({ device, path, type, flags, mount_flags, root: of, device_number, id, parent }): Row => {
+          return { device, path, type, flags, mount_flags, root: of, device_number, id, parent } as Row;
         })
-        // A namespace's first mount is on itself, or on one that only the kernel sees.
-        .filter((row) => expected.some(({ id }) => id === row.id) || row.path !== "/");
-      const sorted = <T extends { id?: unknown }>(list: T[]) =>
-        list.toSorted((a, b) => (a.id as number) - (b.id as number));
-      assert.deepEqual(sorted(found), sorted(expected), `namespace ${inode}`);
+        // A namespace's first mount is on itself, and a root that is mounted over it hides it from everyone in there.
+        .filter((row) => expected.some(({ id }) => id === row.id) || row.id !== row.parent || row.path !== "/");
+      // One with another root sees only what is below it, by other paths.
+      const seen = root === "/" ? found : found.filter(({ id }) => expected.some((row) => row.id === id));
+      const pathless = (row: Row) => (root === "/" ? row : { ...row, path: "" });
+      assert.deepEqual(sorted(seen.map(pathless)), sorted(expected.map(pathless)), `namespace ${inode}`);
       compared += expected.length;
     }
-    assert.ok(members.size >= 3, `${members.size} mount namespaces`);
+    assert.ok(members.size >= 4, `${members.size} mount namespaces`);
+    const strangers = rows.filter(({ mnt_namespace }) => !members.has(mnt_namespace as number));
+    assert.deepEqual(strangers, [], "no process is in this namespace");
     assert.ok(rows.some(({ path, root }) => path === "/mnt/bound" && root === "/mnt/source"));
     assert.ok(rows.some(({ path, device }) => path === "/mnt/source" && device === "hidden"));
+    assert.ok(rows.some(({ path, type }) => path === "/mnt/disk" && type === "ext2"));
     const thawed = rows.find((row) => row.path === "/mnt/thawed");
     assert.deepEqual([thawed?.flags, thawed?.mount_flags], ["ro,sync,noatime", "rw,noatime"]);
     const { sizes, devices } = await compareSizes(

@@ -133,6 +133,8 @@ export const comparison: Comparison = {
       );
       listed += actual.length;
     }
+    const lists = symbols.some(({ name }) => name === "nfnl_hook_dump");
+    assert.equal(listed > 0, lists, `${listed} hooks as the kernel lists them`);
     return `${rows.length} rows, ${listed} as the kernel lists them`;
   },
 };

@@ -1,5 +1,6 @@
 // process_credentials against /proc/PID/status and /proc/PID/ns/user.
 import assert from "node:assert/strict";
+import { read } from "../engine/support.ts";
 import { compareByProcess, findByArgument, statusOf } from "./by-process.ts";
 import type { Comparison } from "./comparison.ts";
 
@@ -26,6 +27,12 @@ export const comparison: Comparison = {
         seccomp: row!.seccomp as number,
         user: `user:[${row!.user_namespace}]`,
       }),
+    );
+    // /proc does not tell them; one process of the workload has set SECBIT_NOROOT and SECBIT_KEEP_CAPS_LOCKED.
+    const secured = read(guest, "process_credentials").filter(({ securebits }) => securebits !== 0);
+    assert.deepEqual(
+      secured.map(({ pid, securebits }) => [processes.find((process) => process.pid === pid)?.comm, securebits]),
+      [["sys-caps", 33]],
     );
     const confined = findByArgument(processes, "confined");
     assert.equal(statusOf(confined, "NoNewPrivs"), "1");

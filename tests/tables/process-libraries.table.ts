@@ -1,7 +1,6 @@
 // process_libraries against the executable mappings of /proc/PID/maps; sonames as the files themselves have them.
 import assert from "node:assert/strict";
-import { textOf } from "../../lab/index.ts";
-import { read } from "../engine/support.ts";
+import { compareFiles } from "./by-process.ts";
 import type { Comparison } from "./comparison.ts";
 
 const deletedMark = " (deleted)";
@@ -9,38 +8,27 @@ const deletedMark = " (deleted)";
 export const comparison: Comparison = {
   table: "process_libraries",
   async compare(subject, guest) {
-    const rows = read(guest, "process_libraries");
-    const byPid = Map.groupBy(rows, (row) => row.pid as number);
-    const { processes } = await subject.lab.truth();
-    const files = await subject.lab.readFiles([...byPid.keys()].map((pid) => `/proc/${pid}/maps`));
-    for (const [pid, found] of byPid) {
-      const maps = files.get(`/proc/${pid}/maps`);
-      if (maps?.kind !== "file") continue;
-      const lines = textOf(maps.data)
+    const rows = await compareFiles(subject, guest, "process_libraries", "maps", (text, { exe }) => {
+      const lines = text
         .trimEnd()
         .split("\n")
-        .map((line) => /^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ (\d+) *(.*)$/.exec(line)!)
-        .filter(([, , , , inode]) => inode !== "0");
-      const expected = [...Map.groupBy(lines, ([, , , , inode, path]) => `${inode} ${path}`).values()]
+        .map((line) => /^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ (\d+) *(.*)$/.exec(line) ?? [])
+        .filter(([, , , , inode]) => inode !== undefined && inode !== "0");
+      return [...Map.groupBy(lines, ([, , , , inode, path]) => `${inode} ${path}`).values()]
         .filter((areas) => areas.some(([, , , permissions]) => permissions![2] === "x"))
         .map((areas) => {
           const [, start, , , inode, path] = areas[0]!;
           const deleted = path!.endsWith(deletedMark);
           return {
-            path: deleted ? path!.slice(0, -deletedMark.length) : path,
+            path: deleted ? path!.slice(0, -deletedMark.length) : path!,
             start: `0x${start!.padStart(16, "0")}`,
             size: Number.parseInt(areas.at(-1)![2]!, 16) - Number.parseInt(start!, 16),
             inode: Number(inode),
             deleted: Number(deleted),
-            program: Number(processes.get(pid)?.exe === path),
+            program: Number(exe === path),
           };
         });
-      assert.deepEqual(
-        found.map(({ path, start, size, inode, deleted, program }) => ({ path, start, size, inode, deleted, program })),
-        expected,
-        `process ${pid}`,
-      );
-    }
+    });
     /** A process that never looked at the name has not the page with it. */
     const sonames = (name: string) =>
       new Set(

@@ -1,6 +1,6 @@
 // process_limits against /proc/PID/limits.
 import assert from "node:assert/strict";
-import { read } from "../engine/support.ts";
+import { compareFiles } from "./by-process.ts";
 import type { Comparison } from "./comparison.ts";
 
 /** The names of /proc/PID/limits (fs/proc/base.c: lnames) in the table's words. */
@@ -26,35 +26,21 @@ const names: Record<string, string> = {
 export const comparison: Comparison = {
   table: "process_limits",
   async compare(subject, guest) {
-    const rows = read(guest, "process_limits");
-    const byPid = Map.groupBy(rows, (row) => row.pid as number);
-    const files = await subject.lab.readFiles([...byPid.keys()].map((pid) => `/proc/${pid}/limits`));
-    let compared = 0;
-    const soft: unknown[] = [];
-    for (const [pid, found] of byPid) {
-      const file = files.get(`/proc/${pid}/limits`);
-      if (file?.kind !== "file") continue;
-      const expected = file.data
-        .toString("latin1")
+    const rows = await compareFiles(subject, guest, "process_limits", "limits", (text) =>
+      text
         .split("\n")
         .slice(1)
         .filter((line) => line !== "")
         .map((line) => {
           const [low, high, unit = ""] = line.slice(26).trim().split(/\s+/);
-          const limit = (text?: string) => (text === "unlimited" ? null : Number(text));
-          return { resource: names[line.slice(0, 26).trim()], soft: limit(low), hard: limit(high), unit };
-        });
-      assert.deepEqual(
-        found.map(({ resource, soft: low, hard, unit }) => ({ resource, soft: low, hard, unit })),
-        expected,
-        `process ${pid}`,
-      );
-      soft.push(...expected.map((limit) => limit.soft));
-      compared += found.length;
-    }
-    assert.ok(compared > 40 * 16, `${compared} rows`);
+          const limit = (value?: string) => (value === "unlimited" ? null : Number(value));
+          return { resource: names[line.slice(0, 26).trim()]!, soft: limit(low), hard: limit(high), unit };
+        }),
+    );
+    assert.ok(rows.length > 60 * 16, `${rows.length} rows`);
     // Set by the workload.
+    const soft = rows.map((row) => row.soft);
     assert.ok(soft.includes(77) && soft.includes(123_456_789));
-    return `${compared} rows`;
+    return `${rows.length} rows`;
   },
 };

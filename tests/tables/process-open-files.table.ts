@@ -45,6 +45,9 @@ export const comparison: Comparison = {
     const rows = read(guest, "process_open_files");
     const after = await truth();
     const byKey = new Map(rows.map((row) => [`${row.pid}:${row.fd}`, row]));
+    assert.equal(byKey.size, rows.length, "a descriptor has two rows");
+    // Only the lab's control program opens anything meanwhile, and what it opens is closed when it asks.
+    for (const [key, { path }] of byKey) assert.ok(before.has(key) || after.has(key), `${key}, ${path}, is not open`);
     let compared = 0;
     const kinds = new Set<string>();
     for (const [key, text] of before) {

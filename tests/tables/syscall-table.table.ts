@@ -33,9 +33,46 @@ export const comparison: Comparison = {
     ] as const) {
       assert.equal(rows[number]!.name, name);
     }
-    return `${rows.length} rows, ${traced(guest, rows)} also as tracing names them`;
+    const others = otherTables(guest, names);
+    return `${rows.length} rows, ${others} of other tables, ${traced(guest, rows)} also as tracing names them`;
   },
 };
+
+/** What 32-bit and x32 programs call: each function by its symbol, some by number, and no more numbers than the kernel has. */
+function otherTables(guest: Guest, names: ReadonlyMap<bigint, ReadonlySet<string>>): number {
+  const rows = read(guest, "syscall_table").filter(({ abi }) => abi !== "64");
+  for (const row of rows) {
+    const about = JSON.stringify(row);
+    const aliases = names.get(BigInt(textIn(row, "address"))) ?? new Set();
+    assert.ok(aliases.has(textIn(row, "symbol")), about);
+    // x32 shares the functions of 64-bit programs but where an argument differs in size.
+    const own = row.abi === "32" ? /^__ia32_(?:compat_)?sys_/ : /^__x(?:64|32_compat)_sys_|^__x64_(?:compat_)?sys_/;
+    assert.ok(
+      [...aliases].some((name) => own.test(name)),
+      about,
+    );
+    assert.deepEqual([row.module, row.name, row.expected], ["", null, null], about);
+  }
+  const symbolOf = (abi: string, number: number) =>
+    rows.find((row) => row.abi === abi && row.number === number)?.symbol;
+  const known = [...names.values()].some((aliases) => aliases.has("ia32_sys_call_table"));
+  assert.equal(
+    rows.some(({ abi }) => abi === "32"),
+    known,
+    "the table of 32-bit programs",
+  );
+  if (known) {
+    for (const [number, name] of [
+      [1, "__ia32_sys_exit"],
+      [3, "__ia32_sys_read"],
+      [11, "__ia32_compat_sys_execve"],
+      [357, "__ia32_sys_bpf"],
+    ] as const) {
+      assert.equal(symbolOf("32", number), name);
+    }
+  }
+  return rows.length;
+}
 
 /** The kernel's own names by number: struct syscall_metadata, of which the name is the first member. */
 function traced(guest: Guest, rows: readonly Row[]): number {

@@ -1,7 +1,8 @@
 // timers_and_workqueues against /proc/timer_list, the timers of /proc/net/tcp, and the names of workqueues' threads.
 import assert from "node:assert/strict";
+import type { Guest } from "../../vmi/index.ts";
 import { variable } from "../engine/kernel.ts";
-import { type Row, read, textIn } from "../engine/support.ts";
+import { type Row, read, type Subject, textIn } from "../engine/support.ts";
 import type { Comparison } from "./comparison.ts";
 
 /** "CPU CLOCK FUNCTION EARLIEST-EXPIRES" of each high-resolution timer of /proc/timer_list. */
@@ -59,11 +60,52 @@ export const comparison: Comparison = {
       assert.ok(typeof row.symbol === "string" && !row.symbol.includes("+"), JSON.stringify(row));
     }
     assert.ok(ofKind("delayed_work").some(({ symbol }) => symbol === "wakeup_dirtytime_writeback"));
+    await compareRunning(subject, guest);
     const one = read(guest, "timers_and_workqueues", { where: [{ column: "kind", values: ["workqueue"] }] });
     assert.equal(one.length, ofKind("workqueue").length);
     return `${rows.length} rows, ${still.length} hrtimers unchanged`;
   },
 };
+
+/**
+ * A work that takes its time: a worker starts the program that is to load a module, and waits for its end. The name of
+ * the worker tells whose work it is at.
+ */
+async function compareRunning({ lab }: Subject, guest: Guest): Promise<void> {
+  const busyWith = async () =>
+    (await lab.exec("cat /proc/[0-9]*/comm"))
+      .split("\n")
+      .map((comm) => /^kworker\/.*\+(.*)$/.exec(comm)?.[1])
+      .filter((name) => name !== undefined);
+  await lab.exec(`
+mkfifo /run/helper-ends
+printf '#!/bin/sh\\nread x < /run/helper-ends\\n' > /run/helper
+chmod 755 /run/helper
+cat /proc/sys/kernel/modprobe > /run/modprobe
+echo /run/helper > /proc/sys/kernel/modprobe
+mount -t nosuchfs none /mnt >/dev/null 2>&1 &
+while ! grep -q helper /proc/[0-9]*/comm 2>/dev/null; do usleep 10000; done`);
+  try {
+    const before = await busyWith();
+    const running = read(guest, "timers_and_workqueues", { where: [{ column: "kind", values: ["running_work"] }] });
+    const after = await busyWith();
+    const still = before.filter((name) => after.includes(name));
+    for (const name of still)
+      assert.ok(
+        running.some((row) => row.name === name),
+        `no work of ${name} runs`,
+      );
+    for (const { name } of running)
+      assert.ok(before.includes(name as string) || after.includes(name as string), String(name));
+    const helper = running.filter(({ symbol }) => symbol === "call_usermodehelper_exec_work");
+    assert.deepEqual(
+      helper.map(({ name }) => name),
+      ["events_unbound"],
+    );
+  } finally {
+    await lab.exec("cat /run/modprobe > /proc/sys/kernel/modprobe; echo > /run/helper-ends; rm /run/helper-ends");
+  }
+}
 
 type Lab = Parameters<Comparison["compare"]>[0]["lab"];
 

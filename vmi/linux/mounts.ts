@@ -25,7 +25,6 @@ export const mountStruct = struct("mount", {
 });
 const dentry = struct("dentry", { d_inode: "d_inode" });
 const dentryName = struct("dentry", { name: "d_name.name", len: "d_name.len" });
-const mountNamespace = struct("mount", { mnt_ns: "?mnt_ns" });
 const mountPoint = struct("mount", { mnt_mountpoint: "mnt_mountpoint" });
 /** bd_device within it from 5.11 (0d02129e76ed). */
 const superBlockDevice = struct("super_block", { s_bdev: "?s_bdev" });
@@ -150,8 +149,7 @@ export function mountOptions(kernel: Kernel, at: Halves): string | undefined {
 
 /** A mount of the kernel's own (kern_mount), which is in no namespace: MNT_NS_INTERNAL, -EINVAL as a pointer. */
 export function isInternal(kernel: Kernel, at: Halves): boolean {
-  const { mnt_ns } = kernel.layout(mountNamespace);
-  const namespace = mnt_ns < 0 ? undefined : readPointer(kernel.space, at, mnt_ns);
+  const namespace = readPointer(kernel.space, at, kernel.layout(mountStruct).mnt_ns);
   return namespace === undefined || namespace.hi === -1;
 }
 

@@ -75,7 +75,7 @@ export const processLibraries = defineTable({
         if (soname === "none") out.soname?.absent(CELL.notApplicable);
         else out.soname?.pushOr(soname, CELL.unreadable);
         out.start?.pushAddress(area.start.hi, area.start.lo);
-        out.size?.push(end - start);
+        out.size?.pushOr(end - start, CELL.unreadable);
         out.inode?.pushOr(out.inode && inodeFacts(kernel, file)?.number, CELL.unreadable);
         out.program?.push(Number(key === found.value.program));
         out.deleted?.pushOr(path && Number(path.deleted), CELL.unreadable);

@@ -69,7 +69,7 @@ export const processMemoryMap = defineTable({
         out.start?.pushAddress(area.start.hi, area.start.lo);
         out.end?.pushAddress(area.end.hi, area.end.lo);
         out.permissions?.push(permissionsOf(area));
-        out.offset?.push(area.file === undefined ? 0 : area.pageOffset * PAGE);
+        out.offset?.pushOr(area.file === undefined ? 0 : area.pageOffset * PAGE, CELL.unreadable);
         if (area.file === undefined) {
           out.device?.push("0:0");
           out.inode?.push(0);

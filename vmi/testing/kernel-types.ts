@@ -1,5 +1,7 @@
 import { type BtfMember, BtfWriter, type TypeRef } from "./btf-writer.ts";
+import { filesTypes } from "./files-types.ts";
 import { networkTypes } from "./network-types.ts";
+import { systemTypes } from "./system-types.ts";
 
 /** Structures of a made-up kernel, in the shapes of 6.1 and of 6.13 and later, with gaps that no real kernel has. */
 export type Flavour = "6.1" | "6.13";
@@ -59,6 +61,7 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   const u8 = b.btf.int("unsigned char", 1);
   const char = b.btf.int("char", 1);
   const s32 = b.btf.int("int", 4);
+  const u16 = b.btf.int("unsigned short", 2);
   const u32 = b.btf.int("unsigned int", 4);
   const u64 = b.btf.int("long unsigned int", 8);
   const ptr = b.btf.pointer();
@@ -75,6 +78,20 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ...["rchar", "read_bytes", "write_bytes", "cancelled_write_bytes"].map((name): Member => [name, u64]),
   );
   const entity = b.struct("sched_entity", gap(40), ["sum_exec_runtime", u64]);
+  // A process's signals, limits and rights: linux/signals.ts, cred.ts, pid.ts, seccomp.ts.
+  const sigpending = b.struct("sigpending", ["list", list], ["signal", u64]);
+  const sigaction = b.struct(
+    "sigaction",
+    ["sa_handler", ptr],
+    ["sa_flags", u64],
+    ["sa_restorer", ptr],
+    ["sa_mask", u64],
+  );
+  b.struct("sighand_struct", gap(24), ["action", b.btf.array(b.struct("k_sigaction", ["sa", sigaction]), 64)]);
+  const rlimit = b.struct("rlimit", ["rlim_cur", u64], ["rlim_max", u64]);
+  const mode = b.struct("seccomp", ["mode", s32], ["filter", ptr]);
+  b.struct("group_info", ["usage", atomic], ["ngroups", s32], ["gid", b.btf.array(kuid, 0)]);
+
   b.struct(
     "task_struct",
     gap(24),
@@ -104,8 +121,16 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["signal", ptr],
     ["cgroups", ptr],
     ["files", ptr],
+    ["blocked", u64],
+    ["pending", sigpending],
+    ["sighand", ptr],
+    ["ptrace", u32],
+    ["parent", ptr],
+    ["atomic_flags", u64],
+    ["seccomp", mode],
+    ["loginuid", kuid],
     ["ioac", io],
-    gap(468),
+    gap(368),
   );
   b.struct(
     "signal_struct",
@@ -118,6 +143,9 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["stime", u64],
     ["sum_sched_runtime", u64],
     ["ioac", io],
+    ["live", atomic],
+    ["shared_pending", sigpending],
+    ["rlim", b.btf.array(rlimit, 16)],
   );
   b.struct(
     "cred",
@@ -134,22 +162,32 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   if (old) b.struct("mm_rss_stat", ["count", b.btf.array(atomicLong, 4)]);
   else b.struct("percpu_counter", ["lock", u32], ["count", u64], ["list", list], ["counters", ptr]);
   const rss = old ? b.of.mm_rss_stat! : b.btf.array(b.of.percpu_counter!, 4);
+  const maple = b.struct("maple_tree", ["ma_lock", u32], ["ma_flags", u32], ["ma_root", ptr]);
   const mm = b.struct(
     "",
+    ["mm_mt", maple],
     gap(64),
     ["pgd", b.btf.pointer(u64.id)],
     ...["total_vm", "locked_vm", "arg_start", "arg_end", "env_start", "env_end"].map((name): Member => [name, u64]),
     ["rss_stat", rss],
     ["exe_file", ptr],
+    ...["start_brk", "brk", "start_stack"].map((name): Member => [name, u64]),
   );
   b.struct("mm_struct", ["", mm], ["cpu_bitmap", b.btf.array(u64, 0)]);
 
   b.struct(
     "nsproxy",
     gap(8),
-    ...["uts", "ipc", "mnt", "pid", "net", "time", "time", "cgroup"].map(
-      (name, i): Member => [`${name}_ns${name === "pid" || i === 6 ? "_for_children" : ""}`, ptr],
-    ),
+    ...[
+      "uts_ns",
+      "ipc_ns",
+      "mnt_ns",
+      "pid_ns_for_children",
+      "net_ns",
+      "time_ns",
+      "time_ns_for_children",
+      "cgroup_ns",
+    ].map((name): Member => [name, ptr]),
   );
   const common = b.struct("ns_common", ["stashed", ptr], ["ops", ptr], ["inum", u32]);
   const uts = b.struct(
@@ -161,36 +199,15 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   b.struct("user_namespace", gap(64), ["parent", ptr], ["level", s32], ["owner", kuid], ["ns", common]);
   b.struct("time_namespace", ["user_ns", ptr], ["ns", common]);
   b.struct("ipc_namespace", gap(40), ["ns", common]);
-  b.struct("mnt_namespace", ["ns", common], ["root", ptr]);
+  // From 6.8 (2eea9ce4310d) a tree of mounts; before, their number.
+  const tree = b.struct("rb_root", ["rb_node", ptr]);
+  if (old) b.struct("mnt_namespace", ["ns", common], ["root", ptr], ["list", list], ["mounts", u32]);
+  else b.struct("mnt_namespace", ["ns", common], ["root", ptr], ["mounts", tree], ["nr_mounts", u32]);
   b.struct("cgroup_namespace", ["ns", common], ["root_cset", ptr]);
 
-  // From 6.14 (1a7c7ef4bdb1) f_path is in a union.
-  const filePath = b.union("", ["f_path", b.btf.qualified(10, path)], ["__f_path", path]);
-  b.struct("file", gap(64), ["f_op", ptr], ["private_data", ptr], old ? ["f_path", path] : ["", filePath]);
-  const hashAndLength = b.union("", ["", b.struct("", ["hash", u32], ["len", u32])], ["hash_len", u64]);
-  const qstr = b.struct("qstr", ["", hashAndLength], ["name", ptr]);
-  const bucket = b.struct("hlist_bl_node", ["next", ptr], ["pprev", ptr]);
-  const children: Member[] = old
-    ? [
-        ["d_child", list],
-        ["d_subdirs", list],
-      ]
-    : [
-        ["d_sib", bucket],
-        ["d_children", ptr],
-      ];
-  const names: Member[] = [
-    ["d_parent", ptr],
-    ["d_name", qstr],
-    ["d_inode", ptr],
-  ];
-  b.struct("dentry", ["d_flags", u32], ["d_hash", bucket], ...names, gap(64), ...children);
-  const vfsmount = b.struct("vfsmount", ["mnt_root", ptr], ["mnt_sb", ptr], ["mnt_flags", s32]);
-  b.struct("mount", gap(16), ["mnt_parent", ptr], ["mnt_mountpoint", ptr], ["mnt", vfsmount]);
-
-  b.struct("css_set", gap(136), ["dfl_cgrp", ptr]);
-  b.struct("cgroup", gap(216), ["kn", ptr]);
-  b.struct("kernfs_node", gap(8), [old ? "parent" : "__parent", ptr], ["name", ptr]);
+  const hlist = b.struct("hlist_node", ["next", ptr], ["pprev", ptr]);
+  const xarray = b.struct("xarray", ["xa_lock", u32], ["xa_flags", u32], ["xa_head", ptr]);
+  filesTypes(b, { old, ptr, u8, u16, u32, u64, list, hlist, gap }, { path, xarray, kuid });
 
   const memory = old
     ? b.struct("module_layout", ["base", ptr], ["size", u32], ["text_size", u32], gap(64))
@@ -228,10 +245,6 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["desc", u64],
     ...["parent", "sibling", "child"].map((name): Member => [name, ptr]),
   );
-  b.struct("maple_tree", gap(8), ["ma_root", ptr]);
-  b.struct("maple_range_64", ["parent", ptr], ["pivot", b.btf.array(u64, 15)], ["slot", b.btf.array(ptr, 16)]);
-  b.struct("maple_arange_64", ["parent", ptr], ["pivot", b.btf.array(u64, 9)], ["slot", b.btf.array(ptr, 10)]);
-  const xarray = b.struct("xarray", ["xa_lock", u32], ["xa_flags", u32], ["xa_head", ptr]);
   b.struct("xa_node", ["shift", u8], ["offset", u8], ["count", u8], gap(37), ["slots", b.btf.array(ptr, 64)]);
   b.struct("idr", ["idr_rt", xarray], ["idr_base", u32], ["idr_next", u32]);
   const base = b.struct(
@@ -253,7 +266,6 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   );
   b.struct(old ? "" : "tk_data", ["seq", u32], ["timekeeper", keeper]);
   // What looks on: linux/bpf.ts, kprobe.ts, ftrace.ts, tracepoint.ts, uprobe.ts.
-  const hlist = b.struct("hlist_node", ["next", ptr], ["pprev", ptr]);
   const pointers = (...names: string[]) => names.map((name): Member => [name, ptr]);
   const words = (...names: string[]) => names.map((name): Member => [name, u32]);
   b.struct("user_struct", gap(40), ["uid", kuid]);
@@ -309,7 +321,6 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     const section = b.struct("module_sect_attr", ["battr", bin], ["address", u64]);
     b.struct("module_sect_attrs", ["grp", group], ["nsections", u32], ["attrs", b.btf.array(section, 0)]);
   } else b.struct("module_sect_attrs", ["grp", group], ["attrs", b.btf.array(bin, 0)]);
-  const u16 = b.btf.int("unsigned short", 2);
   b.struct(
     "kernel_param",
     ...pointers("name", "mod", "ops"),
@@ -343,6 +354,8 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   );
   b.struct("pool_workqueue", ...pointers("pool", "wq"), gap(100), ["inactive_works", list], ["pwqs_node", list]);
 
-  networkTypes(b, { old, ptr, u8, u16, u32, u64, list, hlist, gap });
+  const primitives = { old, ptr, u8, u16, u32, u64, list, hlist, gap };
+  networkTypes(b, primitives);
+  systemTypes(b, primitives);
   return { btf: b.btf, of: b.of };
 }

@@ -1,8 +1,10 @@
 import { PAGE_SIZE } from "../bytes/address.ts";
+import { addFiles, type MiniFiles } from "./mini-files.ts";
 import { addHooks, type MiniHooks } from "./mini-hooks.ts";
-import { MiniKernel, type MiniKernelOptions, type Thing } from "./mini-kernel.ts";
+import { MiniKernel, type MiniKernelOptions, Thing } from "./mini-kernel.ts";
 import { addNetwork, type MiniNetwork } from "./mini-network.ts";
 import { addModule, addProcess, addResource, addThread, type Process } from "./mini-objects.ts";
+import { addSystem, type MiniSystem } from "./mini-system.ts";
 import { addTracing, type MiniTracing } from "./mini-tracing.ts";
 import { type Mount, makeFile, makeMount, makePath } from "./mini-vfs.ts";
 import type { Ram } from "./ram.ts";
@@ -16,6 +18,8 @@ export interface MiniGuest {
   readonly tracing: MiniTracing;
   readonly hooks: MiniHooks;
   readonly network: MiniNetwork;
+  readonly files: MiniFiles;
+  readonly system: MiniSystem;
 }
 
 /** A made-up guest in use: every table has something to say of it. */
@@ -53,6 +57,7 @@ export function miniGuest(options: MiniKernelOptions = {}, ram?: Ram): MiniGuest
     ids: [1000, 1001, 1002, 1003, 1004, 4294967294],
     started: 70,
     nice: 5,
+    traced: true,
     memory: { exe: exe("/usr/bin/a-shell"), args: "-a-shell\0", env: "PATH=/bin:/usr/bin\0NOVALUE\0EMPTY=\0" },
   });
   enter(shell, "/home/user");
@@ -66,9 +71,14 @@ export function miniGuest(options: MiniKernelOptions = {}, ram?: Ram): MiniGuest
   const tracing = addTracing(kernel);
   const hooks = addHooks(kernel, first);
   addFirmware(kernel);
-  const network = addNetwork(kernel, kernel.readPointer(namespaces.at("net_ns")), [init.task, shell.task]);
+  const thing = (member: string, type: string) =>
+    new Thing(kernel, kernel.types.of[type]!, kernel.readPointer(namespaces.at(member)));
+  const net = thing("net_ns", "net");
+  const network = addNetwork(kernel, net.va, [init.task, shell.task]);
+  const files = addFiles(kernel, root, thing("mnt_ns", "mnt_namespace"), shell);
+  const system = addSystem(kernel, net, hooks.callbacks[0]!);
   kernel.finish();
-  return { kernel, root, init, shell, kthread, tracing, hooks, network };
+  return { kernel, root, init, shell, kthread, tracing, hooks, network, files, system };
 }
 
 const MS = 1_000_000;

@@ -178,6 +178,7 @@ function addTimers(kernel: MiniKernel, called: bigint): { timer: bigint; delayed
   const queues = kernel.image("workqueues", 16);
   kernel.emptyList(queues);
   const queue = kernel.make("workqueue_struct").setAll({ name: Buffer.from("events\0"), flags: 8 });
+  kernel.emptyList(queue.at("pwqs"));
   kernel.listAdd(queues, queue.at("list"));
   return { timer: timer.va, delayed: delayed.va };
 }

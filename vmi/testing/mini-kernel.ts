@@ -301,6 +301,7 @@ export class MiniKernel {
 
   /** Writes types, symbols and the note. */
   finish(changed: Readonly<Record<string, string>> = {}): this {
+    for (const name of ["_etext", "_end"]) this.image(name, 0, "T");
     const types = this.types.btf.bytes();
     if (this.options.types) {
       this.write(this.image("__start_BTF", types.length, "R"), types);

@@ -1,5 +1,5 @@
 import { PAGE_SIZE } from "../bytes/address.ts";
-import type { MiniKernel, Thing } from "./mini-kernel.ts";
+import { type MiniKernel, Thing } from "./mini-kernel.ts";
 import { PageTableWriter } from "./page-table-writer.ts";
 
 /** Puts tasks, modules and resources into a made-up kernel, linked as the kernel links its own. */
@@ -14,6 +14,8 @@ export interface TaskSpec {
   /** Seconds since boot. */
   readonly started?: number;
   readonly nice?: number;
+  /** By its parent. */
+  readonly traced?: boolean;
   /** Without one it is a kernel thread. */
   readonly memory?: MemorySpec;
 }
@@ -37,6 +39,7 @@ export interface Process {
 }
 
 const PF_KTHREAD = 0x20_0000;
+const UNSET = 0xffff_ffff;
 /** Where the arguments begin: their last bytes lie in another page than the environment. */
 export const ARGUMENTS = 0x7ffc_0000_0f80n;
 
@@ -48,6 +51,7 @@ export function addProcess(kernel: MiniKernel, spec: TaskSpec): Process {
   names.forEach((name, i) => {
     cred.set(name, spec.ids?.[i] ?? 0);
   });
+  addRights(kernel, signal, cred);
   const memory = spec.memory && makeMemory(kernel, spec.memory);
   const process = { signal, mm: memory?.mm, cred, tables: memory?.tables };
   const task = addThread(kernel, { ...process, task: kernel.initTask }, spec);
@@ -81,11 +85,41 @@ export function addThread(kernel: MiniKernel, process: Process, spec: TaskSpec):
     mm: mm?.va ?? 0n,
     signal: signal.va,
     start_boottime: BigInt(spec.started ?? 0) * 1_000_000_000n,
+    parent: (spec.parent ?? kernel.initTask).va,
+    // A real-time signal is blocked, and the first of all waits.
+    blocked: 1n << 39n,
+    "pending.signal": 1,
+    sighand: makeHandlers(kernel).va,
+    ptrace: spec.traced ? 1 : 0,
+    "seccomp.mode": 2,
+    loginuid: UNSET,
   });
   kernel.listAdd(signal.at("thread_head"), task.at("thread_node"));
   const threads = kernel.readPointer(signal.at("nr_threads")) & 0xffff_ffffn;
   signal.set("nr_threads", threads + 1n);
   return task;
+}
+
+/** A user namespace, groups, capabilities and limits. */
+function addRights(kernel: MiniKernel, signal: Thing, cred: Thing): void {
+  const groups = new Thing(kernel, kernel.types.of.group_info!, kernel.allocate(kernel.types.of.group_info!.size + 8));
+  groups.set("ngroups", 2);
+  [27, 1000].forEach((gid, i) => {
+    kernel.writeInteger(groups.at("gid") + BigInt(i * 4), gid, 4);
+  });
+  const user = kernel.make("user_namespace").set("ns.inum", 4026531837);
+  cred.setAll({ user_ns: user.va, group_info: groups.va, cap_effective: 0x2400, cap_permitted: 0x2400 });
+  signal.setAll({ live: 1, "shared_pending.signal": 2 });
+  for (let i = 0; i < 32; i++) kernel.writeInteger(signal.at("rlim") + BigInt(i * 8), i % 4 === 0 ? -1n : i * 1024, 8);
+}
+
+/** SIGHUP is ignored, SIGUSR1 handled. */
+function makeHandlers(kernel: MiniKernel): Thing {
+  const handlers = kernel.make("sighand_struct");
+  const { size } = kernel.types.of.k_sigaction!;
+  kernel.writeInteger(handlers.at("action"), 1, 8);
+  kernel.writeInteger(handlers.at("action") + BigInt(9 * size), 0x40_1000, 8);
+  return handlers;
 }
 
 function makeMemory(kernel: MiniKernel, spec: MemorySpec): { mm: Thing; tables: PageTableWriter } {

@@ -1,8 +1,8 @@
 import type { BtfWriter, TypeRef } from "./btf-writer.ts";
 
-type Member = readonly [name: string, type: TypeRef];
+export type Member = readonly [name: string, type: TypeRef];
 
-interface Builder {
+export interface Builder {
   readonly btf: BtfWriter;
   readonly of: Readonly<Record<string, TypeRef>>;
   struct(name: string, ...members: readonly Member[]): TypeRef;
@@ -10,7 +10,7 @@ interface Builder {
 }
 
 /** What structures are made of. */
-interface Primitives {
+export interface Primitives {
   /** A kernel as 6.1 is. */
   readonly old: boolean;
   readonly ptr: TypeRef;
@@ -47,6 +47,10 @@ export function networkTypes(b: Builder, { old, ptr, u8, u16, u32, u64, list, hl
     ["list", list],
     ["ns", b.of.ns_common!],
     ["dev_base_head", list],
+    [
+      "nf",
+      b.struct("netns_nf", ["hooks_ipv4", array(ptr, 5)], ["hooks_ipv6", array(ptr, 5)], ["hooks_arp", array(ptr, 3)]),
+    ],
     ["packet", packet],
     ["unx", unix],
     ["ipv4", ipv4],
@@ -80,9 +84,8 @@ export function networkTypes(b: Builder, { old, ptr, u8, u16, u32, u64, list, hl
     ["sk_protocol", u16],
     ["sk_socket", ptr],
   );
-  const inode = b.struct("inode", gap(16), ["i_ino", u64]);
   const socket = b.struct("socket", gap(16), ...pointers("file", "sk"));
-  b.struct("socket_alloc", ["socket", socket], ["vfs_inode", inode]);
+  b.struct("socket_alloc", ["socket", socket], ["vfs_inode", b.of.inode!]);
   b.struct("tcp_sock", ["sk", sock], ...words("write_seq", "snd_una", "rcv_nxt", "copied_seq"));
   b.struct("udp_sock", ["sk", sock], ...words("len", "forward_deficit"));
   b.struct("inet_timewait_sock", ["__tw_common", common], ["tw_mark", u32], ["tw_substate", u8]);
@@ -139,7 +142,7 @@ export function networkTypes(b: Builder, { old, ptr, u8, u16, u32, u64, list, hl
     ["pcpu_stat_type", u8],
     ["features", u64],
     ["nd_net", netRef],
-    ...pointers("netdev_ops", "rtnl_link_ops", "dev_addr", "tstats", "ip_ptr", "ip6_ptr"),
+    ...pointers("netdev_ops", "rtnl_link_ops", "dev_addr", "tstats", "ip_ptr", "ip6_ptr", "nf_hooks_ingress"),
     ["stats", stats],
     ["dev", device],
     ["ethtool_ops", ptr],

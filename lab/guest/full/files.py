@@ -1,4 +1,4 @@
-"""Descriptors of every kind, and mounts: a bind mount, one in a namespace of its own, and files on them."""
+"""Descriptors of every kind, and mounts: a bind mount, one in a namespace of its own, a disk, and files on them."""
 
 import ctypes
 import mmap
@@ -37,7 +37,32 @@ check(libc.mount(b"frozen", b"/mnt/frozen", None, MS_REMOUNT | MS_RDONLY | MS_SY
 locked = mmap.mmap(-1, 16384)
 check(libc.mlock(ctypes.addressof(ctypes.c_char.from_buffer(locked)), 8192))
 
+def disk():
+    """A file system on a block device: a file with a hole, and one of which the cache has lost all but a few pages."""
+    with open("/tmp/disk.img", "wb") as image:
+        image.truncate(8 << 20)
+    os.makedirs("/mnt/disk")
+    if os.system("mke2fs -F -b 4096 /tmp/disk.img >/dev/null && mount -t ext2 -o loop /tmp/disk.img /mnt/disk"):
+        raise OSError("no file system on a block device")
+    with open("/mnt/disk/sparse", "wb") as file:
+        file.write(b"head\n" * 100)
+        file.seek(10 * 4096)
+        file.write(b"tail\n" * 2000)
+    with open("/mnt/disk/partial", "wb") as file:
+        for page in range(64):
+            file.write(b"page %4d\n" % page * 409 + b".....\n")
+    os.sync()
+    partial = os.open("/mnt/disk/partial", os.O_RDONLY)
+    os.posix_fadvise(partial, 0, 0, os.POSIX_FADV_DONTNEED)
+    # Nothing is read ahead.
+    os.posix_fadvise(partial, 0, 0, os.POSIX_FADV_RANDOM)
+    for page in (0, 10, 11, 40):
+        os.pread(partial, 100, page * 4096)
+    return partial
+
+
 held = [
+    disk(),
     os.open("/mnt/bound/file", os.O_RDONLY),
     os.open("/mnt/tmpfs/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640),
     os.open("/mnt", os.O_RDONLY | os.O_DIRECTORY),
@@ -50,8 +75,8 @@ held = [
     check(libc.inotify_init1(0)),
     check(libc.syscall(434, os.getpid(), 0)),
 ]
-os.write(held[1], b"one line\n")
-os.lseek(held[0], 42, os.SEEK_SET)
+os.write(held[2], b"one line\n")
+os.lseek(held[1], 42, os.SEEK_SET)
 pair = socket.socketpair()
 os.mkfifo("/tmp/fifo")
 fifo = os.open("/tmp/fifo", os.O_RDWR)

@@ -43,6 +43,8 @@ for (const { table } of all) {
     const outcome = outcomes.get(table);
     if (outcome !== undefined && outcome.verdict !== "equal")
       notes.push(`- ${table} on ${title}, ${outcome.verdict}: ${outcome.text}`);
+    for (const failure of outcome?.failures ?? [])
+      notes.push(`- ${table} on ${title}, in an earlier attempt: ${failure}`);
     return outcome === undefined ? "not run" : marks[outcome.verdict];
   });
   console.log(`| ${table} | ${cells.join(" | ")} |`);
