@@ -73,27 +73,27 @@ const both =
     parts.flatMap((part) => part(row));
 
 export const owned: readonly Owned[] = [
-  { name: "processes", key: ["pid"], ownersOf: both(named, userIds), owners: 20 },
-  { name: "process_threads", key: ["tid"], ownersOf: named, owners: 20 },
+  { name: "processes", key: ["pid"], ownersOf: both(named, userIds), owners: 10 },
+  { name: "process_threads", key: ["tid"], ownersOf: named, owners: 10 },
   { name: "process_envs", key: [], ownersOf: named, owners: 4 },
   {
     name: "process_tree",
     key: ["pid"],
     ownersOf: (row) => [...named(row), ...(named(row).length > 0 ? [Number(String(row.path).split("/").at(-1))] : [])],
-    owners: 20,
+    owners: 10,
   },
-  { name: "process_memory_map", key: ["pid", "start"], ownersOf: named, owners: 20 },
+  { name: "process_memory_map", key: ["pid", "start"], ownersOf: named, owners: 10 },
   { name: "process_libraries", key: ["pid", "start"], ownersOf: named, owners: 4 },
-  { name: "process_open_files", key: ["pid", "fd"], ownersOf: named, owners: 20 },
+  { name: "process_open_files", key: ["pid", "fd"], ownersOf: named, owners: 10 },
   { name: "deleted_executables", key: ["pid"], ownersOf: named, owners: 4 },
-  { name: "memfd_files", key: [], ownersOf: named, owners: 20 },
+  { name: "memfd_files", key: [], ownersOf: named, owners: 10 },
   { name: "mounts", key: [], ownersOf: named, owners: 4 },
-  { name: "page_cache_files", key: [], ownersOf: both(named, userIds), owners: 20 },
+  { name: "page_cache_files", key: [], ownersOf: both(named, userIds), owners: 10 },
   {
     name: "process_credentials",
     key: ["pid"],
     ownersOf: both(userIds, ({ groups }) => (Number(groups) >= ID ? [Number(groups) - ID] : [])),
-    owners: 20,
+    owners: 10,
   },
   {
     name: "process_capabilities",
@@ -102,7 +102,7 @@ export const owned: readonly Owned[] = [
       const owner = typeof inheritable === "string" ? Number.parseInt(inheritable, 16) : 0;
       return owner === 0 ? [] : [owner];
     },
-    owners: 20,
+    owners: 10,
   },
   {
     name: "process_namespaces",
@@ -111,14 +111,14 @@ export const owned: readonly Owned[] = [
     // The id within the first namespace is the id.
     ownersOf: ({ type, inode, number }) =>
       type === "pid" && inode === 4_026_531_836 && typeof number === "number" ? [number] : [],
-    owners: 20,
+    owners: 10,
   },
   {
     name: "process_limits",
     query: { where: [{ column: "resource", values: ["rttime"] }] },
     key: ["pid", "resource"],
     ownersOf: numbered(LIMIT, "soft", "hard"),
-    owners: 20,
+    owners: 10,
   },
   {
     name: "process_signals",
@@ -131,8 +131,8 @@ export const owned: readonly Owned[] = [
   { name: "process_open_sockets", key: ["pid", "fd"], ownersOf: both(named, ports), owners: 8 },
   { name: "connections", key: [], ownersOf: both(named, ports, userIds), owners: 8 },
   { name: "listening_ports", key: [], ownersOf: both(named, ports), owners: 8 },
-  { name: "users_seen", key: ["uid"], ownersOf: both(numbered(ID, "uid"), firstOfOwned), owners: 20 },
-  { name: "cgroups", key: [], ownersOf: named, owners: 20 },
+  { name: "users_seen", key: ["uid"], ownersOf: both(numbered(ID, "uid"), firstOfOwned), owners: 10 },
+  { name: "cgroups", key: [], ownersOf: named, owners: 10 },
 ];
 
 /** Of an owner's user only the owner is a process. */
