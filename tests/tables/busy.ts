@@ -106,11 +106,10 @@ export const owned: readonly Owned[] = [
   },
   {
     name: "process_namespaces",
-    query: { where: [{ column: "type", values: ["pid"] }] },
-    key: ["pid", "type"],
+    key: ["pid"],
     // The id within the first namespace is the id.
-    ownersOf: ({ type, inode, number }) =>
-      type === "pid" && inode === 4_026_531_836 && typeof number === "number" ? [number] : [],
+    ownersOf: ({ pid_namespace, pid_in_namespace }) =>
+      pid_namespace === 4_026_531_836 && typeof pid_in_namespace === "number" ? [pid_in_namespace] : [],
     owners: 10,
   },
   {

@@ -29,22 +29,25 @@ export interface SymbolWalk {
  * Visits symbols in the order of /proc/kallsyms: the kernel's own by address, then each module's in its own order.
  *
  * @param names of these only; all when undefined
+ * @param modules of these only, where an empty name is the kernel itself; all when undefined
  * @param visit returns false when no more are wanted
  */
 export function walkSymbols(
   kernel: Kernel,
   names: ReadonlySet<string> | undefined,
+  modules: ReadonlySet<string> | undefined,
   budget: Budget,
   visit: (symbol: SymbolEntry) => boolean,
 ): SymbolWalk {
-  return walkOwn(kernel, names, budget, visit)
-    ? walkModuleSymbols(kernel, names, budget, visit)
+  return modules?.has("") === false || walkOwn(kernel, names, budget, visit)
+    ? walkModuleSymbols(kernel, names, modules, budget, visit)
     : { retried: 0, missing: [] };
 }
 
 function walkModuleSymbols(
   kernel: Kernel,
   names: ReadonlySet<string> | undefined,
+  modules: ReadonlySet<string> | undefined,
   budget: Budget,
   visit: (symbol: SymbolEntry) => boolean,
 ): SymbolWalk {
@@ -54,6 +57,7 @@ function walkModuleSymbols(
     const module = { hi: list.hi[i]!, lo: list.lo[i]! };
     if (moduleState(kernel, module) === undefined) continue;
     const nameBytes = moduleName(kernel, module);
+    if (nameBytes !== undefined && modules?.has(latin1(nameBytes)) === false) continue;
     const symbols = readModuleSymbols(kernel, module, budget);
     if (symbols === undefined || nameBytes === undefined) {
       missing.push(`the symbols of module ${i} could not be read`);
@@ -109,7 +113,7 @@ export function firstSymbols(kernel: Kernel, names: readonly string[], budget: B
   }
   const others = new Set(names.filter((name) => !found.has(name)));
   if (others.size === 0) return found;
-  walkModuleSymbols(kernel, others, budget, ({ name, type, hi, lo, index, module }) => {
+  walkModuleSymbols(kernel, others, undefined, budget, ({ name, type, hi, lo, index, module }) => {
     if (!found.has(name)) found.set(name, { index, name, type, address: gvaOf(hi, lo), module: module! });
     others.delete(name);
     return others.size > 0;

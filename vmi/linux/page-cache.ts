@@ -4,7 +4,7 @@ import { struct, symbol } from "../symbols/specs.ts";
 import { inode, superBlock } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
-import { isNull, plus, readNumber, readPointer, sameAddress } from "./read.ts";
+import { isNull, plus, readNumber, readPointer, readU32, sameAddress } from "./read.ts";
 import { walkXarray } from "./xarray.ts";
 
 const superBlocks = symbol("super_blocks");
@@ -13,7 +13,9 @@ const vmemmapBase = symbol("?vmemmap_base");
 const VMEMMAP: Halves = { hi: 0xffffea00 | 0, lo: 0 };
 
 const addressSpace = struct("address_space", { i_pages: "i_pages", nrpages: "nrpages" });
-const page = struct("page", { mapping: "mapping" });
+const page = struct("page", { flags: "flags", mapping: "mapping" });
+/** include/linux/page-flags.h: bit 2 in 6.1, 3 in 6.12. */
+const pageFlags = struct("?enum pageflags", { PG_uptodate: "PG_uptodate" });
 
 const PAGE_SIZE = 4096;
 const MAX_FILE_SYSTEMS = 65_536;
@@ -58,6 +60,7 @@ export function walkCachedPages(
   const found = kernel.optionalPlace(vmemmapBase);
   const base = found === undefined ? VMEMMAP : readPointer(kernel.space, found);
   const size = kernel.layout(page).sizeof;
+  const { PG_uptodate } = kernel.layout(pageFlags);
   if (base === undefined || size === 0) return false;
   let known = true;
   const complete = walkXarray(kernel, pages, MAX_ENTRIES, budget, (index, entry, count) => {
@@ -71,6 +74,9 @@ export function walkCachedPages(
     // Whoever gets pages of the file meanwhile takes them off it first: see a unit's end.
     const owner = readPointer(kernel.space, entry, kernel.layout(page).mapping);
     if (owner === undefined || !sameAddress(owner, mapping)) return true;
+    // Until it has been read from the disk, a page holds what its memory was last used for.
+    const flags = readU32(kernel.space, entry, kernel.layout(page).flags);
+    if (PG_uptodate >= 0 && flags !== undefined && ((flags >>> PG_uptodate) & 1) === 0) return true;
     return visit(index, frame * PAGE_SIZE, count);
   });
   return complete && known;

@@ -43,6 +43,13 @@ const QUALIFIERS: Readonly<Record<number, "const" | "volatile" | "restrict" | ""
   [KIND.RESTRICT]: "restrict",
   [KIND.TYPE_TAG]: "",
 };
+const ENUM = "enum ";
+
+/** The name of a type without the word that says what it is. */
+function tagOf(name: string): string {
+  return name.startsWith(ENUM) ? name.slice(ENUM.length) : name;
+}
+
 /** BTF_INT_SIGNED, in the upper byte of an integer's encoding. */
 const INT_SIGNED = 1;
 
@@ -84,24 +91,27 @@ export class Btf implements TypeSource {
     this.#count = indexTypes(view, types, this.#typesEnd, this.#positions);
   }
 
-  /** The ids of the first structure or union of each name. */
+  /** The ids of the first structure or union of each name, or of an enumeration where the name is `enum NAME`. */
   structs(names: readonly string[]): Map<string, number> {
     const wanted = new Map<number, string[]>();
     // No more of a name than this is looked at: it may have no end.
     const longest = Math.max(0, ...names.map(({ length }) => length)) + 1;
     for (const name of names) {
-      const hash = hashName(Buffer.from(`${name}\0`, "latin1"), 0, name.length);
+      const tag = tagOf(name);
+      const hash = hashName(Buffer.from(`${tag}\0`, "latin1"), 0, tag.length);
       wanted.set(hash, [...(wanted.get(hash) ?? []), name]);
     }
     const found = new Map<string, number>();
     for (let id = 1; id <= this.#count && found.size < names.length; id++) {
       const position = this.#positions[id - 1]!;
       const kind = (this.#view.getUint32(position + 4, true) >>> 24) & 0x1f;
-      if (kind !== KIND.STRUCT && kind !== KIND.UNION) continue;
+      if (kind !== KIND.STRUCT && kind !== KIND.UNION && kind !== KIND.ENUM) continue;
       const nameAt = this.#strings + this.#view.getUint32(position, true);
       if (nameAt >= this.#stringsEnd) continue;
       for (const name of wanted.get(hashName(this.#bytes, nameAt, longest)) ?? []) {
-        if (!found.has(name) && this.#nameIs(nameAt, name)) found.set(name, id);
+        const tag = tagOf(name);
+        if ((tag === name) === (kind === KIND.ENUM) || found.has(name)) continue;
+        if (this.#nameIs(nameAt, tag)) found.set(name, id);
       }
     }
     return found;
@@ -230,6 +240,7 @@ export class Btf implements TypeSource {
     if (position === undefined || depth > MAX_DEPTH) return undefined;
     const info = this.#view.getUint32(position + 4, true);
     const kind = (info >>> 24) & 0x1f;
+    if (kind === KIND.ENUM) return this.#enumerator(position, name);
     if (kind !== KIND.STRUCT && kind !== KIND.UNION) return undefined;
     const bitFields = info >>> 31 === 1;
     const count = info & 0xffff;
@@ -247,6 +258,18 @@ export class Btf implements TypeSource {
       } else if (this.#nameIs(nameAt, name)) {
         return { offset: bits >>> 3, bitOffset: bitSize > 0 ? bits & 7 : 0, bitSize, size: this.#size(type, 0), type };
       }
+    }
+    return undefined;
+  }
+
+  /** An enumerator as a member whose offset is its value. */
+  #enumerator(position: number, name: string): Member | undefined {
+    const count = this.#view.getUint32(position + 4, true) & 0xffff;
+    for (let i = 0; i < count; i++) {
+      const at = position + HEADER + i * 8;
+      if (at + 8 > this.#typesEnd || this.#visits++ > MAX_VISITS) return undefined;
+      if (this.#nameIs(this.#strings + this.#view.getUint32(at, true), name))
+        return { offset: this.#view.getInt32(at + 4, true), bitOffset: 0, bitSize: 0, size: 0, type: 0 };
     }
     return undefined;
   }

@@ -33,7 +33,8 @@ const symbols: SymbolSpec[] = [];
 
 /**
  * Declares a structure and the members that are used. A name that begins with `?` may be missing in a kernel: every
- * offset is then -1. Member paths are dotted, as in {@link Btf.member}.
+ * offset is then -1. Member paths are dotted, as in {@link Btf.member}. With `enum NAME` it is an enumeration, whose
+ * members' offsets are their values.
  */
 export function struct<const M extends Record<string, MemberPaths>>(
   name: string,

@@ -10,7 +10,7 @@ export const kernelSymbols = defineTable({
     name: text("Name; one name may have several symbols", { key: true }),
     address: text("Where it is; of a per-CPU variable before 6.15 its offset in each CPU's area"),
     type: text("nm's letter, capital where it is global or, of a module, exported to all; ? where a file was supplied"),
-    module: text("Module that it belongs to; empty for the kernel itself"),
+    module: text("Module that it belongs to; empty for the kernel itself", { key: true }),
     position: integer("Number in its symbol table: the kernel's own, or the module's"),
   },
   cost: "walk",
@@ -26,7 +26,9 @@ export const kernelSymbols = defineTable({
     "SELECT module, count(*) AS symbols FROM kernel_symbols GROUP BY module ORDER BY symbols DESC",
   ],
   generate: (context, out) => {
-    const walk = walkSymbols(context.kernel, context.textKeys("name"), context.budget, (symbol) => {
+    const names = context.textKeys("name");
+    const modules = context.textKeys("module");
+    const walk = walkSymbols(context.kernel, names, modules, context.budget, (symbol) => {
       out.name?.push(symbol.name);
       out.address?.pushAddress(symbol.hi, symbol.lo);
       out.type?.push(symbol.type);
