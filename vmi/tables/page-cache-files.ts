@@ -47,7 +47,7 @@ export const pageCacheFiles = defineTable({
       if (kind === undefined) out.kind?.absent(CELL.unreadable);
       else out.kind?.push(kind);
       out.size?.pushOr(facts.size, CELL.unreadable);
-      out.cached_pages?.push(file.pages);
+      out.cached_pages?.pushOr(file.pages, CELL.unreadable);
       out.links?.pushOr(facts.links, CELL.unreadable);
       out.uid?.pushOr(facts.uid, CELL.unreadable);
       out.address?.pushAddress(file.at.hi, file.at.lo);
