@@ -38,7 +38,8 @@ export async function takeThread(signal: AbortSignal | undefined): Promise<Threa
     release(ended) {
       if (released) return;
       released = true;
-      if (ended) keep(worker);
+      // One that has died has no number any more.
+      if (ended && worker.threadId >= 0) keep(worker);
       else void worker.terminate();
       const next = waiting.shift();
       if (next === undefined) running--;

@@ -1,6 +1,8 @@
 // Rows of the answer to protobuf, by hand: straight from SQLite's memory to the bytes of cloudvmi.v1.QueryResponse.
 import { create, toBinary } from "@bufbuild/protobuf";
 import { QueryResponseSchema, type SqlSummary } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
+import { maxRow } from "./bounds.ts";
+import { tooLong } from "./memory.ts";
 import { type Sqlite, TYPE } from "./sqlite.ts";
 
 /** Tags: field number << 3 | wire type. */
@@ -58,6 +60,8 @@ export class Answer {
             : exports.sqlite3_column_blob(statement, column);
         const length = exports.sqlite3_column_bytes(statement, column);
         this.#used = at;
+        // One text may be in many columns, and has been counted once.
+        if (at - start + length > maxRow) throw tooLong();
         this.#reserve(length + 2 * longest);
         const bytes = this.#bytes;
         bytes[at++] = VALUE;

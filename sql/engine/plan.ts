@@ -114,6 +114,9 @@ export function needOf(use: Use, values: readonly (readonly Value[] | undefined)
   };
 }
 
+/** Values of one column that a source is asked for. With more it is asked for all rows. */
+export const maxValues = 10_000;
+
 /** The longest number that stands for the same integer everywhere. */
 const integerText = /^(?:0|-?[1-9]\d{0,14})$/;
 
@@ -122,6 +125,7 @@ const integerText = /^(?:0|-?[1-9]\d{0,14})$/;
  * with '7' or 7.0, and a text column with a number only after conversions that are SQLite's to make. NULL equals nothing.
  */
 function passable(type: SqlTable["columns"][number]["type"], values: readonly Value[]): string[] | undefined {
+  if (values.length > maxValues) return undefined;
   const passed = new Set<string>();
   for (const value of values) {
     if (value === null) continue;

@@ -1,9 +1,9 @@
 // The tables as SQLite sees them: it asks how a constraint would help (xBestIndex), then looks rows up and goes through them.
 // What is thrown in here leaves through SQLite's frames: the whole instance is thrown away after each statement.
-import { Code, ConnectError } from "@connectrpc/connect";
 import { KIND } from "./batch.ts";
-import { describeUse, type Lookup, type Use, type Value } from "./plan.ts";
-import { hash, type Relation, Rows } from "./relation.ts";
+import { allocate } from "./memory.ts";
+import { describeUse, type Lookup, maxValues, type Use, type Value } from "./plan.ts";
+import { hashNumber, hashText, type Relation, Rows } from "./relation.ts";
 import { declarationOf, type SqlTable } from "./schema.ts";
 import { OK, type Sqlite, TYPE } from "./sqlite.ts";
 
@@ -35,6 +35,8 @@ const info = {
 } as const;
 const constraintSize = 12;
 const usageSize = 8;
+/** Values of a list that are looked up one by one; with more, going through all rows is no slower. */
+const mostHashes = 100_000;
 const OP = { eq: 2, limit: 73, offset: 74 } as const;
 /** SQLite is to try another plan. */
 const CONSTRAINT = 19;
@@ -53,7 +55,7 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
   const names = work.vms.map((vm) => ({ at: sqlite.text(vm), length: Buffer.byteLength(vm) }));
   const vmNumbers = new Map(work.vms.map((vm, number) => [vm, number]));
   const allVms = work.vms.map((_, number) => number);
-  const view = () => new DataView(wasm.heap8u().buffer);
+  const view = () => new DataView(sqlite.heap().u8.buffer);
 
   function readValue(value: number): Value {
     switch (exports.sqlite3_value_type(value)) {
@@ -64,7 +66,7 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       case TYPE.text: {
         const at = exports.sqlite3_value_text(value);
         const length = exports.sqlite3_value_bytes(value);
-        return Buffer.from(wasm.heap8u().subarray(at, at + length)).toString("utf8");
+        return Buffer.from(sqlite.heap().u8.subarray(at, at + length)).toString("utf8");
       }
       case TYPE.null:
         return null;
@@ -85,6 +87,15 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       status = exports.sqlite3_vtab_in_next(argument, place)
     )
       yield peek(place);
+  }
+
+  function valuesUpTo(most: number, lookup: Lookup, argument: number): Value[] {
+    const values: Value[] = [];
+    for (const value of valuesOf(lookup, argument)) {
+      values.push(readValue(value));
+      if (values.length === most) break;
+    }
+    return values;
   }
 
   function bestIndex(vtab: number, at: number): number {
@@ -161,36 +172,34 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
     return vms;
   }
 
-  /** What to look rows up by in an index; undefined when all rows must be looked at. */
-  function keysOf(lookup: Lookup, argument: number, type: string): Set<number> | undefined {
-    const keys = new Set<number>();
+  /** The hashes to look rows up by in an index; undefined when all rows must be looked at. */
+  function hashesOf(lookup: Lookup, argument: number, type: string): Set<number> | undefined {
+    const hashes = new Set<number>();
     for (const value of valuesOf(lookup, argument)) {
+      if (hashes.size === mostHashes) return undefined;
       const kind = exports.sqlite3_value_type(value);
       if (kind === TYPE.null) continue;
       if (type === "integer" && (kind === TYPE.integer || kind === TYPE.real)) {
         const number =
           kind === TYPE.integer ? Number(exports.sqlite3_value_int64(value)) : exports.sqlite3_value_double(value);
         if (Math.abs(number) > Number.MAX_SAFE_INTEGER) return undefined;
-        keys.add(number);
+        hashes.add(hashNumber(number));
       } else if (type === "text" && kind === TYPE.text) {
         const at = exports.sqlite3_value_text(value);
         const length = exports.sqlite3_value_bytes(value);
-        const heap = wasm.heap8u();
+        const heap = sqlite.heap().u8;
         // It may be compared as a number: '05' equals '5' then.
         if (length > 0 && beginsNumber(heap[at]!)) return undefined;
-        keys.add(hash(heap, at, length));
+        hashes.add(hashText(heap, at, length));
       } else return undefined;
     }
-    return keys;
+    return hashes;
   }
 
   function filter(at: number, idxNum: number, argv: number): number {
     const use = work.uses.get(idxNum)!;
     const cursor = cursors.get(at)!;
-    const values = () =>
-      use.lookups.map((lookup, index) =>
-        [...valuesOf(lookup, peek(argv + 4 * index))].map((value) => readValue(value)),
-      );
+    const values = () => use.lookups.map((lookup, index) => valuesUpTo(maxValues + 1, lookup, peek(argv + 4 * index)));
     const relation = work.relationOf(use, values);
     cursor.rows.clear();
     cursor.slots = slotsOf(use.table, relation);
@@ -198,14 +207,13 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
     for (const [index, lookup] of use.lookups.entries()) {
       const slot = cursor.slots[lookup.column]!;
       if (lookup.column === 0 || slot < 0) continue;
-      const keys = keysOf(lookup, peek(argv + 4 * index), use.table.columns[lookup.column - 1]!.type);
-      if (keys === undefined) continue;
-      const heap = wasm.heap8u();
-      for (const vm of vms) relation.lookUp(heap, vm, slot, keys, cursor.rows);
+      const hashes = hashesOf(lookup, peek(argv + 4 * index), use.table.columns[lookup.column - 1]!.type);
+      if (hashes === undefined) continue;
+      for (const vm of vms) relation.lookUp(vm, slot, hashes, cursor.rows);
       cursor.rows.next();
       return OK;
     }
-    for (const vm of vms) cursor.rows.addAll(relation.parts[vm]!.batches, vm);
+    for (const vm of vms) relation.addAll(vm, cursor.rows);
     cursor.rows.next();
     return OK;
   }
@@ -219,18 +227,22 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
     }
     const cells = rows.batch!.columns[slots[number]!];
     if (cells === undefined) throw new Error("a column is looked at that the plan did not tell of");
+    const { u8, u32, f64, i64 } = sqlite.heap();
     const { row } = rows;
-    const kind = cells.kinds === undefined ? KIND.value : cells.kinds[row];
-    const value = cells.values[row]!;
+    const kind = cells.kinds === undefined ? KIND.value : u8[cells.kinds + row];
+    const slot = cells.at / 8 + row;
     if (kind === KIND.absent) exports.sqlite3_result_null(context);
-    else if (cells.lengths !== undefined) {
+    else if (cells.type === "text") {
       // The bytes stay where they are until the statement has ended.
-      if (kind === KIND.value) exports.sqlite3_result_text(context, value, cells.lengths[row]!, 0);
-      else exports.sqlite3_result_blob(context, value, cells.lengths[row]!, 0);
-    } else if (cells.isReal) exports.sqlite3_result_double(context, value);
-    else if (kind === KIND.large) exports.sqlite3_result_int64(context, cells.large!.get(row)!);
-    else if (value === (value | 0)) exports.sqlite3_result_int(context, value);
-    else exports.sqlite3_result_int64(context, BigInt(value));
+      const give = kind === KIND.value ? exports.sqlite3_result_text : exports.sqlite3_result_blob;
+      give(context, u32[2 * slot]!, u32[2 * slot + 1]!, 0);
+    } else if (kind === KIND.large) exports.sqlite3_result_int64(context, i64[slot]!);
+    else {
+      const value = f64[slot]!;
+      if (cells.type === "real") exports.sqlite3_result_double(context, value);
+      else if (value === (value | 0)) exports.sqlite3_result_int(context, value);
+      else exports.sqlite3_result_int64(context, BigInt(value));
+    }
     return OK;
   }
 
@@ -240,8 +252,8 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       work.named.add(table);
       const status = exports.sqlite3_declare_vtab(db, sqlite.text(declarationOf(table)));
       if (status !== OK) return status;
-      const made = allocate(exports, 12);
-      wasm.heap8u().fill(0, made, made + 12);
+      const made = allocate(sqlite, 12);
+      sqlite.heap().u8.fill(0, made, made + 12);
       connected.set(made, table);
       view().setUint32(vtab, made, true);
       return OK;
@@ -253,9 +265,9 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       return OK;
     },
     xOpen(vtab: number, target: number): number {
-      const made = allocate(exports, 4);
+      const made = allocate(sqlite, 4);
       view().setUint32(made, vtab, true);
-      cursors.set(made, { rows: new Rows(), slots: new Int16Array(0) });
+      cursors.set(made, { rows: new Rows(sqlite), slots: new Int16Array(0) });
       view().setUint32(target, made, true);
       return OK;
     },
@@ -284,19 +296,6 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       throw new Error(`SQLite does not take a table ${name}`);
     }
   }
-}
-
-export function allocate(exports: Sqlite["exports"], bytes: number): number {
-  const made = exports.sqlite3_malloc(bytes);
-  if (made === 0) throw outOfMemory();
-  return made;
-}
-
-export function outOfMemory(): ConnectError {
-  return new ConnectError(
-    "the statement needs more memory than it may have: select fewer columns, or narrow it with WHERE",
-    Code.ResourceExhausted,
-  );
 }
 
 /** The columns of the mask; its last bit stands for all from the 64th on. */
