@@ -218,7 +218,12 @@ export async function startFakeService(): Promise<FakeService> {
       }
       yield { columns: ["vm", "n"], rows: [{ values: [text("web1"), { value: { case: "integer", value: 1n } }] }] };
       const failures = [{ vm: "boot1", code: Code.FailedPrecondition, message: "no Linux kernel runs there" }];
-      yield { rows: [{ values: [text("db1"), {}] }], summary: { rows: 2n, vms: 3, failures } };
+      const notes = [{ vm: "db1", table: "t", note: "it kept changing" }];
+      const reads = [{ table: "t", columns: ["n"], where: ["pid"], vms: 3, rows: 2n, retried: 5n }];
+      yield {
+        rows: [{ values: [text("db1"), {}] }],
+        summary: { rows: 2n, vms: 3, failures, notes, reads, retried: 5n, unlisted: 1, microseconds: 7n },
+      };
     },
   });
   routes.add(GuestService, {

@@ -15,6 +15,7 @@ export const processEnvs = defineTable({
     key: text("Name of the variable"),
     value: text("Its value; empty when the entry has no ="),
   },
+  permission: "read",
   cost: "walk",
   reads: ["init_task", "task_struct", "mm_struct", "the process's own memory"],
   examples: ["SELECT value FROM process_envs WHERE pid = 1 AND key = 'PATH'"],
