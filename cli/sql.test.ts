@@ -104,6 +104,9 @@ test("tables, columns and keywords complete", () => {
   assert.deepEqual(of("SELECT * FROM proc"), ["process_envs", "processes"]);
   assert.deepEqual(of("SELECT * FROM processes WHERE p"), ["parent", "pid", "process_envs", "processes"]);
   assert.deepEqual(of("SELECT * FROM processes p JOIN process_envs e ON p.p"), ["p.parent", "p.pid"]);
+  assert.deepEqual(of("SELECT 1 FROM processes p;\nSELECT * FROM process_envs e\nWHERE e.k"), ["e.key"]);
+  assert.deepEqual(of("SELECT p.name\nFROM processes AS p\nWHERE p.pa"), ["p.parent"]);
+  assert.deepEqual(of("SELECT * FROM\nproc"), ["process_envs", "processes"]);
   assert.deepEqual(of("sel"), ["select"]);
   assert.deepEqual(of("SEL"), ["SELECT"]);
   assert.deepEqual(of(".s"), [".schema"]);

@@ -179,7 +179,8 @@ async function readAll(
         for await (const bytes of read({ vm, table, columns, where, limit, signal })) {
           await room.take(bytes.length);
           if (signal.aborted) return;
-          const own = bytes.slice();
+          // Of a Buffer, slice() would be no copy.
+          const own = new Uint8Array(bytes);
           post({ kind: "batch", read: need.read, vm, bytes: own }, [own.buffer]);
         }
       } catch (error) {

@@ -205,7 +205,11 @@ export async function startFakeService(): Promise<FakeService> {
     },
   });
   routes.add(SqlService, {
-    async *query({ statement, vms: named }) {
+    async *query({ statement, vms: named }, { signal }) {
+      if (/^SELECT endless\b/.test(statement)) {
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
+        throw new ConnectError("it was given up", Code.Canceled);
+      }
       if (/^SELEC\b/.test(statement)) throw new ConnectError('near "SELEC": syntax error', Code.InvalidArgument);
       const text = (value: string) => ({ value: { case: "text", value } }) as const;
       if (named.length > 0) {
@@ -228,7 +232,8 @@ export async function startFakeService(): Promise<FakeService> {
   });
   routes.add(GuestService, {
     async listTables({ vm: id }) {
-      guestOf(id);
+      // Without a VM: those of any agent.
+      if (id !== undefined) guestOf(id);
       return { tables };
     },
     async *readTable({ vm: id, table, columns, where, limit }) {
