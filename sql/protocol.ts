@@ -22,6 +22,8 @@ export interface Job {
   /** Values of the column `vm`. */
   readonly vms: readonly string[];
   readonly limits: SqlLimits;
+  /** What has gone by of its time. */
+  readonly waitedMs: number;
 }
 
 /** What a thread is given to begin with. */

@@ -26,6 +26,8 @@ export interface SqlOptions {
   /** Encoded ReadTableResponses, each the caller's to keep; what it throws is a failure of that VM. */
   read(read: TableRead): AsyncIterable<Uint8Array>;
   readonly limits?: Partial<SqlLimits>;
+  /** Whose statement it is: one user's take no more than half of the threads. */
+  readonly user?: string;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -54,7 +56,9 @@ export async function* runSql(statement: string, options: SqlOptions): AsyncGene
   const ending = new AbortController();
   const signal = options.signal === undefined ? ending.signal : AbortSignal.any([options.signal, ending.signal]);
   signal.throwIfAborted();
-  const thread = await takeThread(options.signal);
+  const arrivedMs = performance.now();
+  const thread = await takeThread(options.user ?? "", limits.timeoutMs, options.signal);
+  const waitedMs = performance.now() - arrivedMs;
   const { port1: ours, port2: theirs } = new MessageChannel();
   const bell = new SharedArrayBuffer(4);
   const ring = new Int32Array(bell);
@@ -84,13 +88,13 @@ export async function* runSql(statement: string, options: SqlOptions): AsyncGene
   const onAbort = () => wake();
   const overdue = setTimeout(
     () => failWith(Code.DeadlineExceeded, `the statement has not ended within ${limits.timeoutMs / 1000} s`),
-    limits.timeoutMs + graceMs,
+    limits.timeoutMs - waitedMs + graceMs,
   );
   ours.on("message", arrive);
   thread.worker.on("error", onError);
   signal.addEventListener("abort", onAbort);
   try {
-    const start: Start = { job: { statement, tables, vms, limits }, port: theirs, bell };
+    const start: Start = { job: { statement, tables, vms, limits, waitedMs }, port: theirs, bell };
     thread.worker.postMessage(start, [theirs]);
     for (;;) {
       signal.throwIfAborted();

@@ -42,7 +42,7 @@ interface Read extends NumberedNeed {
 
 /** Runs the job; its rows and its end go to `line`. Throws ConnectError: one line for the writer of the statement. */
 export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
-  const started = performance.now();
+  const started = performance.now() - job.waitedMs;
   const { exports, wasm } = sqlite;
   const { limits, vms } = job;
   const left = () => limits.timeoutMs - (performance.now() - started);

@@ -5,6 +5,7 @@ import { after, before, suite, type TestContext, test } from "node:test";
 import { type Guest, tables } from "../../vmi/index.ts";
 import { Subject } from "../engine/support.ts";
 import { comparisons, NotApplicable, settle } from "./comparison.ts";
+import { exceptions, runExamples } from "./examples.ts";
 import { everyKernel } from "./matrix.ts";
 
 const all = await comparisons();
@@ -30,6 +31,7 @@ suite("tables", { concurrency: 2 }, () => {
           t.diagnostic(result instanceof NotApplicable ? `not applicable: ${result.why}` : result);
         });
       }
+      test("examples", async (t: TestContext) => t.diagnostic(await runExamples(guest)));
     });
   }
 });
@@ -37,4 +39,9 @@ suite("tables", { concurrency: 2 }, () => {
 test("every comparison is of a table that there is", () => {
   const names = new Set(tables.map(({ name }) => name));
   for (const { table } of all) assert.ok(names.has(table), table);
+});
+
+test("every exception is of an example that there is", () => {
+  const examples = new Set(tables.flatMap((table) => table.examples));
+  for (const example of exceptions) assert.ok(examples.has(example), example);
 });

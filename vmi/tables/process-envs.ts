@@ -18,7 +18,10 @@ export const processEnvs = defineTable({
   permission: "read",
   cost: "walk",
   reads: ["init_task", "task_struct", "mm_struct", "the process's own memory"],
-  examples: ["SELECT value FROM process_envs WHERE pid = 1 AND key = 'PATH'"],
+  examples: [
+    "SELECT key, value FROM process_envs WHERE pid = 1",
+    "SELECT p.pid, p.name, e.value FROM processes p JOIN process_envs e USING (vm, pid) WHERE e.key = 'LD_PRELOAD'",
+  ],
   generate: (context, out) => {
     const { kernel, budget } = context;
     const task = kernel.layout(taskStruct);
