@@ -62,7 +62,7 @@ suite("memory", () => {
     assert.deepEqual((await query(source, "SELECT 1")).rows, [[1n]]);
   });
 
-  test("indexes count", async () => {
+  test("indexes count, and rows that are grouped", async () => {
     const bytes = batch(500_000, 2);
     const read: SqlOptions["read"] = async function* () {
       yield bytes;
@@ -71,6 +71,7 @@ suite("memory", () => {
     const { rows } = await query(source, "SELECT count(*), sum(a + b) >= 0 FROM t", { read, limits });
     assert.deepEqual(rows, [[500_000n, 1n]]);
     await exhausted("SELECT 1 FROM t x JOIN t y ON y.a = x.b LIMIT 1", { read, limits });
+    await exhausted("SELECT a, sum(b) FROM t GROUP BY a", { read, limits });
   });
 
   test("a text counts for each column that it is in", async () => {

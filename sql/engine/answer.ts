@@ -54,10 +54,8 @@ export class Answer {
     for (let column = 0; column < columns; column++) {
       const type = exports.sqlite3_column_type(statement, column);
       if (type === TYPE.text || type === TYPE.blob) {
-        const from =
-          type === TYPE.text
-            ? exports.sqlite3_column_text(statement, column)
-            : exports.sqlite3_column_blob(statement, column);
+        // As a blob also a text, which would be copied otherwise to get a zero at its end.
+        const from = exports.sqlite3_column_blob(statement, column);
         const length = exports.sqlite3_column_bytes(statement, column);
         this.#used = at;
         // One text may be in many columns, and has been counted once.

@@ -27,6 +27,8 @@ export interface Use {
   readonly lookups: readonly Lookup[];
   /** Rows after which no more are asked for, where nothing but the lookups decides which they are. */
   readonly limit: number | undefined;
+  /** Columns by which rows with the same values follow each other; none: in any order. */
+  readonly grouped: readonly number[];
 }
 
 /** What is to be read of a table. */

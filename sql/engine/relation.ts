@@ -64,7 +64,7 @@ export class Relation {
    * Adds the rows of a VM that may have a value of one of these hashes (`hashNumber`, `hashText`) in the column; whoever asks must
    * compare them himself. Cells that are absent, and texts that are not UTF-8, are not among them.
    */
-  lookUp(vm: number, column: number, hashes: ReadonlySet<number>, rows: Rows): void {
+  lookUp(vm: number, column: number, hashes: readonly number[], rows: Rows): void {
     const part = this.#parts.get(vm);
     if (part === undefined || part.rows < indexedRows) {
       this.addAll(vm, rows);
@@ -76,8 +76,12 @@ export class Relation {
       part.indexes.set(column, index);
     }
     const { buckets, mask } = index;
+    if (hashes.length === 1) {
+      rows.addBucket(part, index, vm, buckets / 4 + (hashes[0]! & mask));
+      return;
+    }
     // Two hashes may share a bucket, whose rows are wanted once.
-    for (const bucket of new Set([...hashes].map((hash) => hash & mask)))
+    for (const bucket of new Set(hashes.map((hash) => hash & mask)))
       rows.addBucket(part, index, vm, buckets / 4 + bucket);
   }
 }
@@ -156,6 +160,12 @@ export class Rows {
 
   clear(): void {
     this.#whole.length = this.#buckets.length = this.#wholeAt = this.#bucketAt = this.#following = 0;
+    this.batch = undefined;
+  }
+
+  /** Before the first row again. */
+  rewind(): void {
+    this.#wholeAt = this.#bucketAt = this.#following = 0;
     this.batch = undefined;
   }
 

@@ -26,7 +26,7 @@ export interface Exports {
   sqlite3_value_type(value: number): number;
   sqlite3_value_int64(value: number): bigint;
   sqlite3_value_double(value: number): number;
-  sqlite3_value_text(value: number): number;
+  sqlite3_value_blob(value: number): number;
   sqlite3_value_bytes(value: number): number;
   sqlite3_result_null(context: number): void;
   sqlite3_result_int(context: number, value: number): void;
@@ -38,6 +38,7 @@ export interface Exports {
   sqlite3_vtab_in(info: number, constraint: number, handle: number): number;
   sqlite3_vtab_in_first(list: number, value: number): number;
   sqlite3_vtab_in_next(list: number, value: number): number;
+  sqlite3_vtab_distinct(info: number): number;
   sqlite3_vtab_collation(info: number, constraint: number): number;
   sqlite3_declare_vtab(db: number, schema: number): number;
   sqlite3_extended_errcode(db: number): number;
