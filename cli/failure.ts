@@ -55,8 +55,8 @@ export function describeFailure(error: unknown): Failure {
   }
   if (error instanceof ConnectError) {
     const line = oneLine(error.rawMessage) || `the service answered ${Code[error.code]}`;
-    // A text with a colon and `cloudvmi …` in it has its advice already.
-    const advised = /:.*cloudvmi \w/.test(line);
+    // A text with a colon and one of these in it has its advice already.
+    const advised = /:.*(?:cloudvmi \w|\bWHERE\b|\bfewer\b|\btry again\b)/.test(line);
     const hint = advised ? undefined : error.code === Code.Unavailable ? unavailableHint(error) : advice[error.code];
     return { exit: exitCodeOf(error.code), line: hint === undefined ? line : `${line}: ${hint}` };
   }

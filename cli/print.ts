@@ -1,6 +1,13 @@
 import { type JsonInput, jsonLines, toJson } from "./format/json.ts";
 import { sanitise } from "./format/sanitise.ts";
-import { formatProperties, formatTable, type PrintedCell, type TableColumn, type TableStyle } from "./format/table.ts";
+import {
+  formatProperties,
+  formatTable,
+  type PrintedCell,
+  type TableColumn,
+  type TableStyle,
+  tableParts,
+} from "./format/table.ts";
 import { type Io, usesColour } from "./io.ts";
 
 /** One line of a listing, as `--json` prints it. */
@@ -22,6 +29,11 @@ export interface ListColumn {
 export interface Printer {
   readonly json: boolean;
   list(rows: readonly JsonRow[], columns: readonly ListColumn[]): Promise<void>;
+  /**
+   * A list for people whose rows come one by one; few of them are held. `columnsOf` is given the first ones, to see how they
+   * are best shown.
+   */
+  listed(rows: AsyncIterable<JsonRow>, columnsOf: (first: readonly JsonRow[]) => readonly ListColumn[]): Promise<void>;
   /** One thing: a JSON object, or its properties one a line (those of `columns`, when given). */
   object(row: JsonRow, columns?: readonly ListColumn[]): Promise<void>;
   /** A sentence about what was done; with `--json`, the object instead. */
@@ -30,6 +42,10 @@ export interface Printer {
   note(line: string): Promise<void>;
   lines(lines: Iterable<string>): Promise<void>;
 }
+
+/** Rows that are laid out together, and the time after which they are shown although there are fewer. */
+const partRows = 1000;
+const partMs = 500;
 
 export function createPrinter(io: Io, json: boolean): Printer {
   const style: TableStyle = {
@@ -55,6 +71,24 @@ export function createPrinter(io: Io, json: boolean): Printer {
       if (json) return io.out.write([...jsonLines(rows)].join(""));
       const cells = rows.map((row) => columns.map((column) => printCell(row[column.name], column)));
       await lines(formatTable(columns.map(titled), cells, style));
+    },
+    async listed(rows, columnsOf) {
+      let columns: readonly ListColumn[] | undefined;
+      let format: ReturnType<typeof tableParts> | undefined;
+      let part: JsonRow[] = [];
+      let begun = performance.now();
+      const show = async () => {
+        columns ??= columnsOf(part);
+        format ??= tableParts(columns.map(titled), style);
+        await lines(format(part.map((row) => columns!.map((column) => printCell(row[column.name], column)))));
+        part = [];
+        begun = performance.now();
+      };
+      for await (const row of rows) {
+        part.push(row);
+        if (part.length === partRows || performance.now() - begun > partMs) await show();
+      }
+      if (part.length > 0 || format === undefined) await show();
     },
     async object(row, columns) {
       if (json) return io.out.write(`${toJson(row)}\n`);

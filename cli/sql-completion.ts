@@ -1,4 +1,5 @@
 import type { TableSpec } from "../sdk/index.ts";
+import { splitStatements } from "./sql-statements.ts";
 
 const keywords =
   "SELECT FROM WHERE JOIN LEFT RIGHT FULL ON USING GROUP BY ORDER HAVING LIMIT OFFSET DISTINCT AND OR NOT IN IS NULL LIKE GLOB " +
@@ -6,14 +7,17 @@ const keywords =
 const allKeywords = keywords.split(" ");
 const commands = [".help", ".tables", ".schema", ".quit"];
 
-/** What the last word of a line may become, and that word: as readline wants it. */
-export function completions(specs: readonly TableSpec[], line: string): [string[], string] {
+/** What the last word of a statement, or of a command, may become, and that word: as readline wants it. */
+export function completions(specs: readonly TableSpec[], text: string): [string[], string] {
+  // Of several statements the last is meant.
+  const line = splitStatements(text).rest;
   const command = /^\s*(\.\w*)$/.exec(line)?.[1];
   if (command !== undefined) return [commands.filter((each) => each.startsWith(command)), command];
   const word = /[\w.]*$/.exec(line)?.[0] ?? "";
   const tables = specs.map(({ name }) => name);
   if (/^\s*\.schema\s/.test(line) || /\b(?:from|join)\s+\w*$/i.test(line)) return [beginning(tables, word), word];
-  const named = specs.filter(({ name }) => new RegExp(`\\b${name}\\b`).test(line));
+  const words = new Set(line.match(/\w+/g));
+  const named = specs.filter(({ name }) => words.has(name));
   const columns = (some: readonly TableSpec[]) => [
     "vm",
     ...some.flatMap((spec) => spec.columns.map(({ name }) => name)),
@@ -26,15 +30,17 @@ export function completions(specs: readonly TableSpec[], line: string): [string[
   }
   if (word === "") return [[], word];
   const lower = word === word.toLowerCase();
-  const words = lower ? allKeywords.map((keyword) => keyword.toLowerCase()) : allKeywords;
+  const language = lower ? allKeywords.map((keyword) => keyword.toLowerCase()) : allKeywords;
   const among = columns(named.length > 0 ? named : specs);
-  return [beginning([...among, ...tables, ...words], word), word];
+  return [beginning([...among, ...tables, ...language], word), word];
 }
 
 /** The table that is called so, or has this alias. */
 function aliased(specs: readonly TableSpec[], line: string, alias: string): TableSpec[] | undefined {
+  // Each word with the one after it, but for AS.
+  const pairs = [...line.matchAll(/\b(\w+)\s+(?:as\s+)?(?=(\w+))/gi)];
   const found = specs.filter(
-    ({ name }) => name === alias || new RegExp(`\\b${name}\\s+(?:as\\s+)?${alias}\\b`, "i").test(line),
+    ({ name }) => name === alias || pairs.some(([, before, after]) => before === name && after === alias),
   );
   return found.length > 0 ? found : undefined;
 }

@@ -1,5 +1,5 @@
 // The shell of `cloudvmi sql`: statements over several lines until ';', commands that begin with a dot, completion, history.
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
@@ -37,7 +37,7 @@ export async function runScript({ io }: Session, ask: Ask): Promise<void> {
 /** Talks with a person until `.quit` or the end of input. */
 export async function runShell(session: Session, target: SqlTarget, ask: Ask): Promise<void> {
   const { io } = session;
-  const history = historyPath(io.env);
+  const history = openHistory(io.env);
   let specs: readonly TableSpec[] = await target.tables();
   let running: AbortController | undefined;
   let pending = "";
@@ -46,11 +46,13 @@ export async function runShell(session: Session, target: SqlTarget, ask: Ask): P
     output: writableOf(io),
     terminal: true,
     prompt,
-    history: await readHistory(history),
+    history: await history.read(),
     historySize: kept,
     removeHistoryDuplicates: true,
-    completer: (line: string) => completions(specs, line),
+    // The whole statement so far says what its aliases are.
+    completer: (line: string) => completions(specs, pending === "" ? line : `${pending}\n${line}`),
   });
+  const typed = () => (terminal as unknown as { history: readonly string[] }).history;
   const lines: string[] = [];
   let closed = false;
   let wake = () => {};
@@ -63,14 +65,18 @@ export async function runShell(session: Session, target: SqlTarget, ask: Ask): P
     running?.abort(new Error("interrupted"));
     wake();
   });
-  // The first ends what runs, or takes back what has been typed.
+  // Ends what runs, or takes back what has been typed.
   terminal.on("SIGINT", () => {
-    if (running !== undefined) return running.abort(new Error("interrupted"));
-    pending = "";
     lines.length = 0;
+    if (running !== undefined) {
+      running.abort(new Error("interrupted"));
+      return;
+    }
+    pending = "";
+    terminal.write(null, { ctrl: true, name: "e" });
+    terminal.write(null, { ctrl: true, name: "u" });
     void io.out.write("\n");
     terminal.setPrompt(prompt);
-    terminal.write(null, { ctrl: true, name: "u" });
     terminal.prompt();
   });
   io.signal.addEventListener("abort", () => terminal.close(), { once: true });
@@ -107,13 +113,17 @@ export async function runShell(session: Session, target: SqlTarget, ask: Ask): P
       pending = rest.trim() === "" ? "" : rest;
       for (const statement of statements) await attempt((signal) => ask(statement, signal));
     }
+    // Now, and not at the end: whatever ends the shell, what was asked is kept.
+    if (pending === "") await history.write(typed());
     if (closed) break;
     terminal.setPrompt(pending === "" ? prompt : continuation);
     terminal.prompt();
   }
-  const typed = (terminal as unknown as { history: string[] }).history;
+  // The prompt of Ctrl-D has no end of its own.
+  if (closed) await io.out.write("\n");
   terminal.close();
-  await writeHistory(history, typed);
+  const lost = await history.write(typed());
+  if (lost !== undefined) await session.printer.note(`the history can't be kept: ${lost}`);
 }
 
 const help = `.help            this text
@@ -161,32 +171,30 @@ function schemaOf({ name, description, columns, required }: TableSpec): string {
   return `-- ${sanitise(description)}${sanitise(needs)}\nCREATE TABLE ${sanitise(name)} (\n${lines.join("")});\n`;
 }
 
-function historyPath(env: NodeJS.ProcessEnv): string {
+/** The file of what was typed, the newest last; readline has it the other way round. */
+function openHistory(env: NodeJS.ProcessEnv) {
   const state = env.XDG_STATE_HOME || join(env.HOME || homedir(), ".local", "state");
-  return join(state, "cloudvmi", "sql_history");
-}
-
-/** Newest first, as readline has it; in the file the newest is last. */
-async function readHistory(path: string): Promise<string[]> {
-  const text = await readFile(path, "utf8").catch(() => "");
-  return text
-    .split("\n")
-    .filter((line) => line !== "")
-    .reverse()
-    .slice(0, kept);
-}
-
-async function writeHistory(path: string, history: readonly string[]): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  // What is asked tells of what is looked for: it is this user's alone.
-  await writeFile(
-    path,
-    history
-      .toReversed()
-      .map((line) => `${line}\n`)
-      .join(""),
-    { mode: 0o600 },
-  );
+  const path = join(state, "cloudvmi", "sql_history");
+  return {
+    async read(): Promise<string[]> {
+      const text = await readFile(path, "utf8").catch(() => "");
+      const lines = text.split("\n").filter((line) => line !== "");
+      return lines.reverse().slice(0, kept);
+    },
+    /** Returns why it could not be written. */
+    async write(lines: readonly string[]): Promise<string | undefined> {
+      const temporary = `${path}.${process.pid}`;
+      try {
+        await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+        // What is asked tells of what is looked for: it is this user's alone, whatever the file was before.
+        await writeFile(temporary, `${lines.toReversed().join("\n")}\n`, { mode: 0o600 });
+        await rename(temporary, path);
+        return undefined;
+      } catch (error) {
+        return describeFailure(error).line;
+      }
+    },
+  };
 }
 
 /** The output as readline needs it: in order with what is written to it directly. */

@@ -30,17 +30,39 @@ after(async () => {
 test("rows are printed, then which VMs could not answer and why, and the exit code says so", async () => {
   const { code, out, err } = await capture(["sql", "SELECT vm, n FROM t"], { env });
   assert.equal(out, "vm    n\nweb1  1\ndb1   -\n");
-  assert.equal(
-    err,
-    "cloudvmi: boot1: no Linux kernel runs there\ncloudvmi: 1 of 3 VMs could not be read (see above)\n",
-  );
+  const lacks =
+    "cloudvmi: db1: t is incomplete: it kept changing\n" +
+    "cloudvmi: boot1: no Linux kernel runs there\n" +
+    "cloudvmi: 1 more could not be listed here\n";
+  const last = "cloudvmi: 1 of 3 VMs could not be read (see above)\n";
+  assert.equal(err, lacks + last);
   assert.equal(code, 4);
-  const json = await capture(["sql", "SELECT vm, n FROM t", "--json"], { env });
-  assert.deepEqual(JSON.parse(json.out), [
-    { vm: "web1", n: 1 },
-    { vm: "db1", n: null },
-  ]);
-  assert.equal(json.code, 4);
+  const verbose = await capture(["sql", "SELECT vm, n FROM t", "--verbose"], { env });
+  const told =
+    "cloudvmi: read 2 rows of t (n) by pid from 3 VMs, 5 walks begun again\n" +
+    "cloudvmi: 2 rows in 7 µs, 5 walks begun again\n";
+  assert.ok(verbose.err.startsWith(lacks + told + last), verbose.err);
+});
+
+test("with --json they are part of the object, after the rows", async () => {
+  const { code, out, err } = await capture(["sql", "SELECT vm, n FROM t", "--json"], { env });
+  assert.deepEqual(JSON.parse(out), {
+    columns: ["vm", "n"],
+    rows: [
+      { vm: "web1", n: 1 },
+      { vm: "db1", n: null },
+    ],
+    failures: [{ vm: "boot1", table: "", code: "failed_precondition", message: "no Linux kernel runs there" }],
+    notes: [{ vm: "db1", table: "t", note: "it kept changing" }],
+    unlisted: 1,
+    vms: 3,
+    retried: 5,
+    reads: [{ table: "t", columns: ["n"], where: ["pid"], vms: 3, rows: 2, retried: 5 }],
+    microseconds: 7,
+  });
+  assert.match(out, /\n\{"vm":"web1","n":1\},\n\{"vm":"db1","n":null\}\n\]/, "one row a line");
+  assert.equal(code, 4);
+  assert.match(err, /boot1: no Linux kernel runs there/);
 });
 
 test("a statement that is wrong is one line, and exit code 2", async () => {
@@ -82,6 +104,9 @@ test("tables, columns and keywords complete", () => {
   assert.deepEqual(of("SELECT * FROM proc"), ["process_envs", "processes"]);
   assert.deepEqual(of("SELECT * FROM processes WHERE p"), ["parent", "pid", "process_envs", "processes"]);
   assert.deepEqual(of("SELECT * FROM processes p JOIN process_envs e ON p.p"), ["p.parent", "p.pid"]);
+  assert.deepEqual(of("SELECT 1 FROM processes p;\nSELECT * FROM process_envs e\nWHERE e.k"), ["e.key"]);
+  assert.deepEqual(of("SELECT p.name\nFROM processes AS p\nWHERE p.pa"), ["p.parent"]);
+  assert.deepEqual(of("SELECT * FROM\nproc"), ["process_envs", "processes"]);
   assert.deepEqual(of("sel"), ["select"]);
   assert.deepEqual(of("SEL"), ["SELECT"]);
   assert.deepEqual(of(".s"), [".schema"]);

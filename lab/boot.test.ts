@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { existsSync, readFileSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { bootFirmwareOnly, bootGuest, type LabGuest, type TruthProcess } from "./index.ts";
 import { monitorCommand } from "./qemu/qmp.ts";
@@ -94,6 +95,31 @@ test("both monitors answer at the same time", async () => {
     assert.deepEqual(await monitorCommand(path, "query-uuid"), { UUID: guest.uuid });
   }
   await assert.rejects(guest.monitor("no-such-command"), /refused no-such-command/);
+});
+
+test("another machine begins with its state and its RAM, and stands still there", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "cloudvmi-state-"));
+  try {
+    const stateFile = join(folder, "state");
+    await guest.saveState(stateFile);
+    const { ramFile } = guest;
+    await using twin = await bootGuest({
+      kernel: "6.1",
+      ram: "file",
+      vcpus: 2,
+      pti: true,
+      ramFile: ramFile!,
+      stateFile,
+    });
+    const registers = (one: LabGuest) => one.monitor("human-monitor-command", { "command-line": "info registers" });
+    assert.equal(await registers(twin), await registers(guest));
+    assert.notEqual(twin.uuid, guest.uuid);
+    assert.equal(((await twin.monitor("query-status")) as { status: string }).status, "paused");
+  } finally {
+    rmSync(folder, { recursive: true });
+    await guest.monitor("cont");
+  }
+  assert.equal(await guest.exec("echo on"), "on\n");
 });
 
 test("a reset brings it up anew, and shutting down ends it and leaves nothing", async () => {

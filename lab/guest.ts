@@ -62,6 +62,7 @@ export class LabGuest implements AsyncDisposable {
    * @throws Error with the end of the guest's console when it does not come up.
    */
   async ready(): Promise<void> {
+    if (this.spec.stateFile !== undefined) return;
     const failure = new AbortController();
     const limit = AbortSignal.timeout(BOOT_TIMEOUT_MS);
     const signal = AbortSignal.any([failure.signal, limit]);
@@ -125,6 +126,33 @@ export class LabGuest implements AsyncDisposable {
   async reset(): Promise<void> {
     await this.monitor("system_reset");
     await this.awaitReboot();
+  }
+
+  /**
+   * Stops the machine and saves all of it but its RAM, which must be in a file, for others to begin with (`stateFile`).
+   * It stands still after that.
+   */
+  async saveState(path: string): Promise<void> {
+    await this.monitor("migrate-set-capabilities", ramStays);
+    await this.monitor("migrate", { uri: `exec:cat > '${path}'` });
+    await this.#until("query-migrate", "completed");
+  }
+
+  /** Takes the state that its spec names, and stands still. */
+  async loadState(path: string): Promise<void> {
+    await this.monitor("migrate-set-capabilities", ramStays);
+    await this.monitor("migrate-incoming", { uri: `exec:cat '${path}'` });
+    await this.#until("query-status", "paused");
+  }
+
+  async #until(query: "query-migrate" | "query-status", wanted: string): Promise<void> {
+    for (;;) {
+      const { status } = (await this.monitor(query)) as { status?: string };
+      if (status === wanted) return;
+      if (status === "failed" || status === "internal-error")
+        throw new Error(`guest ${this.name}: QEMU says ${status}`);
+      await sleep(20);
+    }
   }
 
   /** Has the guest reboot itself and waits until it is up again. */
@@ -206,6 +234,9 @@ export class LabGuest implements AsyncDisposable {
   }
 }
 
+/** RAM that is in a file is left there. */
+const ramStays = { capabilities: [{ capability: "x-ignore-shared", state: true }] };
+
 /** A command that takes effect after its answer, which it would take away otherwise. */
 function later(command: string): string {
   return `(sleep 0.2; ${command}) &`;
@@ -268,6 +299,7 @@ async function start(asked: GuestSpec, kernel: boolean, progress: (line: string)
   const guest = new LabGuest({ spec, files, child, exited, acceleration, ramFile });
   try {
     await Promise.race([guest.monitor("query-status"), exited.then(() => Promise.reject(new Error("QEMU ended")))]);
+    if (spec.stateFile !== undefined) await guest.loadState(spec.stateFile);
     return guest;
   } catch (error) {
     await guest.close();

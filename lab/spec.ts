@@ -17,6 +17,8 @@ export interface GuestSpec {
   ram?: "memfd" | "file" | "anonymous";
   /** File for RAM of the kind `file`. One that exists keeps its content: the remains of an earlier boot. Default: a new one. */
   ramFile?: string;
+  /** State of a machine like this one (`saveState`), whose RAM is in `ramFile`: it stands still where that one was. */
+  stateFile?: string;
   /** QEMU's name of the guest, and its host name (default: lab-KERNEL, with the flavour and the release where they are others than the defaults). */
   name?: string;
   /** Default: random. */
@@ -37,7 +39,7 @@ export interface GuestSpec {
 }
 
 /** A spec with every choice made. */
-export type ResolvedSpec = GuestSpec & Required<Omit<GuestSpec, "ramFile" | "la57" | "pti">>;
+export type ResolvedSpec = GuestSpec & Required<Omit<GuestSpec, "ramFile" | "stateFile" | "la57" | "pti">>;
 
 /**
  * Fills in the defaults.
@@ -71,6 +73,9 @@ export function resolveSpec(spec: GuestSpec, uuid: string): ResolvedSpec {
   }
   if (resolved.ramFile !== undefined && resolved.ram !== "file") {
     throw new RangeError(`ramFile needs ram "file", not "${resolved.ram}"`);
+  }
+  if (resolved.stateFile !== undefined && resolved.ramFile === undefined) {
+    throw new RangeError("stateFile needs the ramFile of the machine that it is of");
   }
   return resolved;
 }

@@ -9,7 +9,7 @@ export interface SqlLimits {
   readonly timeoutMs: number;
   /** Rows of the answer. */
   readonly rows: number;
-  /** Of SQLite: what is read and what it makes of it. */
+  /** Of SQLite: what is read, with indexes over it, and what it makes of it. */
   readonly memoryBytes: number;
   /** Reads, of one table of one VM each, for values that the statement finds while it runs. */
   readonly lateReads: number;
@@ -22,6 +22,8 @@ export interface Job {
   /** Values of the column `vm`. */
   readonly vms: readonly string[];
   readonly limits: SqlLimits;
+  /** What has gone by of its time. */
+  readonly waitedMs: number;
 }
 
 /** What a thread is given to begin with. */
@@ -44,11 +46,13 @@ export type ToEngine =
   | { readonly kind: "failed"; readonly read: number; readonly vm: number; readonly failure: Failure }
   /** Every VM has answered or failed. */
   | { readonly kind: "complete"; readonly read: number }
-  /** The reader of the rows has taken a message. */
-  | { readonly kind: "taken" };
+  /** The reader of the rows has taken this much of them. */
+  | { readonly kind: "taken"; readonly bytes: number };
 
 export type FromEngine =
   | { readonly kind: "needs"; readonly needs: readonly NumberedNeed[] }
+  /** This much of batches has been put away: as much more may come. */
+  | { readonly kind: "stored"; readonly bytes: number }
   /** A message of the answer. */
   | { readonly kind: "rows"; readonly bytes: Uint8Array }
   | { readonly kind: "done" }

@@ -1,6 +1,7 @@
 // A statement over many VMs: a thread runs it, and tells what is to be read; the caller's `read` reads it.
 import { MessageChannel } from "node:worker_threads";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { outOfMemory } from "./engine/memory.ts";
 import type { SqlTable } from "./engine/schema.ts";
 import type { Failure, FromEngine, NumberedNeed, SqlLimits, Start, ToEngine } from "./protocol.ts";
 import { takeThread } from "./threads.ts";
@@ -25,6 +26,8 @@ export interface SqlOptions {
   /** Encoded ReadTableResponses, each the caller's to keep; what it throws is a failure of that VM. */
   read(read: TableRead): AsyncIterable<Uint8Array>;
   readonly limits?: Partial<SqlLimits>;
+  /** Whose statement it is: one user's take no more than half of the threads. */
+  readonly user?: string;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -37,6 +40,8 @@ const defaultLimits: SqlLimits = {
 
 /** VMs that are read at once. */
 const atOnce = 16;
+/** Of batches that the thread has not put away yet: no more are taken from where they come. */
+const bytesAhead = 1 << 20;
 /** What a thread gets beyond its time, before it is ended from outside. */
 const graceMs = 500;
 
@@ -51,13 +56,16 @@ export async function* runSql(statement: string, options: SqlOptions): AsyncGene
   const ending = new AbortController();
   const signal = options.signal === undefined ? ending.signal : AbortSignal.any([options.signal, ending.signal]);
   signal.throwIfAborted();
-  const thread = await takeThread(options.signal);
+  const arrivedMs = performance.now();
+  const thread = await takeThread(options.user ?? "", limits.timeoutMs, options.signal);
+  const waitedMs = performance.now() - arrivedMs;
   const { port1: ours, port2: theirs } = new MessageChannel();
   const bell = new SharedArrayBuffer(4);
   const ring = new Int32Array(bell);
   const arrived: FromEngine[] = [];
   let wake = () => {};
   let ended = false;
+  const room = roomOf(bytesAhead);
 
   const post = (message: ToEngine, transfer: ArrayBuffer[] = []) => {
     ours.postMessage(message, transfer);
@@ -65,25 +73,28 @@ export async function* runSql(statement: string, options: SqlOptions): AsyncGene
     Atomics.notify(ring, 0);
   };
   const arrive = (message: FromEngine) => {
-    if (message.kind === "needs") void readAll(message.needs, options, signal, post);
+    if (message.kind === "needs") void readAll(message.needs, options, signal, room, post);
+    else if (message.kind === "stored") room.give(message.bytes);
     else {
       arrived.push(message);
       wake();
     }
   };
   const failWith = (code: Code, message: string) => arrive({ kind: "failed", failure: { code, message } });
-  const onExit = () => failWith(Code.ResourceExhausted, "the statement needs more memory than it may have");
+  const onError = (error: Error & { code?: string }) => {
+    if (error.code === "ERR_WORKER_OUT_OF_MEMORY") failWith(Code.ResourceExhausted, outOfMemory().rawMessage);
+    else failWith(Code.Internal, `SQL failed: ${error.stack ?? error.message}`);
+  };
   const onAbort = () => wake();
   const overdue = setTimeout(
     () => failWith(Code.DeadlineExceeded, `the statement has not ended within ${limits.timeoutMs / 1000} s`),
-    limits.timeoutMs + graceMs,
+    limits.timeoutMs - waitedMs + graceMs,
   );
   ours.on("message", arrive);
-  thread.worker.on("error", onExit);
-  thread.worker.on("exit", onExit);
+  thread.worker.on("error", onError);
   signal.addEventListener("abort", onAbort);
   try {
-    const start: Start = { job: { statement, tables, vms, limits }, port: theirs, bell };
+    const start: Start = { job: { statement, tables, vms, limits, waitedMs }, port: theirs, bell };
     thread.worker.postMessage(start, [theirs]);
     for (;;) {
       signal.throwIfAborted();
@@ -91,8 +102,9 @@ export async function* runSql(statement: string, options: SqlOptions): AsyncGene
       if (message === undefined) {
         await new Promise<void>((resolve) => (wake = resolve));
       } else if (message.kind === "rows") {
+        const { length } = message.bytes;
         yield message.bytes;
-        post({ kind: "taken" });
+        post({ kind: "taken", bytes: length });
       } else if (message.kind === "failed") {
         ended = message.failure.code !== Code.DeadlineExceeded && message.failure.code !== Code.Internal;
         throw new ConnectError(message.failure.message, message.failure.code);
@@ -104,12 +116,49 @@ export async function* runSql(statement: string, options: SqlOptions): AsyncGene
   } finally {
     clearTimeout(overdue);
     signal.removeEventListener("abort", onAbort);
-    thread.worker.off("error", onExit);
-    thread.worker.off("exit", onExit);
+    thread.worker.off("error", onError);
     ours.close();
     ending.abort(new ConnectError("the statement has ended", Code.Canceled));
+    room.close();
     thread.release(ended);
   }
+}
+
+/** Room for so many bytes, which are taken before they are used and given back after. */
+interface Room {
+  /** Waits until they fit; more than fits at all waits until nothing else is there. */
+  take(bytes: number): Promise<void>;
+  give(bytes: number): void;
+  /** Nobody waits any more. */
+  close(): void;
+}
+
+function roomOf(most: number): Room {
+  let used = 0;
+  const waiting: { bytes: number; go: () => void }[] = [];
+  let closed = false;
+  const fits = (bytes: number) => closed || used === 0 || used + bytes <= most;
+  const letIn = () => {
+    for (let first = waiting[0]; first !== undefined && fits(first.bytes); first = waiting[0]) {
+      waiting.shift();
+      used += first.bytes;
+      first.go();
+    }
+  };
+  return {
+    async take(bytes) {
+      if (waiting.length > 0 || !fits(bytes)) await new Promise<void>((go) => waiting.push({ bytes, go }));
+      else used += bytes;
+    },
+    give(bytes) {
+      used -= bytes;
+      letIn();
+    },
+    close() {
+      closed = true;
+      letIn();
+    },
+  };
 }
 
 type Post = (message: ToEngine, transfer?: ArrayBuffer[]) => void;
@@ -119,6 +168,7 @@ async function readAll(
   needs: readonly NumberedNeed[],
   { read }: SqlOptions,
   signal: AbortSignal,
+  room: Room,
   post: Post,
 ): Promise<void> {
   const tasks = needs.flatMap((need) => need.vms.map((vm) => ({ need, vm })));
@@ -131,7 +181,10 @@ async function readAll(
       const { table, columns, where, limit } = need.need;
       try {
         for await (const bytes of read({ vm, table, columns, where, limit, signal })) {
-          const own = bytes.slice();
+          await room.take(bytes.length);
+          if (signal.aborted) return;
+          // Of a Buffer, slice() would be no copy.
+          const own = new Uint8Array(bytes);
           post({ kind: "batch", read: need.read, vm, bytes: own }, [own.buffer]);
         }
       } catch (error) {

@@ -153,6 +153,19 @@ const statement = fc.oneof(
         `WITH u(x) AS (SELECT pid FROM p${a} UNION ALL SELECT path FROM f${b}) SELECT x, f.name FROM u JOIN f ON f.path = x`,
     ),
   where(["p"]).map((text) => `SELECT DISTINCT name FROM p${text}`),
+  fc
+    .tuple(where(["p"]), fc.shuffledSubarray(["vm", "pid", "name", "size"], { minLength: 1 }))
+    .map(([text, by]) => `SELECT ${by}, count(*), sum(size > 1), min(name) FROM p${text} GROUP BY ${by}`),
+  fc
+    .tuple(condition(["p", "f"]), fc.shuffledSubarray(["p.vm", "p.pid", "p.name"], { minLength: 1 }))
+    .map(([on, by]) => `SELECT ${by}, count(*), max(f.path) FROM p JOIN f ON f.pid = p.pid AND ${on} GROUP BY ${by}`),
+  fc
+    .tuple(where(["p"]), fc.constantFrom("vm, name", "name, size, pid", "pid"), fc.constantFrom("", " ORDER BY 1 DESC"))
+    .map(([text, by, order]) => `SELECT DISTINCT ${by} FROM p${text}${order}`),
+  condition(["p"]).map(
+    (text) =>
+      `SELECT q.name, (SELECT count(*) FROM (SELECT size FROM p WHERE p.pid = q.pid AND ${text} GROUP BY size, name)) FROM p q`,
+  ),
 );
 
 test("answers are those of ordinary tables", async () => {

@@ -11,6 +11,8 @@ export interface Thread {
 
 /** Statements that run at once: more would only share the CPUs. */
 const most = 4;
+/** Of them, those of one user: with endless statements he keeps nobody else from theirs. */
+const mostOfOne = 2;
 /** Statements that wait for a thread. */
 const mostWaiting = 64;
 const idleMs = 60_000;
@@ -19,17 +21,24 @@ const heapMb = 256;
 
 /** Each with how it is taken out again. */
 const idle = new Map<Worker, () => void>();
-const waiting: (() => void)[] = [];
-let running = 0;
+const waiting: { user: string; go: () => void }[] = [];
+/** The user of each statement that runs. */
+const running: string[] = [];
 
-/** Takes a thread, which may have to be waited for. Throws ResourceExhausted when too many wait already. */
-export async function takeThread(signal: AbortSignal | undefined): Promise<Thread> {
-  if (running >= most) {
+const mayRun = (user: string) => running.length < most && running.filter((other) => other === user).length < mostOfOne;
+
+/**
+ * Takes a thread for a statement of this user, which may have to be waited for. Throws ResourceExhausted when too many wait
+ * already, DeadlineExceeded when it has waited for so long.
+ */
+export async function takeThread(user: string, timeoutMs: number, signal?: AbortSignal): Promise<Thread> {
+  if (mayRun(user)) running.push(user);
+  else {
     if (waiting.length >= mostWaiting) {
       throw new ConnectError("too many statements wait to be run: try again later", Code.ResourceExhausted);
     }
-    await turn(signal);
-  } else running++;
+    await turn(user, timeoutMs, signal);
+  }
   const worker = takeIdle() ?? start();
   worker.ref();
   let released = false;
@@ -38,28 +47,45 @@ export async function takeThread(signal: AbortSignal | undefined): Promise<Threa
     release(ended) {
       if (released) return;
       released = true;
-      if (ended) keep(worker);
+      // One that has died has no number any more.
+      if (ended && worker.threadId >= 0) keep(worker);
       else void worker.terminate();
-      const next = waiting.shift();
-      if (next === undefined) running--;
-      else next();
+      running.splice(running.indexOf(user), 1);
+      const next = waiting.find((each) => mayRun(each.user));
+      if (next === undefined) return;
+      waiting.splice(waiting.indexOf(next), 1);
+      running.push(next.user);
+      next.go();
     },
   };
 }
 
 /** Waits for a place; it passes from one statement to the next. */
-function turn(signal: AbortSignal | undefined): Promise<void> {
+function turn(user: string, timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
-    const leave = () => {
-      waiting.splice(waiting.indexOf(go), 1);
-      reject(signal?.reason as Error);
+    const end = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
     };
-    const go = () => {
-      signal?.removeEventListener("abort", leave);
-      resolve();
+    const leave = (reason: unknown) => {
+      end();
+      waiting.splice(waiting.indexOf(entry), 1);
+      reject(reason as Error);
     };
-    signal?.addEventListener("abort", leave, { once: true });
-    waiting.push(go);
+    const onAbort = () => leave(signal?.reason);
+    const timer = setTimeout(() => {
+      const text = `other statements have taken the ${timeoutMs / 1000} s of this one: try again later`;
+      leave(new ConnectError(text, Code.DeadlineExceeded));
+    }, timeoutMs);
+    const entry = {
+      user,
+      go() {
+        end();
+        resolve();
+      },
+    };
+    signal?.addEventListener("abort", onAbort, { once: true });
+    waiting.push(entry);
   });
 }
 

@@ -1,9 +1,11 @@
+import { Code } from "@connectrpc/connect";
 import type { Command } from "commander";
-import type { SqlCell, SqlReading, SqlRow, SqlSummary, TableSpec } from "../../sdk/index.ts";
+import type { SqlReading, SqlSummary, TableSpec } from "../../sdk/index.ts";
 import { exitCode, exitCodeOf, worst } from "../exit-code.ts";
 import { CliError, usageError } from "../failure.ts";
 import { toJson } from "../format/json.ts";
 import type { Io } from "../io.ts";
+import type { JsonRow } from "../print.ts";
 import { startProgress } from "../progress.ts";
 import { action, type CommonOptions, type Session } from "../session.ts";
 import { addCommand, groups } from "./command.ts";
@@ -80,46 +82,63 @@ async function show(session: Session, reading: SqlReading): Promise<void> {
   const { printer, io } = session;
   if (printer.json) await streamJson(io, reading);
   else {
-    let rows: SqlRow[];
+    let names: readonly string[];
     {
       using _progress = startProgress(io, "reading …");
-      rows = await reading.all();
+      names = await reading.columns();
     }
-    const columns = (await reading.columns()).map((name) => ({ name, align: alignment(rows, name) }));
-    await printer.list(rows, columns);
+    await printer.listed(reading, (first) => names.map((name) => ({ name, align: alignment(first, name) })));
   }
   await settle(session, await reading.summary);
 }
 
 /** Numbers line up on the right. */
-function alignment(rows: readonly SqlRow[], name: string): "left" | "right" {
-  const numeric = (cell: SqlCell | undefined) => cell === null || typeof cell === "number" || typeof cell === "bigint";
+function alignment(rows: readonly JsonRow[], name: string): "left" | "right" {
+  const numeric = (cell: unknown) => cell === null || typeof cell === "number" || typeof cell === "bigint";
   return rows.length > 0 && rows.every((row) => numeric(row[name])) ? "right" : "left";
 }
 
-/** An array of rows, as they come; nothing before the first, as the statement may yet fail. */
+/**
+ * One object: the rows as they come, one a line, then what the answer lacks and how it came about. Nothing before the first row,
+ * as the statement may yet fail.
+ */
 async function streamJson(io: Io, reading: SqlReading): Promise<void> {
-  let text = "[\n";
+  let text = `{"columns":${toJson(await reading.columns())},"rows":[`;
   let rows = 0;
   for await (const row of reading) {
-    text += `${rows++ === 0 ? "" : ",\n"}${toJson(row)}`;
+    text += `${rows++ === 0 ? "\n" : ",\n"}${toJson(row)}`;
     if (text.length < 65_536) continue;
     await io.out.write(text);
     text = "";
   }
-  await io.out.write(rows === 0 ? "[]\n" : `${text}\n]\n`);
+  const { failures, notes, reads, vms, retried, unlisted, microseconds } = await reading.summary;
+  const summary = toJson({
+    failures: failures.map(({ vm, table, code, message }) => ({ vm, table, code: statusName(code), message })),
+    notes: notes.map(({ vm, table, note }) => ({ vm, table, note })),
+    unlisted,
+    vms,
+    retried,
+    reads: reads.map(({ $typeName: _, ...read }) => read),
+    microseconds,
+  });
+  await io.out.write(`${text}${rows === 0 ? "" : "\n"}],${summary.slice(1)}\n`);
 }
+
+/** As Connect has it in JSON: failed_precondition. */
+const statusName = (code: number) => (Code[code] ?? "Unknown").replace(/(?<=[a-z])(?=[A-Z])/g, "_").toLowerCase();
 
 /** What the answer lacks goes to stderr, and into the exit code. */
 async function settle({ printer, common }: Session, summary: SqlSummary): Promise<void> {
   for (const { vm, table, note } of summary.notes) await printer.note(`${vm}: ${table} is incomplete: ${note}`);
   for (const { vm, message } of summary.failures) await printer.note(`${vm}: ${message}`);
+  if (summary.unlisted > 0) await printer.note(`${summary.unlisted} more could not be listed here`);
   if (common.verbose) {
-    for (const { table, columns, where, vms, rows } of summary.reads) {
+    for (const { table, columns, where, vms, rows, retried } of summary.reads) {
       const by = where.length > 0 ? ` by ${where.join(", ")}` : "";
-      await printer.note(`read ${rows} rows of ${table} (${columns.join(", ")})${by} from ${vms} VMs`);
+      const what = `${rows} rows of ${table} (${columns.join(", ")})${by} from ${vms} VMs`;
+      await printer.note(`read ${what}, ${retried} walks begun again`);
     }
-    await printer.note(`${summary.rows} rows in ${summary.microseconds} µs`);
+    await printer.note(`${summary.rows} rows in ${summary.microseconds} µs, ${summary.retried} walks begun again`);
   }
   if (summary.failures.length === 0) return;
   const code = worst(summary.failures.map((failure) => exitCodeOf(failure.code))) || exitCode.failed;

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { hexdump } from "./hexdump.ts";
 import { jsonLines, toJson } from "./json.ts";
 import { sanitise } from "./sanitise.ts";
-import { formatProperties, formatTable } from "./table.ts";
+import { formatProperties, formatTable, tableParts } from "./table.ts";
 import { formatAddress, formatBytes, formatDuration, formatTime } from "./units.ts";
 import { pad, truncate, widthOf } from "./width.ts";
 
@@ -106,6 +106,18 @@ test("on a terminal long text is cut to fit, numbers are not", () => {
   assert.match(formatTable(columns, [row], plain)[1]!, /c{100}$/);
   const whole = formatTable([{ title: "uuid", whole: true }], [[cell("u".repeat(36))]], { width: 20, colour: false });
   assert.equal(whole[1], "u".repeat(36));
+});
+
+test("rows that come in parts have one heading, and columns only grow", () => {
+  const columns = [{ title: "n", align: "right" as const }, { title: "name" }, { title: "x" }];
+  const row = (...texts: string[]) => texts.map(cell);
+  const lines = tableParts(columns, plain);
+  assert.deepEqual(lines([row("1", "ab", "x")]), ["n  name  x", "1  ab    x"]);
+  assert.deepEqual(lines([row("10", "abcdef", "y")]), ["10  abcdef  y"]);
+  assert.deepEqual(lines([row("2", "a", "z")]), [" 2  a       z"]);
+  const narrow = tableParts(columns, { width: 24, colour: false });
+  narrow([row("1", "a", "b")]);
+  for (const later of narrow([row("1", "a".repeat(50), "b".repeat(50))])) assert.ok(widthOf(later) <= 24, later);
 });
 
 test("colour only decorates", () => {

@@ -54,31 +54,50 @@ export function formatTable(
   rows: readonly (readonly PrintedCell[])[],
   style: TableStyle,
 ): string[] {
-  const widths = columns.map((column) => widthOf(column.title));
-  for (const row of rows) {
-    for (let at = 0; at < widths.length; at++) widths[at] = Math.max(widths[at]!, widthOf(row[at]!.text));
-  }
-  if (style.width !== undefined) fit(widths, columns, style.width);
-  const line = (cells: readonly PrintedCell[], heading: boolean) => {
-    let text = "";
-    for (let at = 0; at < columns.length; at++) {
-      const cell = cells[at]!;
-      const cut = style.width === undefined ? cell.text : truncate(cell.text, widths[at]!);
-      const right = columns[at]!.align === "right";
-      // Spaces at the end of a line are of no use to anyone.
-      const padded = at === columns.length - 1 && !right ? cut : pad(cut, widths[at]!, right ? "right" : "left");
-      const styled = !style.colour ? padded : heading ? bold(padded) : cell.dim ? dim(padded) : padded;
-      text += (at > 0 ? " ".repeat(gap) : "") + styled;
+  return tableParts(columns, style)(rows);
+}
+
+/** Lines of a table whose rows come in parts: in each, a column is as wide as its widest cell so far. The first has the titles. */
+export function tableParts(
+  columns: readonly TableColumn[],
+  style: TableStyle,
+): (rows: readonly (readonly PrintedCell[])[]) => string[] {
+  const widest = columns.map((column) => widthOf(column.title));
+  let headed = false;
+  return (rows) => {
+    for (const row of rows) {
+      for (let at = 0; at < widest.length; at++) widest[at] = Math.max(widest[at]!, widthOf(row[at]!.text));
     }
-    return text.trimEnd();
+    const widths = [...widest];
+    if (style.width !== undefined) fit(widths, columns, style.width);
+    const lines = rows.map((row) => lineOf(row, columns, widths, style, false));
+    if (!headed) {
+      const titles = columns.map((column) => ({ text: column.title }));
+      lines.unshift(lineOf(titles, columns, widths, style, true));
+    }
+    headed = true;
+    return lines;
   };
-  return [
-    line(
-      columns.map((column) => ({ text: column.title })),
-      true,
-    ),
-    ...rows.map((row) => line(row, false)),
-  ];
+}
+
+function lineOf(
+  cells: readonly PrintedCell[],
+  columns: readonly TableColumn[],
+  widths: readonly number[],
+  style: TableStyle,
+  heading: boolean,
+): string {
+  let text = "";
+  for (let at = 0; at < columns.length; at++) {
+    const cell = cells[at]!;
+    const cut = style.width === undefined ? cell.text : truncate(cell.text, widths[at]!);
+    const right = columns[at]!.align === "right";
+    // Spaces at the end of a line are of no use to anyone.
+    const padded = at === columns.length - 1 && !right ? cut : pad(cut, widths[at]!, right ? "right" : "left");
+    const styled = !style.colour ? padded : heading ? bold(padded) : cell.dim ? dim(padded) : padded;
+    text += (at > 0 ? " ".repeat(gap) : "") + styled;
+  }
+  return text.trimEnd();
 }
 
 /** Lines of "name  value", for a single thing with many properties. */

@@ -205,7 +205,11 @@ export async function startFakeService(): Promise<FakeService> {
     },
   });
   routes.add(SqlService, {
-    async *query({ statement, vms: named }) {
+    async *query({ statement, vms: named }, { signal }) {
+      if (/^SELECT endless\b/.test(statement)) {
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
+        throw new ConnectError("it was given up", Code.Canceled);
+      }
       if (/^SELEC\b/.test(statement)) throw new ConnectError('near "SELEC": syntax error', Code.InvalidArgument);
       const text = (value: string) => ({ value: { case: "text", value } }) as const;
       if (named.length > 0) {
@@ -218,12 +222,18 @@ export async function startFakeService(): Promise<FakeService> {
       }
       yield { columns: ["vm", "n"], rows: [{ values: [text("web1"), { value: { case: "integer", value: 1n } }] }] };
       const failures = [{ vm: "boot1", code: Code.FailedPrecondition, message: "no Linux kernel runs there" }];
-      yield { rows: [{ values: [text("db1"), {}] }], summary: { rows: 2n, vms: 3, failures } };
+      const notes = [{ vm: "db1", table: "t", note: "it kept changing" }];
+      const reads = [{ table: "t", columns: ["n"], where: ["pid"], vms: 3, rows: 2n, retried: 5n }];
+      yield {
+        rows: [{ values: [text("db1"), {}] }],
+        summary: { rows: 2n, vms: 3, failures, notes, reads, retried: 5n, unlisted: 1, microseconds: 7n },
+      };
     },
   });
   routes.add(GuestService, {
     async listTables({ vm: id }) {
-      guestOf(id);
+      // Without a VM: those of any agent.
+      if (id !== undefined) guestOf(id);
       return { tables };
     },
     async *readTable({ vm: id, table, columns, where, limit }) {

@@ -91,6 +91,7 @@ export function sqlService(gate: Gate, fleet: Fleet): Implementation<typeof SqlS
         read: (wanted) => read(call, asked[wanted.vm]!, wanted),
         limits: { timeoutMs: call.timeoutMs },
         signal: call.signal,
+        user: call.principal.account.name,
       });
       for await (const bytes of answer) yield new Encoded(bytes);
     },

@@ -84,7 +84,8 @@ export async function startFakeAgent(socket: string, vms: readonly FakeVm[]): Pr
       readTable: async function* ({ vm, table }, { signal }) {
         const known = await check("readTable", vm, signal);
         yield { header: [pid], rows: 1, columns: [{ integers: [1n] }] };
-        yield { rows: 1, columns: [{ integers: [2n] }], summary: { vm: known.id, rows: 2n, notes: [table] } };
+        const summary = { vm: known.id, rows: 2n, retried: 3, incomplete: table === "secrets", notes: [table] };
+        yield { rows: 1, columns: [{ integers: [2n] }], summary };
       },
       readMemory: async ({ vm, items }, { signal }) => {
         const known = await check("readMemory", vm, signal);

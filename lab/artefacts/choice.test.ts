@@ -50,4 +50,5 @@ test("a spec is filled in, and refused where it makes no sense", () => {
   assert.throws(() => resolveSpec({ kernel: "6.1", memoryMiB: 100 }, ""), RangeError);
   assert.throws(() => resolveSpec({ kernel: "6.1", extraTasks: -1 }, ""), RangeError);
   assert.throws(() => resolveSpec({ kernel: "6.1", ramFile: "/x" }, ""), /ramFile needs ram "file"/);
+  assert.throws(() => resolveSpec({ kernel: "6.1", ram: "file", stateFile: "/x" }, ""), /stateFile needs the ramFile/);
 });

@@ -72,6 +72,7 @@ export function qemuArguments(
   if (ramFile)
     args.push(["-object", `memory-backend-file,id=ram,size=${spec.memoryMiB}M,share=on,mem-path=${ramFile}`]);
   if (spec.onReboot === "exit") args.push(["-no-reboot"]);
+  if (spec.stateFile) args.push(["-S"], ["-incoming", "defer"]);
   if (boot) {
     args.push(["-kernel", boot.image], ["-initrd", boot.initramfs], ["-append", kernelArguments(spec)]);
   }

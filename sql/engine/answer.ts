@@ -1,6 +1,8 @@
 // Rows of the answer to protobuf, by hand: straight from SQLite's memory to the bytes of cloudvmi.v1.QueryResponse.
 import { create, toBinary } from "@bufbuild/protobuf";
 import { QueryResponseSchema, type SqlSummary } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
+import { maxRow } from "./bounds.ts";
+import { tooLong } from "./memory.ts";
 import { type Sqlite, TYPE } from "./sqlite.ts";
 
 /** Tags: field number << 3 | wire type. */
@@ -52,12 +54,12 @@ export class Answer {
     for (let column = 0; column < columns; column++) {
       const type = exports.sqlite3_column_type(statement, column);
       if (type === TYPE.text || type === TYPE.blob) {
-        const from =
-          type === TYPE.text
-            ? exports.sqlite3_column_text(statement, column)
-            : exports.sqlite3_column_blob(statement, column);
+        // As a blob also a text, which would be copied otherwise to get a zero at its end.
+        const from = exports.sqlite3_column_blob(statement, column);
         const length = exports.sqlite3_column_bytes(statement, column);
         this.#used = at;
+        // One text may be in many columns, and has been counted once.
+        if (at - start + length > maxRow) throw tooLong();
         this.#reserve(length + 2 * longest);
         const bytes = this.#bytes;
         bytes[at++] = VALUE;

@@ -1,5 +1,5 @@
-// Batches of columns as they come from a guest, decoded where they lie: texts stay in SQLite's memory and are never copied
-// again nor turned into strings. Everything here is written by a guest or by what reads it: nothing is believed.
+// Batches of columns as they come from a guest, decoded into SQLite's memory: texts lie there as they came and are never turned
+// into strings. Everything here is written by a guest or by what reads it: nothing is believed.
 import { fromBinary } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -9,7 +9,9 @@ import {
   type ReadSummary,
   ReadSummarySchema,
 } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { allocate } from "./memory.ts";
 import type { SqlColumn } from "./schema.ts";
+import type { Heap, Sqlite } from "./sqlite.ts";
 
 export interface Batch {
   readonly rows: number;
@@ -17,19 +19,18 @@ export interface Batch {
   readonly first: number;
   /** In the order of the columns asked for. */
   readonly columns: readonly Cells[];
+  /** The one piece of SQLite's memory that it lies in, and how long that is. */
+  readonly block: number;
+  readonly bytes: number;
 }
 
 /** The cells of one column. */
 export interface Cells {
-  /** Values of integers and reals; of texts, where they begin in SQLite's memory. */
-  readonly values: Float64Array;
-  readonly isReal: boolean;
-  /** Lengths of texts. */
-  readonly lengths: Uint32Array | undefined;
-  /** Integers that no number holds exactly. */
-  readonly large: ReadonlyMap<number, bigint> | undefined;
-  /** One KIND a row; undefined when each has an ordinary value. */
-  readonly kinds: Uint8Array | undefined;
+  readonly type: SqlColumn["type"];
+  /** Where eight bytes a row begin: a double, for KIND.large an int64; of texts, as u32s, where they begin and their length. */
+  readonly at: number;
+  /** Where one KIND a row begins; undefined when each has an ordinary value. */
+  readonly kinds: number | undefined;
 }
 
 export const KIND = { value: 0, absent: 1, bytes: 2, large: 3 } as const;
@@ -47,20 +48,26 @@ const fields = { integer: 1, real: 2, text: 3, states: 4 } as const;
 /** Rows of one message: more than any has, fewer than would not fit. */
 const maxRows = 1 << 22;
 
-/** Decodes one ReadTableResponse at `start` to `end` of `heap`. Throws DataLoss for what contradicts itself. */
-export function decodeBatch(heap: Uint8Array, start: number, end: number, columns: readonly SqlColumn[]): Decoded {
+/** Decodes one ReadTableResponse. Throws DataLoss for what contradicts itself, ResourceExhausted when there is no room. */
+export function decodeBatch(sqlite: Sqlite, bytes: Uint8Array, columns: readonly SqlColumn[]): Decoded {
   try {
-    return decode(heap, start, end, columns);
+    return decode(sqlite, bytes, columns);
   } catch (error) {
     if (error instanceof ConnectError) throw error;
     throw inconsistent("it is not valid protobuf");
   }
 }
 
-function decode(heap: Uint8Array, start: number, end: number, columns: readonly SqlColumn[]): Decoded {
-  const reader = new BinaryReader(heap.subarray(start, end));
-  const size = end - start;
-  const places: number[] = [];
+/** Where a column is in its message. */
+interface Place {
+  readonly start: number;
+  readonly end: number;
+}
+
+function decode(sqlite: Sqlite, bytes: Uint8Array, columns: readonly SqlColumn[]): Decoded {
+  const reader = new BinaryReader(bytes);
+  const size = bytes.length;
+  const places: Place[] = [];
   let named = 0;
   let rows = 0;
   let summary: ReadSummary | undefined;
@@ -75,26 +82,58 @@ function decode(heap: Uint8Array, start: number, end: number, columns: readonly 
     } else if (field === 2 && wireType === WireType.Varint) rows = reader.uint32();
     else if (field === 3 && delimited) {
       const length = reader.uint32();
-      places.push(start + reader.pos, start + reader.pos + length);
+      const start = reader.pos;
       reader.pos += length;
-      if (reader.pos > size || places.length > 2 * columns.length) throw inconsistent("a column runs past its message");
+      if (reader.pos > size || places.push({ start, end: reader.pos }) > columns.length)
+        throw inconsistent("a column runs past its message");
     } else if (field === 4 && delimited) summary = fromBinary(ReadSummarySchema, reader.bytes());
     else reader.skip(wireType, field);
   }
   if (rows === 0) return { batch: undefined, summary };
-  if (rows > maxRows || rows > size) throw inconsistent("more rows than it has bytes");
-  if (places.length !== 2 * columns.length) throw inconsistent("the columns do not match the header");
-  const cells = columns.map(({ type }, at) => decodeColumn(heap, places[2 * at]!, places[2 * at + 1]!, type, rows));
-  return { batch: { rows, columns: cells }, summary };
+  if (places.length !== columns.length) throw inconsistent("the columns do not match the header");
+  // A cell has a byte at least, so that no message takes more than ten times its size.
+  if (rows > maxRows || places.some(({ start, end }) => end - start < rows))
+    throw inconsistent("more rows than it has bytes");
+  return { batch: decodeColumns(sqlite, bytes, columns, places, rows), summary };
 }
 
-function decodeColumn(heap: Uint8Array, start: number, end: number, type: SqlColumn["type"], rows: number): Cells {
-  const reader = new BinaryReader(heap.subarray(start, end));
-  const size = end - start;
-  const into = new Decoder(rows, type);
+function decodeColumns(
+  sqlite: Sqlite,
+  bytes: Uint8Array,
+  columns: readonly SqlColumn[],
+  places: readonly Place[],
+  rows: number,
+): Omit<Batch, "first"> {
+  const textBytes = (at: number) => (columns[at]!.type === "text" ? places[at]!.end - places[at]!.start : 0);
+  // First the values of each column, which must be aligned, then their kinds, then the texts.
+  let free = 9 * rows * columns.length;
+  const size = places.reduce((sum, _, at) => sum + textBytes(at), free);
+  const block = allocate(sqlite, size);
+  const heap = sqlite.heap();
+  try {
+    const cells = columns.map(({ type }, at) => {
+      const { start, end } = places[at]!;
+      const texts = block + free;
+      if (type === "text") heap.u8.set(bytes.subarray(start, end), texts);
+      free += textBytes(at);
+      const values = block + 8 * rows * at;
+      const kinds = block + 8 * rows * columns.length + rows * at;
+      const into = new Decoder(heap, { type, rows, values, kinds, texts });
+      return decodeColumn(bytes.subarray(start, end), into);
+    });
+    return { rows, columns: cells, block, bytes: size };
+  } catch (error) {
+    sqlite.exports.sqlite3_free(block);
+    throw error;
+  }
+}
+
+function decodeColumn(bytes: Uint8Array, into: Decoder): Cells {
+  const reader = new BinaryReader(bytes);
+  const { type } = into;
   const wanted = fields[type];
   let states: Uint8Array | undefined;
-  while (reader.pos < size) {
+  while (reader.pos < bytes.length) {
     const [field, wireType] = reader.tag();
     if (field === fields.states && wireType === WireType.LengthDelimited) states = reader.bytes();
     else if (field !== wanted) reader.skip(wireType, field);
@@ -102,10 +141,10 @@ function decodeColumn(heap: Uint8Array, start: number, end: number, type: SqlCol
       const length = reader.uint32();
       const from = reader.pos;
       reader.pos += length;
-      if (reader.pos > size) throw inconsistent("a list runs past its column");
-      if (type === "text") into.text(heap, start + from, length);
-      else if (type === "integer") into.integers(heap, start + from, start + reader.pos);
-      else into.reals(heap, start + from, start + reader.pos);
+      if (reader.pos > bytes.length) throw inconsistent("a list runs past its column");
+      if (type === "text") into.text(from, length);
+      else if (type === "integer") into.integers(bytes, from, reader.pos);
+      else into.reals(bytes, from, reader.pos);
     } else if (type === "integer" && wireType === WireType.Varint) into.integer(BigInt(reader.sint64()));
     else if (type === "real" && wireType === WireType.Bit64) into.real(reader.double());
     else throw inconsistent("a column holds values of another type");
@@ -113,25 +152,38 @@ function decodeColumn(heap: Uint8Array, start: number, end: number, type: SqlCol
   return into.finish(states);
 }
 
-class Decoder implements Cells {
-  readonly values: Float64Array;
-  readonly lengths: Uint32Array | undefined;
-  large: Map<number, bigint> | undefined;
-  kinds: Uint8Array | undefined;
-  readonly isReal: boolean;
+/** What a decoder fills. */
+interface Room {
+  readonly type: SqlColumn["type"];
+  readonly rows: number;
+  /** Addresses: of the values, the kinds, and the message's bytes of the column, when it has texts. */
+  readonly values: number;
+  readonly kinds: number;
+  readonly texts: number;
+}
+
+class Decoder {
+  readonly type: SqlColumn["type"];
+  readonly #room: Room;
+  readonly #heap: Heap;
+  /** The index of the first value. */
+  readonly #first: number;
   readonly #rows: number;
   #row = 0;
+  #marked = false;
 
-  constructor(rows: number, type: SqlColumn["type"]) {
-    this.#rows = rows;
-    this.values = new Float64Array(rows);
-    this.lengths = type === "text" ? new Uint32Array(rows) : undefined;
-    this.isReal = type === "real";
+  constructor(heap: Heap, room: Room) {
+    this.type = room.type;
+    this.#heap = heap;
+    this.#room = room;
+    this.#rows = room.rows;
+    this.#first = room.values / 8;
+    heap.u8.fill(KIND.value, room.kinds, room.kinds + room.rows);
   }
 
   #mark(row: number, kind: number): void {
-    this.kinds ??= new Uint8Array(this.#rows);
-    this.kinds[row] = kind;
+    this.#marked = true;
+    this.#heap.u8[this.#room.kinds + row] = kind;
   }
 
   #next(): number {
@@ -139,45 +191,48 @@ class Decoder implements Cells {
     return this.#row++;
   }
 
-  text(heap: Uint8Array, from: number, length: number): void {
+  /** @param from in the bytes of the column */
+  text(from: number, length: number): void {
     const row = this.#next();
-    this.values[row] = from;
-    this.lengths![row] = length;
-    const end = from + length;
-    let at = from;
-    while (at < end && heap[at]! < 0x80) at++;
-    if (at < end && !isUtf8(heap, at, end)) this.#mark(row, KIND.bytes);
+    const { u8, u32 } = this.#heap;
+    let at = this.#room.texts + from;
+    const end = at + length;
+    u32[2 * (this.#first + row)] = at;
+    u32[2 * (this.#first + row) + 1] = length;
+    while (at < end && u8[at]! < 0x80) at++;
+    if (at < end && !isUtf8(u8, at, end)) this.#mark(row, KIND.bytes);
   }
 
   integer(value: bigint): void {
     const row = this.#next();
     const number = Number(value);
-    this.values[row] = number;
-    if (Number.isSafeInteger(number)) return;
-    this.large ??= new Map();
-    this.large.set(row, value);
-    this.#mark(row, KIND.large);
+    if (Number.isSafeInteger(number)) this.#heap.f64[this.#first + row] = number;
+    else {
+      this.#heap.i64[this.#first + row] = value;
+      this.#mark(row, KIND.large);
+    }
   }
 
   real(value: number): void {
-    this.values[this.#next()] = value;
+    this.#heap.f64[this.#first + this.#next()] = value;
   }
 
-  reals(heap: Uint8Array, start: number, end: number): void {
+  reals(bytes: Uint8Array, start: number, end: number): void {
     if ((end - start) % 8 !== 0) throw inconsistent("a list of reals is cut short");
-    const view = new DataView(heap.buffer, heap.byteOffset, heap.byteLength);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     for (let at = start; at < end; at += 8) this.real(view.getFloat64(at, true));
   }
 
   /** Packed sint64. By hand, because a bigint for every cell costs ten times as much. */
-  integers(heap: Uint8Array, start: number, end: number): void {
-    const { values } = this;
+  integers(bytes: Uint8Array, start: number, end: number): void {
+    const { f64 } = this.#heap;
+    const first = this.#first;
     let at = start;
     while (at < end) {
-      let byte = heap[at]!;
+      let byte = bytes[at]!;
       if (byte < 0x80) {
         at++;
-        values[this.#next()] = byte & 1 ? -(byte >>> 1) - 1 : byte >>> 1;
+        f64[first + this.#next()] = byte & 1 ? -(byte >>> 1) - 1 : byte >>> 1;
         continue;
       }
       let zigzag = 0;
@@ -185,17 +240,17 @@ class Decoder implements Cells {
       let length = 0;
       do {
         if (at + length >= end || length > 9) throw inconsistent("a number is cut short");
-        byte = heap[at + length++]!;
+        byte = bytes[at + length++]!;
         zigzag += (byte & 0x7f) * scale;
         scale *= 128;
       } while (byte >= 0x80);
       // Up to 7 bytes hold 49 bits, which a number does too.
       if (length <= 7) {
         const half = Math.floor(zigzag / 2);
-        values[this.#next()] = zigzag % 2 === 1 ? -half - 1 : half;
+        f64[first + this.#next()] = zigzag % 2 === 1 ? -half - 1 : half;
       } else {
         let all = 0n;
-        for (let i = length - 1; i >= 0; i--) all = (all << 7n) | BigInt(heap[at + i]! & 0x7f);
+        for (let i = length - 1; i >= 0; i--) all = (all << 7n) | BigInt(bytes[at + i]! & 0x7f);
         all = BigInt.asUintN(64, all);
         this.integer(all & 1n ? -(all >> 1n) - 1n : all >> 1n);
       }
@@ -205,10 +260,12 @@ class Decoder implements Cells {
 
   finish(states: Uint8Array | undefined): Cells {
     if (this.#row !== this.#rows) throw inconsistent(`a column does not hold ${this.#rows} rows`);
-    if (states === undefined || states.length === 0) return this;
-    if (states.length !== this.#rows) throw inconsistent(`the states of a column are not of ${this.#rows} rows`);
-    for (let row = 0; row < states.length; row++) if (states[row] !== 0) this.#mark(row, KIND.absent);
-    return this;
+    if (states !== undefined && states.length > 0) {
+      if (states.length !== this.#rows) throw inconsistent(`the states of a column are not of ${this.#rows} rows`);
+      for (let row = 0; row < states.length; row++) if (states[row] !== 0) this.#mark(row, KIND.absent);
+    }
+    const { type, values, kinds } = this.#room;
+    return { type, at: values, kinds: this.#marked ? kinds : undefined };
   }
 }
 

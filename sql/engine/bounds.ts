@@ -1,8 +1,11 @@
-// What a statement may do, and how much of it. Whatever is not named here is denied.
+// What a statement may do, and how much of it. Actions that are not named here are denied.
 import type { Sqlite } from "./sqlite.ts";
 
 /** Bytes of a statement's text. */
 export const maxStatement = 65_536;
+
+/** Bytes of a text, and of a row of the answer: one of its messages holds it. */
+export const maxRow = 16 << 20;
 
 /** Actions of sqlite3_set_authorizer: https://sqlite.org/c3ref/c_alter_table.html */
 const ACTION = { read: 20, select: 21, function: 31, recursive: 33 } as const;
@@ -15,8 +18,8 @@ const denied = /^(?:fts5|rtree|sqlite_(?:log|offset)|match$|snippet$|highlight$|
 
 /** Limits of sqlite3_limit: https://sqlite.org/c3ref/c_limit_attached.html */
 const limits: Readonly<Record<number, number>> = {
-  // A text or a row, in bytes: an answer's message holds it.
-  0: 16 << 20,
+  // A text or a row of SQLite's own.
+  0: maxRow,
   1: maxStatement,
   // Columns of a result.
   2: 1000,

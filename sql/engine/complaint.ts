@@ -1,8 +1,9 @@
 // What SQLite finds wrong with a statement, as the one line that its writer gets.
 import { Code, ConnectError } from "@connectrpc/connect";
 import { nearest } from "../nearest.ts";
+import { outOfMemory, tooLong } from "./memory.ts";
 import { type SqlTable, vmColumn } from "./schema.ts";
-import { outOfMemory, type Tables } from "./virtual-tables.ts";
+import type { Tables } from "./virtual-tables.ts";
 
 const NOMEM = 7;
 const INTERRUPT = 9;
@@ -12,7 +13,8 @@ const AUTH = 23;
 export const outOfTime = (ms: number) =>
   new ConnectError(`the statement has not ended within ${ms / 1000} s: narrow it with WHERE`, Code.DeadlineExceeded);
 
-const wrong = (message: string) => new ConnectError(message, Code.InvalidArgument);
+/** SQLite repeats parts of the statement, line ends and all. */
+const wrong = (message: string) => new ConnectError(message.replace(/\s+/g, " ").trim(), Code.InvalidArgument);
 
 export const onlySelect = () =>
   wrong("only SELECT is possible here: the tables show guests as they are, and nothing is stored");
@@ -25,10 +27,7 @@ export function complaint(code: number, message: string, work: Tables, timeoutMs
     case INTERRUPT:
       return outOfTime(timeoutMs);
     case TOOBIG:
-      return new ConnectError(
-        "a text, a row or the statement itself is too long: at most 16 MiB",
-        Code.ResourceExhausted,
-      );
+      return tooLong();
     case AUTH:
       return denied(message, work);
     default:

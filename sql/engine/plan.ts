@@ -27,6 +27,8 @@ export interface Use {
   readonly lookups: readonly Lookup[];
   /** Rows after which no more are asked for, where nothing but the lookups decides which they are. */
   readonly limit: number | undefined;
+  /** Columns by which rows with the same values follow each other; none: in any order. */
+  readonly grouped: readonly number[];
 }
 
 /** What is to be read of a table. */
@@ -114,6 +116,9 @@ export function needOf(use: Use, values: readonly (readonly Value[] | undefined)
   };
 }
 
+/** Values of one column that a source is asked for. With more it is asked for all rows. */
+export const maxValues = 10_000;
+
 /** The longest number that stands for the same integer everywhere. */
 const integerText = /^(?:0|-?[1-9]\d{0,14})$/;
 
@@ -122,6 +127,7 @@ const integerText = /^(?:0|-?[1-9]\d{0,14})$/;
  * with '7' or 7.0, and a text column with a number only after conversions that are SQLite's to make. NULL equals nothing.
  */
 function passable(type: SqlTable["columns"][number]["type"], values: readonly Value[]): string[] | undefined {
+  if (values.length > maxValues) return undefined;
   const passed = new Set<string>();
   for (const value of values) {
     if (value === null) continue;

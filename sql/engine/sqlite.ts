@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import initialise from "@sqlite.org/sqlite-wasm";
+import { allocate } from "./memory.ts";
 
 /** The functions of the module that are called without a wrapper: pointers are numbers, 64-bit integers are bigints. */
 export interface Exports {
@@ -25,7 +26,7 @@ export interface Exports {
   sqlite3_value_type(value: number): number;
   sqlite3_value_int64(value: number): bigint;
   sqlite3_value_double(value: number): number;
-  sqlite3_value_text(value: number): number;
+  sqlite3_value_blob(value: number): number;
   sqlite3_value_bytes(value: number): number;
   sqlite3_result_null(context: number): void;
   sqlite3_result_int(context: number, value: number): void;
@@ -37,6 +38,7 @@ export interface Exports {
   sqlite3_vtab_in(info: number, constraint: number, handle: number): number;
   sqlite3_vtab_in_first(list: number, value: number): number;
   sqlite3_vtab_in_next(list: number, value: number): number;
+  sqlite3_vtab_distinct(info: number): number;
   sqlite3_vtab_collation(info: number, constraint: number): number;
   sqlite3_declare_vtab(db: number, schema: number): number;
   sqlite3_extended_errcode(db: number): number;
@@ -61,12 +63,19 @@ interface Static {
     heap8u(): Uint8Array;
     heap32(): Int32Array;
     cstrToJs(pointer: number): string;
-    allocCString(text: string): number;
   };
 }
 
 interface StructInfo {
   readonly members: Readonly<Record<string, { readonly offset: number }>>;
+}
+
+/** SQLite's memory, as numbers of several kinds. */
+export interface Heap {
+  readonly u8: Uint8Array;
+  readonly u32: Uint32Array;
+  readonly f64: Float64Array;
+  readonly i64: BigInt64Array;
 }
 
 /** A database in memory, alone in its WebAssembly memory. It is thrown away whole: there is no close. */
@@ -75,7 +84,9 @@ export interface Sqlite {
   readonly wasm: Static["wasm"];
   readonly exports: Exports;
   readonly db: number;
-  /** A C string, for as long as the database lives. */
+  /** Its memory as it is now: what was had before it grew has no bytes any more. */
+  heap(): Heap;
+  /** A C string, for as long as the database lives. Throws ResourceExhausted at the limit of memory. */
   text(value: string): number;
   /** What was written into a pointer-sized place. */
   peek(pointer: number): number;
@@ -124,6 +135,11 @@ export async function openSqlite(): Promise<Sqlite> {
     throw new Error("SQLite can't open a database in memory");
   }
   const db = peek(place);
+  let views = viewsOf(wasm.heap8u().buffer);
+  const heap = () => {
+    if (views.u8.length === 0) views = viewsOf(wasm.heap8u().buffer);
+    return views;
+  };
   return {
     capi,
     wasm,
@@ -131,7 +147,22 @@ export async function openSqlite(): Promise<Sqlite> {
     db,
     place,
     peek,
-    text: (value) => wasm.allocCString(value),
+    heap,
+    text(value) {
+      const bytes = Buffer.from(`${value}\0`);
+      const at = allocate({ exports }, bytes.length);
+      heap().u8.set(bytes, at);
+      return at;
+    },
     errorMessage: () => wasm.cstrToJs(exports.sqlite3_errmsg(db)),
+  };
+}
+
+function viewsOf(buffer: ArrayBufferLike): Heap {
+  return {
+    u8: new Uint8Array(buffer),
+    u32: new Uint32Array(buffer),
+    f64: new Float64Array(buffer),
+    i64: new BigInt64Array(buffer),
   };
 }

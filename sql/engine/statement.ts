@@ -16,40 +16,46 @@ import { decodeBatch } from "./batch.ts";
 import { confine, maxStatement } from "./bounds.ts";
 import { complaint, lacksConstraint, onlySelect, outOfTime } from "./complaint.ts";
 import { combined } from "./needs.ts";
-import { type Instruction, type Need, needOf, plannedUses, type Use, type Value } from "./plan.ts";
+import { type Instruction, maxValues, type Need, needOf, plannedUses, type Use, type Value } from "./plan.ts";
 import { Relation } from "./relation.ts";
 import { DONE, OK, ROW, type Sqlite } from "./sqlite.ts";
-import { addTables, allocate, type Tables } from "./virtual-tables.ts";
+import { addTables, type Tables } from "./virtual-tables.ts";
 
 /** A message of the answer is sent when it is this long, or this old. */
 const messageBytes = 1 << 16;
 const messageMs = 50;
-/** Messages that the reader of the rows has not taken yet; SQLite waits for him then. */
-const messagesAhead = 4;
-/** More failures are counted, not listed. */
+/** Of messages that the reader of the rows has not taken yet; SQLite waits for him then. */
+const bytesAhead = 4 * messageBytes;
+/** Of failures, notes and reads each; of the first two more are counted. */
 const listed = 1000;
+/** Characters of what is said of a VM: a guest may have a part in it. */
+const longestSaid = 1000;
 
 interface Read extends NumberedNeed {
   readonly relation: Relation;
+  /** VMs of which nothing is taken any more. */
+  readonly failed: Set<number>;
   rows: number;
-  failed: number;
+  retried: number;
   complete: boolean;
 }
 
 /** Runs the job; its rows and its end go to `line`. Throws ConnectError: one line for the writer of the statement. */
 export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
-  const started = performance.now();
+  const started = performance.now() - job.waitedMs;
   const { exports, wasm } = sqlite;
   const { limits, vms } = job;
   const left = () => limits.timeoutMs - (performance.now() - started);
   const reads: Read[] = [];
   const failures: SqlFailure[] = [];
   const notes: SqlNote[] = [];
+  const said = new Set<string>();
   const planned = new Map<number, Relation>();
   /** Reads for values that came up while the statement ran, by what was asked. */
   const late = new Map<string, Relation>();
   let lateReads = 0;
-  let messages = 0;
+  let ahead = 0;
+  let unlisted = 0;
   let firstRow = 0;
 
   const work: Tables = {
@@ -72,8 +78,17 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
         if (number >= 0) numbers.push(number);
         else fail(vm, "", { code: Code.NotFound, message: `there is no VM '${vm}' among those asked` });
       }
-      const relation = new Relation(columns, vms.length);
-      return { read: reads.length + at, need, vms: numbers, relation, rows: 0, failed: 0, complete: false };
+      const relation = new Relation(sqlite, columns);
+      return {
+        read: reads.length + at,
+        need,
+        vms: numbers,
+        relation,
+        failed: new Set(),
+        rows: 0,
+        retried: 0,
+        complete: false,
+      };
     });
     reads.push(...asked);
     line.send({ kind: "needs", needs: asked.map(({ read, need, vms: numbers }) => ({ read, need, vms: numbers })) });
@@ -81,16 +96,32 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
     return asked;
   }
 
-  function fail(vm: string, table: string, { code, message }: { code: number; message: string }): void {
-    const known = failures.some((each) => each.vm === vm && each.table === table && each.message === message);
-    if (!known && failures.length < listed) failures.push(create(SqlFailureSchema, { vm, table, code, message }));
+  /** Whether this has been said already, or there is no more room for it. */
+  function isNew(list: readonly unknown[], ...words: readonly string[]): boolean {
+    const key = JSON.stringify(words);
+    if (said.has(key)) return false;
+    if (list.length < listed) said.add(key);
+    else unlisted++;
+    return list.length < listed;
+  }
+
+  function fail(vm: string, table: string, failure: { code: number; message: string }): void {
+    const message = failure.message.slice(0, longestSaid);
+    if (isNew(failures, vm, table, message)) {
+      failures.push(create(SqlFailureSchema, { vm, table, code: failure.code, message }));
+    }
+  }
+
+  function note(vm: string, table: string, text: string): void {
+    const cut = text.slice(0, longestSaid);
+    if (isNew(notes, vm, table, cut, "note")) notes.push(create(SqlNoteSchema, { vm, table, note: cut }));
   }
 
   /** Takes the next message. */
   function take(): void {
     const message = line.receive(Math.max(left(), 0));
     if (message === undefined) throw outOfTime(limits.timeoutMs);
-    if (message.kind === "taken") messages--;
+    if (message.kind === "taken") ahead -= message.bytes;
     else accept(message);
   }
 
@@ -100,18 +131,19 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
       read.complete = true;
     } else if (message.kind === "failed") {
       read.relation.drop(message.vm);
-      read.failed++;
+      read.failed.add(message.vm);
       fail(vms[message.vm]!, read.need.table, message.failure);
     } else {
       const { bytes } = message;
-      const at = allocate(exports, bytes.length);
-      const heap = wasm.heap8u();
-      heap.set(bytes, at);
+      line.send({ kind: "stored", bytes: bytes.length });
+      if (read.failed.has(message.vm)) return;
       let decoded: ReturnType<typeof decodeBatch>;
       try {
-        decoded = decodeBatch(heap, at, at + bytes.length, read.relation.columns);
+        decoded = decodeBatch(sqlite, bytes, read.relation.columns);
       } catch (error) {
         const { code, rawMessage } = ConnectError.from(error);
+        // That is the statement's end, not that VM's.
+        if (code === Code.ResourceExhausted) throw error;
         accept({ kind: "failed", read: message.read, vm: message.vm, failure: { code, message: rawMessage } });
         return;
       }
@@ -121,15 +153,21 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
         read.rows += batch.rows;
         firstRow += batch.rows;
       }
-      if (summary?.incomplete) {
-        const said = summary.notes.length > 0 ? summary.notes : ["it kept changing"];
-        const about = { vm: vms[message.vm]!, table: read.need.table };
-        for (const note of said) if (notes.length < listed) notes.push(create(SqlNoteSchema, { ...about, note }));
-      }
+      if (summary === undefined) return;
+      read.retried += summary.retried;
+      if (!summary.incomplete) return;
+      const why = summary.notes.length > 0 ? summary.notes : ["it kept changing"];
+      for (const each of why) note(vms[message.vm]!, read.need.table, each);
     }
   }
 
   function readNow(use: Use, values: (readonly Value[] | undefined)[]): Relation {
+    if (values.some((each) => each !== undefined && each.length > maxValues)) {
+      throw new ConnectError(
+        `table ${use.table.name} would be read for more than ${maxValues} values at once: give fewer`,
+        Code.ResourceExhausted,
+      );
+    }
     const need = needOf(use, values);
     if (need === undefined) throw new ConnectError(lacksConstraint(use.table), Code.InvalidArgument);
     const key = JSON.stringify(need);
@@ -175,8 +213,8 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
   const answer = new Answer(sqlite, columns);
   let sent = performance.now();
   const send = (bytes: Uint8Array<ArrayBuffer>) => {
-    while (messages >= messagesAhead) take();
-    messages++;
+    while (ahead > 0 && ahead + bytes.length > bytesAhead) take();
+    ahead += bytes.length;
     line.send({ kind: "rows", bytes }, [bytes.buffer]);
     sent = performance.now();
   };
@@ -195,13 +233,16 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
     vms: vms.length,
     failures,
     notes,
-    reads: reads.slice(0, listed).map(({ need, vms: numbers, rows }) =>
+    unlisted,
+    retried: BigInt(reads.reduce((sum, { retried }) => sum + retried, 0)),
+    reads: reads.slice(0, listed).map(({ need, vms: numbers, rows, retried }) =>
       create(SqlReadSchema, {
         table: need.table,
         columns: [...need.columns],
         where: need.where.map(({ column }) => column),
         vms: numbers.length,
         rows: BigInt(rows),
+        retried: BigInt(retried),
       }),
     ),
     microseconds: BigInt(Math.round((performance.now() - started) * 1000)),
@@ -212,7 +253,7 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
 /** When no VM could be read at all, the answer would be of nothing: it is the failure instead. */
 function failIfNothing(reads: readonly Read[], failures: readonly SqlFailure[]): void {
   const [first] = failures;
-  const answered = reads.some(({ vms, failed }) => failed < vms.length);
+  const answered = reads.some(({ vms, failed }) => failed.size < vms.length);
   if (first === undefined || answered) return;
   const asked = new Set(failures.map(({ vm }) => vm)).size;
   const message = asked === 1 ? first.message : `none of ${asked} VMs could be read; ${first.vm}: ${first.message}`;

@@ -1,11 +1,13 @@
 // The tables as SQLite sees them: it asks how a constraint would help (xBestIndex), then looks rows up and goes through them.
 // What is thrown in here leaves through SQLite's frames: the whole instance is thrown away after each statement.
-import { Code, ConnectError } from "@connectrpc/connect";
-import { KIND } from "./batch.ts";
+import { type Batch, KIND } from "./batch.ts";
+import { Groups, vmSlot } from "./groups.ts";
+import { createLookUps } from "./look-up.ts";
+import { allocate } from "./memory.ts";
 import { describeUse, type Lookup, type Use, type Value } from "./plan.ts";
-import { hash, type Relation, Rows } from "./relation.ts";
+import { type Relation, Rows } from "./relation.ts";
 import { declarationOf, type SqlTable } from "./schema.ts";
-import { OK, type Sqlite, TYPE } from "./sqlite.ts";
+import { OK, type Sqlite } from "./sqlite.ts";
 
 /** What a statement works with. */
 export interface Tables {
@@ -26,21 +28,32 @@ const info = {
   constraints: 0,
   aConstraint: 4,
   orderBys: 8,
+  aOrderBy: 12,
   aUsage: 16,
   idxNum: 20,
   idxStr: 24,
+  ordered: 32,
   cost: 40,
   rows: 48,
   colUsed: 64,
 } as const;
 const constraintSize = 12;
 const usageSize = 8;
+const orderBySize = 8;
+/** What sqlite3_vtab_distinct says of GROUP BY and of DISTINCT, when the order of the groups is of no matter. */
+const GROUPED = [1, 2];
 const OP = { eq: 2, limit: 73, offset: 74 } as const;
 /** SQLite is to try another plan. */
 const CONSTRAINT = 19;
 
 interface Cursor {
   readonly rows: Rows;
+  /** The same rows in another order, when that is wanted. */
+  groups: Groups | undefined;
+  /** The row that it is at; without a batch it is at the end. */
+  batch: Batch | undefined;
+  row: number;
+  vm: number;
   /** Of a column of the table: where its cells are in a batch. */
   slots: Int16Array;
 }
@@ -51,41 +64,8 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
   const connected = new Map<number, SqlTable>();
   const cursors = new Map<number, Cursor>();
   const names = work.vms.map((vm) => ({ at: sqlite.text(vm), length: Buffer.byteLength(vm) }));
-  const vmNumbers = new Map(work.vms.map((vm, number) => [vm, number]));
-  const allVms = work.vms.map((_, number) => number);
-  const view = () => new DataView(wasm.heap8u().buffer);
-
-  function readValue(value: number): Value {
-    switch (exports.sqlite3_value_type(value)) {
-      case TYPE.integer:
-        return exports.sqlite3_value_int64(value);
-      case TYPE.real:
-        return exports.sqlite3_value_double(value);
-      case TYPE.text: {
-        const at = exports.sqlite3_value_text(value);
-        const length = exports.sqlite3_value_bytes(value);
-        return Buffer.from(wasm.heap8u().subarray(at, at + length)).toString("utf8");
-      }
-      case TYPE.null:
-        return null;
-      default:
-        return { blob: true };
-    }
-  }
-
-  /** The values of each list or single value that a lookup has. */
-  function* valuesOf(lookup: Lookup, argument: number): Generator<number> {
-    if (!lookup.isList) {
-      yield argument;
-      return;
-    }
-    for (
-      let status = exports.sqlite3_vtab_in_first(argument, place);
-      status === OK;
-      status = exports.sqlite3_vtab_in_next(argument, place)
-    )
-      yield peek(place);
-  }
+  const lookUps = createLookUps(sqlite, work.vms, names);
+  const view = () => new DataView(sqlite.heap().u8.buffer);
 
   function bestIndex(vtab: number, at: number): number {
     const table = connected.get(vtab)!;
@@ -99,7 +79,7 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       const column = view().getInt32(constraint, true);
       const op = view().getUint8(constraint + 4);
       const usable = view().getUint8(constraint + 5) !== 0;
-      const value = exports.sqlite3_vtab_rhs_value(at, i, place) === OK ? readValue(peek(place)) : undefined;
+      const value = exports.sqlite3_vtab_rhs_value(at, i, place) === OK ? lookUps.readValue(peek(place)) : undefined;
       if (op === OP.limit || op === OP.offset) {
         const number = typeof value === "bigint" && usable ? Number(value) : undefined;
         if (op === OP.limit) limit = number;
@@ -117,6 +97,8 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       const usage = view().getUint32(at + info.aUsage, true) + i * usageSize;
       view().setInt32(usage, lookups.length, true);
     }
+    const grouped = groupedBy(table, at);
+    view().setInt32(at + info.ordered, grouped.length > 0 ? 1 : 0, true);
     const { required } = table;
     const isRequired = ({ column }: Lookup) => column > 0 && required.includes(table.columns[column - 1]!.name);
     if (required.length > 0 && !lookups.some(isRequired)) {
@@ -130,6 +112,7 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       columns: columnsIn(view().getBigUint64(at + info.colUsed, true), table),
       lookups,
       limit: limitHolds && limit !== undefined && limit >= 0 && end! > 0 ? end : undefined,
+      grouped,
     };
     work.uses.set(use.id, use);
     const text = sqlite.text(describeUse(use));
@@ -142,95 +125,95 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
     return OK;
   }
 
-  /** The VMs that the lookups leave, or all of them. */
-  function vmsOf(use: Use, argv: number): readonly number[] {
-    let vms: readonly number[] = allVms;
-    for (const [index, lookup] of use.lookups.entries()) {
-      if (lookup.column !== 0) continue;
-      const found = new Set<number>();
-      for (const value of valuesOf(lookup, peek(argv + 4 * index))) {
-        const name = readValue(value);
-        if (name === null) continue;
-        // A number may become a text by SQLite's rules.
-        if (typeof name !== "string") return allVms;
-        const number = vmNumbers.get(name);
-        if (number !== undefined) found.add(number);
-      }
-      vms = vms.filter((vm) => found.has(vm));
-    }
-    return vms;
-  }
-
-  /** What to look rows up by in an index; undefined when all rows must be looked at. */
-  function keysOf(lookup: Lookup, argument: number, type: string): Set<number> | undefined {
-    const keys = new Set<number>();
-    for (const value of valuesOf(lookup, argument)) {
-      const kind = exports.sqlite3_value_type(value);
-      if (kind === TYPE.null) continue;
-      if (type === "integer" && (kind === TYPE.integer || kind === TYPE.real)) {
-        const number =
-          kind === TYPE.integer ? Number(exports.sqlite3_value_int64(value)) : exports.sqlite3_value_double(value);
-        if (Math.abs(number) > Number.MAX_SAFE_INTEGER) return undefined;
-        keys.add(number);
-      } else if (type === "text" && kind === TYPE.text) {
-        const at = exports.sqlite3_value_text(value);
-        const length = exports.sqlite3_value_bytes(value);
-        const heap = wasm.heap8u();
-        // It may be compared as a number: '05' equals '5' then.
-        if (length > 0 && beginsNumber(heap[at]!)) return undefined;
-        keys.add(hash(heap, at, length));
-      } else return undefined;
-    }
-    return keys;
+  /** The columns by which rows are to be grouped; none when that is not all that is wanted of their order. */
+  function groupedBy(table: SqlTable, at: number): number[] {
+    if (!GROUPED.includes(exports.sqlite3_vtab_distinct(at))) return [];
+    const count = view().getInt32(at + info.orderBys, true);
+    const from = view().getUint32(at + info.aOrderBy, true);
+    const columns = Array.from({ length: count }, (_, term) => view().getInt32(from + term * orderBySize, true));
+    // Reals would be equal in ways of their own.
+    const usable = (column: number) => column === 0 || (column > 0 && table.columns[column - 1]!.type !== "real");
+    return columns.every(usable) ? columns : [];
   }
 
   function filter(at: number, idxNum: number, argv: number): number {
     const use = work.uses.get(idxNum)!;
     const cursor = cursors.get(at)!;
-    const values = () =>
-      use.lookups.map((lookup, index) =>
-        [...valuesOf(lookup, peek(argv + 4 * index))].map((value) => readValue(value)),
-      );
+    const values = () => use.lookups.map((lookup, index) => lookUps.values(lookup, peek(argv + 4 * index)));
     const relation = work.relationOf(use, values);
-    cursor.rows.clear();
+    clear(cursor);
     cursor.slots = slotsOf(use.table, relation);
-    const vms = vmsOf(use, argv);
-    for (const [index, lookup] of use.lookups.entries()) {
-      const slot = cursor.slots[lookup.column]!;
-      if (lookup.column === 0 || slot < 0) continue;
-      const keys = keysOf(lookup, peek(argv + 4 * index), use.table.columns[lookup.column - 1]!.type);
-      if (keys === undefined) continue;
-      const heap = wasm.heap8u();
-      for (const vm of vms) relation.lookUp(heap, vm, slot, keys, cursor.rows);
-      cursor.rows.next();
-      return OK;
+    addRows(use, relation, cursor, argv);
+    // By VM they are grouped already.
+    if (use.grouped.some((column) => column !== 0)) {
+      const slots = use.grouped.map((column) => (column === 0 ? vmSlot : cursor.slots[column]!));
+      cursor.groups = new Groups(sqlite, slots);
+      cursor.groups.fill(cursor.rows);
     }
-    for (const vm of vms) cursor.rows.addAll(relation.parts[vm]!.batches, vm);
-    cursor.rows.next();
+    advance(cursor);
     return OK;
   }
 
+  /** Adds the rows that a use looks up, and maybe more, to those that its cursor goes through. */
+  function addRows(use: Use, relation: Relation, cursor: Cursor, argv: number): void {
+    const vms = lookUps.vms(use, argv);
+    for (let index = 0; index < use.lookups.length; index++) {
+      const lookup = use.lookups[index]!;
+      const slot = cursor.slots[lookup.column]!;
+      if (lookup.column === 0 || slot < 0) continue;
+      const hashes = lookUps.hashes(lookup, peek(argv + 4 * index), use.table.columns[lookup.column - 1]!.type);
+      if (hashes === undefined) continue;
+      for (const vm of vms) relation.lookUp(vm, slot, hashes, cursor.rows);
+      return;
+    }
+    for (const vm of vms) relation.addAll(vm, cursor.rows);
+  }
+
+  function advance(cursor: Cursor): void {
+    const { rows, groups } = cursor;
+    if (groups === undefined) {
+      rows.next();
+      cursor.batch = rows.batch;
+      cursor.row = rows.row;
+      cursor.vm = rows.vm;
+    } else if (groups.next()) {
+      const { batch, vm } = groups.source;
+      cursor.batch = batch;
+      cursor.vm = vm;
+      cursor.row = groups.row;
+    } else cursor.batch = undefined;
+  }
+
+  function clear(cursor: Cursor): void {
+    cursor.rows.clear();
+    cursor.groups?.free();
+    cursor.groups = undefined;
+  }
+
   function column(at: number, context: number, number: number): number {
-    const { rows, slots } = cursors.get(at)!;
+    const { batch, row, vm, slots } = cursors.get(at)!;
     if (number === 0) {
-      const name = names[rows.vm]!;
+      const name = names[vm]!;
       exports.sqlite3_result_text(context, name.at, name.length, 0);
       return OK;
     }
-    const cells = rows.batch!.columns[slots[number]!];
+    const cells = batch!.columns[slots[number]!];
     if (cells === undefined) throw new Error("a column is looked at that the plan did not tell of");
-    const { row } = rows;
-    const kind = cells.kinds === undefined ? KIND.value : cells.kinds[row];
-    const value = cells.values[row]!;
+    const { u8, u32, f64, i64 } = sqlite.heap();
+    const kind = cells.kinds === undefined ? KIND.value : u8[cells.kinds + row];
+    const slot = cells.at / 8 + row;
     if (kind === KIND.absent) exports.sqlite3_result_null(context);
-    else if (cells.lengths !== undefined) {
+    else if (cells.type === "text") {
       // The bytes stay where they are until the statement has ended.
-      if (kind === KIND.value) exports.sqlite3_result_text(context, value, cells.lengths[row]!, 0);
-      else exports.sqlite3_result_blob(context, value, cells.lengths[row]!, 0);
-    } else if (cells.isReal) exports.sqlite3_result_double(context, value);
-    else if (kind === KIND.large) exports.sqlite3_result_int64(context, cells.large!.get(row)!);
-    else if (value === (value | 0)) exports.sqlite3_result_int(context, value);
-    else exports.sqlite3_result_int64(context, BigInt(value));
+      const give = kind === KIND.value ? exports.sqlite3_result_text : exports.sqlite3_result_blob;
+      give(context, u32[2 * slot]!, u32[2 * slot + 1]!, 0);
+    } else if (kind === KIND.large) exports.sqlite3_result_int64(context, i64[slot]!);
+    else {
+      const value = f64[slot]!;
+      if (cells.type === "real") exports.sqlite3_result_double(context, value);
+      else if (value === (value | 0)) exports.sqlite3_result_int(context, value);
+      else exports.sqlite3_result_int64(context, BigInt(value));
+    }
     return OK;
   }
 
@@ -240,8 +223,8 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       work.named.add(table);
       const status = exports.sqlite3_declare_vtab(db, sqlite.text(declarationOf(table)));
       if (status !== OK) return status;
-      const made = allocate(exports, 12);
-      wasm.heap8u().fill(0, made, made + 12);
+      const made = allocate(sqlite, 12);
+      sqlite.heap().u8.fill(0, made, made + 12);
       connected.set(made, table);
       view().setUint32(vtab, made, true);
       return OK;
@@ -253,26 +236,34 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       return OK;
     },
     xOpen(vtab: number, target: number): number {
-      const made = allocate(exports, 4);
+      const made = allocate(sqlite, 4);
       view().setUint32(made, vtab, true);
-      cursors.set(made, { rows: new Rows(), slots: new Int16Array(0) });
+      cursors.set(made, {
+        rows: new Rows(sqlite),
+        groups: undefined,
+        batch: undefined,
+        row: 0,
+        vm: 0,
+        slots: new Int16Array(0),
+      });
       view().setUint32(target, made, true);
       return OK;
     },
     xClose(at: number): number {
+      clear(cursors.get(at)!);
       cursors.delete(at);
       exports.sqlite3_free(at);
       return OK;
     },
     xFilter: (at: number, idxNum: number, _idxStr: number, _argc: number, argv: number) => filter(at, idxNum, argv),
     xNext(at: number): number {
-      cursors.get(at)!.rows.next();
+      advance(cursors.get(at)!);
       return OK;
     },
-    xEof: (at: number) => (cursors.get(at)!.rows.batch === undefined ? 1 : 0),
+    xEof: (at: number) => (cursors.get(at)!.batch === undefined ? 1 : 0),
     xColumn: column,
     xRowid(at: number, target: number): number {
-      const { batch, row } = cursors.get(at)!.rows;
+      const { batch, row } = cursors.get(at)!;
       view().setBigInt64(target, BigInt(batch!.first + row), true);
       return OK;
     },
@@ -284,19 +275,6 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       throw new Error(`SQLite does not take a table ${name}`);
     }
   }
-}
-
-export function allocate(exports: Sqlite["exports"], bytes: number): number {
-  const made = exports.sqlite3_malloc(bytes);
-  if (made === 0) throw outOfMemory();
-  return made;
-}
-
-export function outOfMemory(): ConnectError {
-  return new ConnectError(
-    "the statement needs more memory than it may have: select fewer columns, or narrow it with WHERE",
-    Code.ResourceExhausted,
-  );
 }
 
 /** The columns of the mask; its last bit stands for all from the 64th on. */
@@ -319,17 +297,6 @@ function slotsOf(table: SqlTable, relation: Relation): Int16Array {
   }
   slots.set(relation, made);
   return made;
-}
-
-/** White space, signs, digits and the point. */
-function beginsNumber(byte: number): boolean {
-  return (
-    (byte >= 0x09 && byte <= 0x0d) || byte === 0x20 || byte === 0x2b || byte === 0x2d || byte === 0x2e || isDigit(byte)
-  );
-}
-
-function isDigit(byte: number): boolean {
-  return byte >= 0x30 && byte <= 0x39;
 }
 
 /** Rows of a table in one VM, for want of better knowledge. */

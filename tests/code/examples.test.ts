@@ -1,5 +1,5 @@
 // Every example of every table is a statement that runs, here over empty tables: names are right, and nothing is asked of a
-// table that it can't answer. tests/tables runs them over a guest.
+// table that it can't answer. tests/tables/examples.ts runs them over a guest.
 import assert from "node:assert/strict";
 import { Readable } from "node:stream";
 import { suite, test } from "node:test";
@@ -28,7 +28,16 @@ suite("examples", { concurrency: 4 }, () => {
         for await (const bytes of answer) columns += fromBinary(QueryResponseSchema, bytes).columns.length;
         assert.ok(columns > 0, example);
         assert.ok(new RegExp(`\\b${name}\\b`).test(example), `${example}: it must be about ${name}`);
+        const joins = example.match(/\bJOIN\b/gi)?.length ?? 0;
+        const byVm = example.match(/\bUSING \(vm, |\bON \w+\.vm = \w+\.vm AND /g)?.length ?? 0;
+        assert.equal(byVm, joins, `${example}: rows of different VMs must not meet`);
+        assert.doesNotMatch(example, /\bFROM [^()]*,[^()]* WHERE\b/, `${example}: a join is written with JOIN`);
       }
     });
   }
+});
+
+test("tables that show contents of memory need `read`", () => {
+  const needing = tables.filter(({ permission }) => permission === "read").map(({ name }) => name);
+  assert.deepEqual(needing.sort(), ["file_contents", "process_envs", "shell_history"]);
 });

@@ -5,6 +5,7 @@ import { after, before, suite, type TestContext, test } from "node:test";
 import { type Guest, tables } from "../../vmi/index.ts";
 import { Subject } from "../engine/support.ts";
 import { comparisons, NotApplicable, RETRIED_SHARE, settle } from "./comparison.ts";
+import { exceptions, runExamples } from "./examples.ts";
 import { everyKernel } from "./matrix.ts";
 
 const all = await comparisons();
@@ -37,10 +38,16 @@ suite("tables", { concurrency: 2 }, () => {
       test("few comparisons needed more than one attempt", () => {
         assert.ok(retried <= all.length * RETRIED_SHARE, `${retried} of ${all.length}`);
       });
+      test("examples", async (t: TestContext) => t.diagnostic(await runExamples(guest)));
     });
   }
 });
 
 test("every table has one comparison, and every comparison is of a table", () => {
   assert.deepEqual(all.map(({ table }) => table).sort(), tables.map(({ name }) => name).sort());
+});
+
+test("every exception is of an example that there is", () => {
+  const examples = new Set(tables.flatMap((table) => table.examples));
+  for (const example of exceptions) assert.ok(examples.has(example), example);
 });

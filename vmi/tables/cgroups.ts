@@ -31,7 +31,7 @@ export const cgroups = defineTable({
   ],
   examples: [
     "SELECT path, processes FROM cgroups WHERE processes > 0",
-    "SELECT p.pid, p.name, c.controllers FROM processes p JOIN cgroups c ON c.path = p.cgroup_path",
+    "SELECT p.pid, p.name, c.controllers FROM processes p JOIN cgroups c ON c.vm = p.vm AND c.path = p.cgroup_path",
   ],
   generate: (context, out) => {
     const { kernel, budget } = context;

@@ -15,9 +15,13 @@ export const processEnvs = defineTable({
     key: text("Name of the variable"),
     value: text("Its value; empty when the entry has no ="),
   },
+  permission: "read",
   cost: "walk",
   reads: ["init_task", "task_struct", "mm_struct", "the process's own memory"],
-  examples: ["SELECT value FROM process_envs WHERE pid = 1 AND key = 'PATH'"],
+  examples: [
+    "SELECT key, value FROM process_envs WHERE pid = 1",
+    "SELECT p.pid, p.name, e.value FROM processes p JOIN process_envs e USING (vm, pid) WHERE e.key = 'LD_PRELOAD'",
+  ],
   generate: (context, out) => {
     const { kernel, budget } = context;
     const task = kernel.layout(taskStruct);

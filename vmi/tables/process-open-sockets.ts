@@ -47,7 +47,7 @@ export const processOpenSockets = defineTable({
   ],
   examples: [
     "SELECT p.name, s.remote_address, s.remote_port FROM process_open_sockets s JOIN processes p USING (vm, pid) WHERE s.family IN (2, 10)",
-    "SELECT fd, family, state FROM process_open_sockets WHERE pid = 1",
+    "SELECT pid, fd, local_address, local_port FROM process_open_sockets WHERE state = 'LISTEN'",
   ],
   generate: (context, out) => {
     const { kernel, budget } = context;

@@ -26,7 +26,7 @@ export const ptraceRelations = defineTable({
   reads: ["init_task", "task_struct", "signal_struct"],
   examples: [
     "SELECT tracer_pid, tracer_name, pid, name FROM ptrace_relations",
-    "SELECT t.pid, p.path FROM ptrace_relations t JOIN processes p ON p.pid = t.tracer_pid",
+    "SELECT t.pid, p.path FROM ptrace_relations t JOIN processes p ON p.vm = t.vm AND p.pid = t.tracer_pid",
   ],
   generate: (context, out) => {
     const { kernel, budget } = context;

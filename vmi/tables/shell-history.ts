@@ -34,7 +34,7 @@ export const shellHistory = defineTable({
   reads: ["init_task", "task_struct, cred", "mm_struct", "the process's own heap: HIST_ENTRY of readline"],
   examples: [
     "SELECT datetime(time, 'unixepoch') AS entered, command FROM shell_history ORDER BY time",
-    "SELECT h.command, p.name FROM shell_history h JOIN processes p ON p.pid = h.pid WHERE h.uid = 0",
+    "SELECT h.command, p.name FROM shell_history h JOIN processes p USING (vm, pid) WHERE h.uid = 0",
   ],
   generate: (context, out) => {
     const { kernel, budget } = context;

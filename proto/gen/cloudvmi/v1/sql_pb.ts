@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cloudvmi/v1/sql.proto.
  */
 export const file_cloudvmi_v1_sql: GenFile = /*@__PURE__*/
-  fileDesc("ChVjbG91ZHZtaS92MS9zcWwucHJvdG8SC2Nsb3Vkdm1pLnYxIi4KDFF1ZXJ5UmVxdWVzdBIRCglzdGF0ZW1lbnQYASABKAkSCwoDdm1zGAIgAygJIm0KDVF1ZXJ5UmVzcG9uc2USDwoHY29sdW1ucxgBIAMoCRIhCgRyb3dzGAIgAygLMhMuY2xvdWR2bWkudjEuU3FsUm93EigKB3N1bW1hcnkYAyABKAsyFy5jbG91ZHZtaS52MS5TcWxTdW1tYXJ5Ii8KBlNxbFJvdxIlCgZ2YWx1ZXMYASADKAsyFS5jbG91ZHZtaS52MS5TcWxWYWx1ZSJWCghTcWxWYWx1ZRIRCgdpbnRlZ2VyGAEgASgSSAASDgoEcmVhbBgCIAEoAUgAEg4KBHRleHQYAyABKAlIABIOCgRibG9iGAQgASgMSABCBwoFdmFsdWUisgEKClNxbFN1bW1hcnkSDAoEcm93cxgBIAEoBBILCgN2bXMYAiABKA0SKQoIZmFpbHVyZXMYAyADKAsyFy5jbG91ZHZtaS52MS5TcWxGYWlsdXJlEiMKBW5vdGVzGAQgAygLMhQuY2xvdWR2bWkudjEuU3FsTm90ZRIjCgVyZWFkcxgFIAMoCzIULmNsb3Vkdm1pLnYxLlNxbFJlYWQSFAoMbWljcm9zZWNvbmRzGAYgASgEIkYKClNxbEZhaWx1cmUSCgoCdm0YASABKAkSDQoFdGFibGUYAiABKAkSDAoEY29kZRgDIAEoDRIPCgdtZXNzYWdlGAQgASgJIjIKB1NxbE5vdGUSCgoCdm0YASABKAkSDQoFdGFibGUYAiABKAkSDAoEbm90ZRgDIAEoCSJTCgdTcWxSZWFkEg0KBXRhYmxlGAEgASgJEg8KB2NvbHVtbnMYAiADKAkSDQoFd2hlcmUYAyADKAkSCwoDdm1zGAQgASgNEgwKBHJvd3MYBSABKAQyTgoKU3FsU2VydmljZRJACgVRdWVyeRIZLmNsb3Vkdm1pLnYxLlF1ZXJ5UmVxdWVzdBoaLmNsb3Vkdm1pLnYxLlF1ZXJ5UmVzcG9uc2UwAWIGcHJvdG8z");
+  fileDesc("ChVjbG91ZHZtaS92MS9zcWwucHJvdG8SC2Nsb3Vkdm1pLnYxIi4KDFF1ZXJ5UmVxdWVzdBIRCglzdGF0ZW1lbnQYASABKAkSCwoDdm1zGAIgAygJIm0KDVF1ZXJ5UmVzcG9uc2USDwoHY29sdW1ucxgBIAMoCRIhCgRyb3dzGAIgAygLMhMuY2xvdWR2bWkudjEuU3FsUm93EigKB3N1bW1hcnkYAyABKAsyFy5jbG91ZHZtaS52MS5TcWxTdW1tYXJ5Ii8KBlNxbFJvdxIlCgZ2YWx1ZXMYASADKAsyFS5jbG91ZHZtaS52MS5TcWxWYWx1ZSJWCghTcWxWYWx1ZRIRCgdpbnRlZ2VyGAEgASgSSAASDgoEcmVhbBgCIAEoAUgAEg4KBHRleHQYAyABKAlIABIOCgRibG9iGAQgASgMSABCBwoFdmFsdWUi1QEKClNxbFN1bW1hcnkSDAoEcm93cxgBIAEoBBILCgN2bXMYAiABKA0SKQoIZmFpbHVyZXMYAyADKAsyFy5jbG91ZHZtaS52MS5TcWxGYWlsdXJlEiMKBW5vdGVzGAQgAygLMhQuY2xvdWR2bWkudjEuU3FsTm90ZRIjCgVyZWFkcxgFIAMoCzIULmNsb3Vkdm1pLnYxLlNxbFJlYWQSFAoMbWljcm9zZWNvbmRzGAYgASgEEg8KB3JldHJpZWQYByABKAQSEAoIdW5saXN0ZWQYCCABKA0iRgoKU3FsRmFpbHVyZRIKCgJ2bRgBIAEoCRINCgV0YWJsZRgCIAEoCRIMCgRjb2RlGAMgASgNEg8KB21lc3NhZ2UYBCABKAkiMgoHU3FsTm90ZRIKCgJ2bRgBIAEoCRINCgV0YWJsZRgCIAEoCRIMCgRub3RlGAMgASgJImQKB1NxbFJlYWQSDQoFdGFibGUYASABKAkSDwoHY29sdW1ucxgCIAMoCRINCgV3aGVyZRgDIAMoCRILCgN2bXMYBCABKA0SDAoEcm93cxgFIAEoBBIPCgdyZXRyaWVkGAYgASgEMk4KClNxbFNlcnZpY2USQAoFUXVlcnkSGS5jbG91ZHZtaS52MS5RdWVyeVJlcXVlc3QaGi5jbG91ZHZtaS52MS5RdWVyeVJlc3BvbnNlMAFiBnByb3RvMw");
 
 /**
  * @generated from message cloudvmi.v1.QueryRequest
@@ -178,6 +178,20 @@ export type SqlSummary = Message<"cloudvmi.v1.SqlSummary"> & {
    * @generated from field: uint64 microseconds = 6;
    */
   microseconds: bigint;
+
+  /**
+   * Walks that had changed underneath and were begun again, in all reads.
+   *
+   * @generated from field: uint64 retried = 7;
+   */
+  retried: bigint;
+
+  /**
+   * Failures and notes beyond those listed.
+   *
+   * @generated from field: uint32 unlisted = 8;
+   */
+  unlisted: number;
 };
 
 /**
@@ -284,6 +298,13 @@ export type SqlRead = Message<"cloudvmi.v1.SqlRead"> & {
    * @generated from field: uint64 rows = 5;
    */
   rows: bigint;
+
+  /**
+   * Walks that had changed underneath and were begun again.
+   *
+   * @generated from field: uint64 retried = 6;
+   */
+  retried: bigint;
 };
 
 /**
