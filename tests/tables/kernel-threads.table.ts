@@ -6,8 +6,8 @@ import type { Comparison } from "./comparison.ts";
 
 /** TASK_COMM_LEN, less the zero at its end. */
 const COMM = 15;
-/** The function of a thread is what kthread() called. */
-const CALLED = /(\w[\w.]*)\+0x\w+\/0x\w+\n\[<0>\] kthread\+/;
+/** The function of a thread is what kthread() called; compilers move what is done seldom into a part of its own. */
+const CALLED = /(\w[\w.]*?)(?:\.cold)?\+0x\w+\/0x\w+\n\[<0>\] kthread\+/;
 
 /** The function that each kernel thread was made to run, by pid; none of those that are not asleep. */
 async function functionsOf(subject: Subject, pids: readonly number[]): Promise<Map<number, string>> {
