@@ -24,11 +24,12 @@ export const processThreads = defineTable({
   generate: (context, out) => {
     const { kernel, budget } = context;
     const task = kernel.layout(taskStruct);
+    const since = performance.now();
     const leaders = walkProcesses(kernel, budget);
     context.retried(leaders.retried);
     if (!leaders.complete) context.incomplete("the task list could not be followed to its end");
     const wanted = context.keys("pid");
-    const all: { hi: number[]; lo: number[] } = { hi: [], lo: [] };
+    const all = { hi: [] as number[], lo: [] as number[], since };
     for (let i = 0; i < leaders.count; i++) {
       const leader = { hi: leaders.hi[i]!, lo: leaders.lo[i]! };
       if (wanted !== undefined && !wanted.has(readU32(kernel.space, leader, task.tgid) ?? -1)) continue;

@@ -87,11 +87,12 @@ export const processes = defineTable({
   ],
   generate: (context, out) => {
     const { kernel } = context;
+    const since = performance.now();
     const list = walkProcesses(kernel, context.budget);
     context.retried(list.retried);
     if (!list.complete) context.incomplete("the task list could not be followed to its end");
     const rest = [memoryWriter, usageWriter, signalWriter, directoryWriter, namespaceWriter, cgroupWriter];
-    writeTasks(context, { ...list, leaders: true }, context.keys("pid"), [
+    writeTasks(context, { ...list, since, leaders: true }, context.keys("pid"), [
       ...int32Writer(kernel, out.pid, kernel.layout(taskStruct).tgid),
       ...parentWriter(kernel, out),
       ...elapsedWriter(kernel, out),

@@ -57,6 +57,11 @@ function watched({ ram }: MiniKernel): Watched {
   return new Watched(ram.layout, ram.bytes.buffer, ram.end, () => {});
 }
 
+/** Waits long enough for the kernel to have freed what was on its lists. */
+function pastGracePeriod(): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3);
+}
+
 test("a task_struct that becomes another task's while its row is written: the row is written again", () => {
   const { kernel, processes } = crowd(5, 2);
   const memory = watched(kernel);
@@ -67,6 +72,7 @@ test("a task_struct that becomes another task's while its row is written: the ro
     if (gpa >> 12 !== tables!.pgd >> 12 || changes > 0) return;
     changes++;
     task.setAll({ pid: 77, tgid: 77, comm: Buffer.from("reused\0") });
+    pastGracePeriod();
   };
   const answer = guest.table("processes", { columns: ["pid", "name", "cmdline"] });
   assert.equal(changes, 1);
@@ -86,7 +92,9 @@ test("a task_struct that never stays the same has no row, and is told of", () =>
   const { task, tables } = processes[1]!;
   let pid = 100;
   memory.onLocate = (gpa) => {
-    if (gpa >> 12 === tables!.pgd >> 12) task.setAll({ pid: ++pid, tgid: pid });
+    if (gpa >> 12 !== tables!.pgd >> 12) return;
+    task.setAll({ pid: ++pid, tgid: pid });
+    pastGracePeriod();
   };
   const answer = guest.table("processes", { columns: ["pid", "cmdline"] });
   assert.deepEqual(
@@ -133,8 +141,7 @@ test("copied: a task whose parent or credentials become others while its row is 
         if (changes === 0 && armed && gpa >> 12 === tables!.pgd >> 12) {
           changes++;
           task.setAll(values[member]);
-          // Long enough for the kernel to have freed what the copy points to.
-          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3);
+          pastGracePeriod();
         }
         return super.locate(gpa);
       }

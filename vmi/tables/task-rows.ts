@@ -28,6 +28,8 @@ export type BlockWriter = (block: TaskBlock) => void;
 interface TaskList {
   readonly hi: readonly number[];
   readonly lo: readonly number[];
+  /** When the list was begun, as performance.now() tells. */
+  readonly since: number;
   /** Only thread group leaders are wanted: a task_struct that has become another thread's is passed over. */
   readonly leaders?: boolean;
 }
@@ -67,12 +69,11 @@ export function writeTasks(
   const size = Math.max(1, Math.min(most, Math.trunc(SCRATCH_SIZE / 2 / extent)));
   let waiting = tasks;
   for (let attempt = 1; waiting.hi.length > 0; attempt++) {
-    const again = { hi: [] as number[], lo: [] as number[], leaders: tasks.leaders };
+    const again = { hi: [] as number[], lo: [] as number[], since: tasks.since, leaders: tasks.leaders };
     for (let from = 0; from < waiting.hi.length; from += size) {
-      const begun = performance.now();
       fillBlock(context, waiting, from, Math.min(from + size, waiting.hi.length), wanted);
       for (const write of writers) write(block);
-      const out = outdated(kernel, performance.now() - begun);
+      const out = outdated(kernel, performance.now() - tasks.since);
       for (const row of out?.changed ?? []) {
         again.hi.push(block.hi[row]!);
         again.lo.push(block.lo[row]!);
@@ -138,11 +139,12 @@ interface Outdated {
 }
 
 /**
- * Looks at the tasks of the block again, in place or at a new copy, which is worth its while when the first is `age`
- * milliseconds old. Undefined when all is well.
+ * Looks at the tasks of the block again, in place or at new copies: worth its while when the list of them is `age`
+ * milliseconds old, as what was on it can't have been freed before. Undefined when all is well.
  */
 function outdated(kernel: Kernel, age: number): Outdated | undefined {
-  if (!kernel.memory.direct) return age < GRACE_MS ? undefined : outdatedCopies(kernel);
+  if (age < GRACE_MS) return undefined;
+  if (!kernel.memory.direct) return outdatedCopies(kernel);
   const { view } = kernel.memory;
   const { tgid, pid, thread_pid } = kernel.layout(taskStruct);
   const { base, identity, count } = block;
