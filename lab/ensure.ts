@@ -4,6 +4,7 @@ import { locked } from "./artefacts/cache.ts";
 import { buildInitramfs, busyboxOf, unpackUserland } from "./artefacts/initramfs.ts";
 import { type Kernel, unpackKernel } from "./artefacts/kernel.ts";
 import { run } from "./artefacts/run.ts";
+import { addTricks, buildModule } from "./artefacts/tricks.ts";
 import type { BootFiles } from "./qemu/command.ts";
 
 /** Programs the lab and the agent's sandbox need, and the Debian package of each. */
@@ -13,6 +14,9 @@ const programs: Record<string, string> = {
   flock: "util-linux",
   "dpkg-deb": "dpkg",
 };
+
+/** Those that build the module of the tricks. */
+const compilers: Record<string, string> = { gcc: "gcc", make: "make", ld: "binutils" };
 
 /** What guests of one kernel series boot from. */
 export interface LabKernel extends BootFiles, Kernel {}
@@ -41,7 +45,7 @@ export function ensureLab(
 }
 
 async function prepareLab(progress: (line: string) => void, refresh: boolean): Promise<LabKernels> {
-  await ensurePrograms(progress);
+  await ensurePrograms(programs, progress);
   return alone(progress, async () => {
     const packages = await fetchPackages(progress, refresh);
     const userland = await unpackUserland(packages.userland, progress);
@@ -86,7 +90,22 @@ export async function ensureKernel(
   return prepared;
 }
 
-async function ensurePrograms(progress: (line: string) => void): Promise<void> {
+const tricked = new Map<string, Promise<LabKernel>>();
+
+/** The same kernel with what its guests need for the lab's tricks. Done once in a process. */
+export async function ensureTricks(kernel: LabKernel, progress: (line: string) => void): Promise<LabKernel> {
+  const prepared =
+    tricked.get(kernel.initramfs) ??
+    alone(progress, async () => {
+      const module = await buildModule(kernel.release, () => ensurePrograms(compilers, progress), progress);
+      return { ...kernel, initramfs: await addTricks(kernel.initramfs, module, progress) };
+    });
+  tricked.set(kernel.initramfs, prepared);
+  prepared.catch(() => tricked.delete(kernel.initramfs));
+  return prepared;
+}
+
+async function ensurePrograms(programs: Record<string, string>, progress: (line: string) => void): Promise<void> {
   if (process.arch !== "x64" || process.platform !== "linux") {
     throw new Error(`the lab's guests need Linux on x86-64, not ${process.platform} on ${process.arch}`);
   }

@@ -22,6 +22,7 @@ Options of boot:
   --machine q35|pc           default q35
   --workload standard|churn|quiet|full
   --extra-tasks N            N sleeping processes more
+  --tricks                   what an intruder does can be played in it (lab/tricks); builds a kernel module
   --name NAME  --uuid UUID
   --firmware                 no system at all: the machine stays in its firmware
 
@@ -50,6 +51,7 @@ function parse() {
         machine: { type: "string" },
         workload: { type: "string" },
         "extra-tasks": { type: "string" },
+        tricks: { type: "boolean" },
         name: { type: "string" },
         uuid: { type: "string" },
       },
@@ -97,6 +99,7 @@ function specOf(): GuestSpec {
     machine: word("machine", ["q35", "pc"]),
     workload: word("workload", ["standard", "churn", "quiet", "full"]),
     extraTasks: number("extra-tasks"),
+    tricks: values.tricks,
     name: values.name,
     uuid: values.uuid,
   };

@@ -30,6 +30,8 @@ export interface GuestSpec {
   pti?: boolean;
   /** So many sleeping processes more. */
   extraTasks?: number;
+  /** The tricks of `tricks` can be played in it: it has the lab's module and programs for them, and the mark that the module asks for. */
+  tricks?: boolean;
   /** Default q35. */
   machine?: "q35" | "pc";
   /** What a reboot from inside does (default "reboot"). */
@@ -56,6 +58,7 @@ export function resolveSpec(spec: GuestSpec, uuid: string): ResolvedSpec {
     uuid,
     workload: "standard",
     extraTasks: 0,
+    tricks: false,
     machine: "q35",
     onReboot: "reboot",
     ...definedOf(spec),

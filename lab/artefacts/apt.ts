@@ -135,6 +135,26 @@ export async function fetchKernel(choice: KernelChoice, progress: (line: string)
   return known[key];
 }
 
+/**
+ * What a module of a kernel is built with, as .deb files in the cache: the kernel's headers, those that it shares with other
+ * flavours, and the build's own programs.
+ */
+export async function fetchHeaders(release: string, progress: (line: string) => void): Promise<string[]> {
+  ownLists ??= privateState(progress);
+  const state = await ownLists;
+  const name = `linux-headers-${release}`;
+  const shown = (await run("apt-cache", [...state, "show", "--no-all-versions", name])).toString();
+  const fetched: string[] = [];
+  for (const wanted of [name, ...headerDependencies(shown)]) fetched.push(await download(state, wanted, progress));
+  return fetched;
+}
+
+/** The packages of headers and build programs that a package of headers depends on, of what apt-cache shows of it. */
+export function headerDependencies(shown: string): string[] {
+  const depends = /^Depends: (.*)$/m.exec(shown)?.[1] ?? "";
+  return [...depends.matchAll(/\blinux-(?:headers|kbuild)-[^\s,]+/g)].map(([name]) => name);
+}
+
 async function download(state: AptState, name: string, progress: (line: string) => void): Promise<string> {
   const folder = join(cacheFolder(), "packages");
   mkdirSync(folder, { recursive: true });

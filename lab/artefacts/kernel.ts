@@ -12,7 +12,15 @@ const workloadModules = ["loop", "dummy", "tun", "bridge", "overlay", "vsock"];
  * For the workload "full": what its programs need beside these. crc32c_generic, a module in some flavours, is wanted by
  * libcrc32c at its start, which no `depends=` says.
  */
-const fullModules = ["crc32c_generic", "veth", "nf_tables", "nft_chain_nat", "af_packet", "vsock_loopback", "nfnetlink_hook"];
+const fullModules = [
+  "crc32c_generic",
+  "veth",
+  "nf_tables",
+  "nft_chain_nat",
+  "af_packet",
+  "vsock_loopback",
+  "nfnetlink_hook",
+];
 const orders = {
   "modules.control": controlModules,
   "modules.workload": workloadModules,
