@@ -48,7 +48,11 @@ export const tricks: readonly Trick[] = [
     about: "listener",
   }),
   moduleTrick("hook-file-operations", "the function that lists /proc is replaced, and leaves out a process", victim),
-  moduleTrick("hook-inode-operations", "the function that looks up in /proc is replaced, and denies a process", victim),
+  moduleTrick(
+    "hook-inode-operations",
+    "the function that lets into the folders of /proc is replaced, and denies one",
+    victim,
+  ),
   moduleTrick("hook-line-discipline", "the function that takes what is typed on terminals is replaced"),
   moduleTrick("hook-interrupt", "an interrupt that is not in use has a handler in the module", { number: "vector" }),
   moduleTrick("hook-keyboard", "a function of the module is told each key that is pressed"),

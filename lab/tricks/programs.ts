@@ -15,9 +15,10 @@ export async function play(guest: LabGuest, what: string, trick: string): Promis
   return evidenceOf(told.trimEnd().split("\n"));
 }
 
-/** Ends those of the processes that were started for a trick that have not ended by themselves. */
+/** Ends what was started for a trick, and has not ended by itself, and waits until it is gone. */
 export async function end(guest: LabGuest, trick: string): Promise<void> {
-  await guest.exec(`kill -9 $(cat /run/tricks/${trick}) 2>/dev/null; rm /run/tricks/${trick}`);
+  const gone = "for pid in $pids; do while kill -0 $pid 2>/dev/null; do usleep 10000; done; done";
+  await guest.exec(`pids=$(cat /run/tricks/${trick}); kill -9 $pids 2>/dev/null; ${gone}; rm /run/tricks/${trick}`);
 }
 
 /** Of KEY=VALUE words. A null pointer is none. */

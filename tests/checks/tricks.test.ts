@@ -18,8 +18,8 @@ const link = (pid: number | undefined, target: string) => `[ "$(readlink /proc/$
 const mapped = ({ pid, address }: Evidence) =>
   `grep -q "^${address!.toString(16)}-.* rwxp 00000000 00:00 0" /proc/${pid}/maps`;
 const socketIn = (list: string, pid: number | undefined) =>
-  `ls -l /proc/${pid}/fd | sed -n "s/.*socket:.\\([0-9]*\\).*/\\1/p" | grep -qwf - /proc/net/${list}`;
-const root = ({ pid }: Evidence) => `grep -q "^Uid:\\t0\\t0\\t0\\t0$" /proc/${pid}/status`;
+  `inode=$(ls -l /proc/${pid}/fd | sed -n "s/.*socket:.\\([0-9]*\\).*/\\1/p"); [ "$inode" ] && grep -qw "$inode" /proc/net/${list}`;
+const root = ({ pid }: Evidence) => `grep -q "^Uid:.0.0.0.0$" /proc/${pid}/status`;
 const loaded = "grep -q ^lab_tricks /proc/modules";
 
 /** For each trick a command of the guest that succeeds when it is in effect. */
@@ -28,21 +28,21 @@ const inEffect: Record<string, (evidence: Evidence) => string> = {
   "inject-process": mapped,
   "deleted-executable": ({ pid, path }) => link(pid, `${path} (deleted)`),
   "memory-executable": ({ pid, path }) => link(pid, `${path} (deleted)`),
-  "trace-process": ({ pid, tracer }) => `grep -q "^TracerPid:\\t${tracer}$" /proc/${pid}/status`,
+  "trace-process": ({ pid, tracer }) => `grep -q "^TracerPid:.${tracer}$" /proc/${pid}/status`,
   "preload-library": ({ pid, path }) =>
-    `grep -q "^LD_PRELOAD=${path}" /proc/${pid}/environ && grep -q " ${path}$" /proc/${pid}/maps`,
+    `tr "\\0" "\\n" < /proc/${pid}/environ | grep -q "^LD_PRELOAD=${path}$" && grep -q " ${path}$" /proc/${pid}/maps`,
   "false-name": ({ pid, name, path }) =>
     `[ "$(cat /proc/${pid}/comm)" = ${name} ] && [ "$(tr -d "\\0" < /proc/${pid}/cmdline)" = "[${name}]" ] && ${link(pid, path!)}`,
   "raw-socket": ({ pid }) => socketIn("raw", pid),
   "packet-socket": ({ pid }) => socketIn("packet", pid),
   "promiscuous-interface": (evidence) => `[ $(($(cat /sys/class/net/${evidence.interface}/flags) & 0x100)) != 0 ]`,
   "bpf-kprobe": ({ symbol }) => `grep -q "k  ${symbol}+" /sys/kernel/debug/kprobes/list`,
-  "bpf-writer": ({ pid, symbol }) => `cat /proc/${pid}/fdinfo/* | grep -q "^tp_name:\\t${symbol}$"`,
+  "bpf-writer": ({ pid, symbol }) => `cat /proc/${pid}/fdinfo/* | grep -q "^tp_name:.${symbol}$"`,
   "load-module": () => `${loaded} && [ $(($(cat /proc/sys/kernel/tainted) & 0x3000)) != 0 ]`,
   "hide-process": ({ pid }) => `${look("lacks", pid)} && ${listed(pid)} && ${alive(pid)}`,
   "hide-process-number": ({ pid }) => `! ${look("lacks", pid)} && ${unlisted(pid)} && ! ${alive(pid)}`,
   "raise-credentials": (evidence) =>
-    `${root(evidence)} && grep -q "^CapEff:\\t000001ffffffffff$" /proc/${evidence.pid}/status`,
+    `${root(evidence)} && grep -q "^CapEff:.000001ffffffffff$" /proc/${evidence.pid}/status`,
   "share-credentials": (evidence) =>
     `${root(evidence)} && ${look("points", hex(evidence.address), hex(evidence.target))}`,
   "hide-module": () => `! ${loaded} && test -d /sys/module/lab_tricks`,
@@ -55,7 +55,7 @@ const inEffect: Record<string, (evidence: Evidence) => string> = {
   "hide-port": ({ port }) =>
     `${look("connects", port)} && ! grep -q "^ *[0-9]*: 0100007F:${port!.toString(16).toUpperCase()} " /proc/net/tcp`,
   "hook-file-operations": ({ pid }) => `${unlisted(pid)} && ${alive(pid)}`,
-  "hook-inode-operations": ({ pid }) => `${listed(pid)} && ${alive(pid)} && ! test -e /proc/${pid}`,
+  "hook-inode-operations": ({ pid }) => `${listed(pid)} && ${alive(pid)} && ! test -e /proc/${pid}/status`,
   "hook-line-discipline": () => `${look("types")} && ${called("hook-line-discipline")}`,
   "hook-interrupt": ({ address, target }) => look("gate", hex(address), hex(target)),
   "hook-keyboard": () => called("hook-keyboard"),

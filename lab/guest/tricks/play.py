@@ -83,6 +83,7 @@ def here(act):
         if evidence.pop("error", None):
             raise RuntimeError("the trick failed")
         return {"pid": pid, **evidence}
+    os.close(reader)
     try:
         os.setsid()
         evidence = act()

