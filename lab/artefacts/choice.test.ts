@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { resolveSpec } from "../spec.ts";
-import { kernelPackages, privateSources } from "./apt.ts";
+import { headerDependencies, kernelPackages, privateSources } from "./apt.ts";
 import { moduleDependencies } from "./kernel.ts";
 
 test("kernels are told apart by series and flavour, and ordered by number, not by letters", () => {
@@ -30,6 +30,13 @@ test("private package lists are of Debian 12 and signed", () => {
   for (const line of lines)
     assert.match(line, /^deb \[signed-by=\S+\] http:\/\/mirror\.example\/\S+ bookworm(-backports|-security)? main$/);
   assert.doesNotMatch(privateSources({ main: "http://mirror.example/debian", security: undefined }), /security/);
+});
+
+test("headers come with those that they share, and with the build's programs, but without a compiler or a kernel", () => {
+  const shown =
+    "Package: linux-headers-6.12.1-cloud-amd64\nDepends: linux-base (>= 4.12~), linux-headers-6.12.1-common (= 6.12.1-1), " +
+    "linux-image-6.12.1-cloud-amd64 (= 6.12.1-1) | linux-image-6.12.1-unsigned (= 6.12.1-1), linux-kbuild-6.12.1, gcc-12\n";
+  assert.deepEqual(headerDependencies(shown), ["linux-headers-6.12.1-common", "linux-kbuild-6.12.1"]);
 });
 
 test("a module names what it needs", () => {

@@ -1,9 +1,8 @@
 """Looks from inside a guest whether something is so: python3 -I -S look.py WHAT [ARGUMENT]... ends with 0 or 1."""
 
-import ctypes
+import _socket
+import _struct
 import os
-import socket
-import struct
 import sys
 
 
@@ -11,10 +10,10 @@ def memory(address, size):
     """Of the kernel, by its own file of itself in the form of a core dump."""
     with open("/proc/kcore", "rb", 0) as core:
         head = core.read(64)
-        table, entry, count = struct.unpack_from("<Q", head, 32)[0], *struct.unpack_from("<HH", head, 54)
+        table, entry, count = _struct.unpack_from("<Q", head, 32)[0], *_struct.unpack_from("<HH", head, 54)
         core.seek(table)
         for at in range(count):
-            kind, _, offset, start, _, length = struct.unpack_from("<IIQQQQ", core.read(entry))
+            kind, _, offset, start, _, length = _struct.unpack_from("<IIQQQQ", core.read(entry))
             if kind == 1 and start <= address < start + length:
                 found = offset + address - start
         core.seek(found)
@@ -23,12 +22,12 @@ def memory(address, size):
 
 def points(address, target):
     """A pointer of the kernel is this one."""
-    return memory(int(address, 0), 8) == struct.pack("<Q", int(target, 0))
+    return memory(int(address, 0), 8) == _struct.pack("<Q", int(target, 0))
 
 
 def gate(address, target):
     """An interrupt's handler is this one."""
-    low, middle, high = struct.unpack("<H4xHI", memory(int(address, 0), 12))
+    low, middle, high = _struct.unpack("<H4xHI", memory(int(address, 0), 12))
     return low | middle << 16 | high << 32 == int(target, 0)
 
 
@@ -48,13 +47,15 @@ def lacks(pid):
 
 def hangup(errno):
     """vhangup() fails so."""
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     return libc.vhangup() < 0 and ctypes.get_errno() == int(errno)
 
 
 def connects(port):
-    with socket.create_connection(("127.0.0.1", int(port))):
-        return True
+    client = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    return client.connect_ex(("127.0.0.1", int(port))) == 0
 
 
 def types():

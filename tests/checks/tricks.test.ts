@@ -100,40 +100,39 @@ async function playAlone(guest: LabGuest, trick: Trick): Promise<void> {
   await expectEffect(guest, trick, evidence, false);
 }
 
-for (const kernel of ["6.12", "6.1"] as const) {
-  suite(`tricks on Linux ${kernel}`, () => {
-    let guest: LabGuest;
-    before(async () => {
-      guest = await bootGuest({ kernel, workload: "quiet", tricks: true, name: `tricks-${kernel}` });
-      const program = readFileSync(join(import.meta.dirname, "look.py"), "utf8");
-      await guest.exec(`cat > /tmp/look.py <<'END'\n${program}\nEND`);
-      await guest.exec("mount -t debugfs none /sys/kernel/debug; mount -t tracefs none /sys/kernel/tracing");
+suite("tricks", { concurrency: 2 }, () => {
+  for (const kernel of ["6.12", "6.1"] as const) {
+    suite(`Linux ${kernel}`, { concurrency: 1 }, () => {
+      let guest: LabGuest;
+      before(async () => {
+        guest = await bootGuest({ kernel, workload: "quiet", tricks: true, name: `tricks-${kernel}` });
+        const program = readFileSync(join(import.meta.dirname, "look.py"), "utf8");
+        await guest.exec(`cat > /tmp/look.py <<'END'\n${program}\nEND`);
+        await guest.exec("mount -t debugfs none /sys/kernel/debug; mount -t tracefs none /sys/kernel/tracing");
+      });
+      after(() => guest?.close());
+
+      for (const trick of others) test(trick.name, () => playAlone(guest, trick));
+
+      test("all together", async () => {
+        const played: [Trick, Evidence][] = [];
+        for (const trick of others) played.push([trick, await trick.start(guest)]);
+        for (const [trick, evidence] of played) {
+          // With the module hidden it is not in the list.
+          if (trick.name !== "load-module") await expectEffect(guest, trick, evidence, true);
+        }
+        for (const [trick] of played.reverse()) await trick.stop(guest);
+      });
+
+      test(last.name, () => playAlone(guest, last));
+
+      test("the guest has taken no harm", async () => {
+        assert.doesNotMatch(await guest.exec("dmesg"), /BUG:|WARNING:|Oops|Call Trace/);
+        assert.equal(await guest.exec("cat /proc/sys/kernel/random/boot_id"), `${(await guest.truth()).bootId}\n`);
+      });
     });
-    after(() => guest?.close());
-
-    for (const trick of others) test(trick.name, () => playAlone(guest, trick));
-
-    test("all together", async () => {
-      const played: [Trick, Evidence][] = [];
-      for (const trick of others) played.push([trick, await trick.start(guest)]);
-      for (const [trick, evidence] of played) {
-        // With the module hidden it is not in the list.
-        if (trick.name !== "load-module") await expectEffect(guest, trick, evidence, true);
-      }
-      for (const [trick, evidence] of played.reverse()) {
-        await trick.stop(guest);
-        await expectEffect(guest, trick, evidence, false);
-      }
-    });
-
-    test(last.name, () => playAlone(guest, last));
-
-    test("the guest has taken no harm", async () => {
-      assert.doesNotMatch(await guest.exec("dmesg"), /BUG:|WARNING:|Oops|Call Trace/);
-      assert.equal(await guest.exec("cat /proc/sys/kernel/random/boot_id"), `${(await guest.truth()).bootId}\n`);
-    });
-  });
-}
+  }
+});
 
 test("the module refuses to load in a guest without the mark", async () => {
   await using guest = await bootGuest({ kernel: "6.12", workload: "quiet" });
