@@ -26,7 +26,7 @@ export function evidenceOf(words: readonly string[]): Evidence {
   const evidence: Record<string, string | number | bigint> = {};
   for (const word of words) {
     const [, key, value] = /^(\w+)=(.*)$/.exec(word)!;
-    if (/^0x/.test(value!)) {
+    if (value!.startsWith("0x")) {
       if (BigInt(value!) !== 0n) evidence[key!] = BigInt(value!);
     } else {
       evidence[key!] = /^\d+$/.test(value!) ? Number(value) : value!;
