@@ -1,10 +1,11 @@
 import { spawnSync } from "node:child_process";
 import { fetchKernel, fetchPackages, type KernelChoice, type KernelSeries } from "./artefacts/apt.ts";
 import { locked } from "./artefacts/cache.ts";
-import { buildInitramfs, busyboxOf, unpackUserland } from "./artefacts/initramfs.ts";
+import { buildInitramfs, busyboxOf, extendInitramfs, unpackUserland } from "./artefacts/initramfs.ts";
 import { type Kernel, unpackKernel } from "./artefacts/kernel.ts";
 import { run } from "./artefacts/run.ts";
-import { addTricks, buildModule } from "./artefacts/tricks.ts";
+import { systemEntries, unpackSystem } from "./artefacts/systemd.ts";
+import { buildModule, trickEntries } from "./artefacts/tricks.ts";
 import type { BootFiles } from "./qemu/command.ts";
 
 /** Programs the lab and the agent's sandbox need, and the Debian package of each. */
@@ -90,18 +91,32 @@ export async function ensureKernel(
   return prepared;
 }
 
-const tricked = new Map<string, Promise<LabKernel>>();
+const extended = new Map<string, Promise<LabKernel>>();
 
-/** The same kernel with what its guests need for the lab's tricks. Done once in a process. */
-export async function ensureTricks(kernel: LabKernel, progress: (line: string) => void): Promise<LabKernel> {
+/** The same kernel with what some guests have besides: systemd, or what the lab's tricks need. Done once in a process. */
+export async function extendKernel(
+  kernel: LabKernel,
+  { system, tricks }: { system: "busybox" | "systemd"; tricks: boolean },
+  progress: (line: string) => void,
+): Promise<LabKernel> {
+  if (system === "busybox" && !tricks) return kernel;
+  const key = [kernel.initramfs, system, tricks].join();
   const prepared =
-    tricked.get(kernel.initramfs) ??
+    extended.get(key) ??
     alone(progress, async () => {
-      const module = await buildModule(kernel.release, () => ensurePrograms(compilers, progress), progress);
-      return { ...kernel, initramfs: await addTricks(kernel.initramfs, module, progress) };
+      let { initramfs } = kernel;
+      if (system === "systemd") {
+        const entries = systemEntries(await unpackSystem(progress));
+        initramfs = await extendInitramfs(initramfs, "systemd", entries, progress);
+      }
+      if (tricks) {
+        const module = await buildModule(kernel.release, () => ensurePrograms(compilers, progress), progress);
+        initramfs = await extendInitramfs(initramfs, "tricks", trickEntries(module), progress);
+      }
+      return { ...kernel, initramfs };
     });
-  tricked.set(kernel.initramfs, prepared);
-  prepared.catch(() => tricked.delete(kernel.initramfs));
+  extended.set(key, prepared);
+  prepared.catch(() => extended.delete(key));
   return prepared;
 }
 

@@ -52,6 +52,7 @@ test("a spec is filled in, and refused where it makes no sense", () => {
     [spec.memoryMiB, spec.ram, spec.name, spec.uuid, spec.pti],
     [512, "memfd", "lab-6.12", "uuid", true],
   );
+  assert.equal(resolveSpec({ kernel: "6.1", system: "systemd" }, "").memoryMiB, 1024);
   assert.equal(resolveSpec({ kernel: "6.1", flavour: "rt", release: "first" }, "uuid").name, "lab-6.1-rt-first");
   assert.throws(() => resolveSpec({ kernel: "6.1", name: "a b" }, ""), RangeError);
   assert.throws(() => resolveSpec({ kernel: "6.1", memoryMiB: 100 }, ""), RangeError);

@@ -1,10 +1,10 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { cached, cacheFolder } from "./cache.ts";
-import { type CpioEntry, cpio } from "./cpio.ts";
+import type { CpioEntry } from "./cpio.ts";
 import { unpackHeaders } from "./headers.ts";
 import { run } from "./run.ts";
 
@@ -41,19 +41,13 @@ export async function buildModule(
   });
 }
 
-/** An initramfs with the tricks behind it: the kernel unpacks one archive after the other. */
-export async function addTricks(initramfs: string, module: string, progress: (line: string) => void): Promise<string> {
+/** What an initramfs gets for the tricks. */
+export function trickEntries(module: string): CpioEntry[] {
   const entries: CpioEntry[] = [{ kind: "directory", path: "lab/tricks" }];
   entries.push({ kind: "file", path: "lab/tricks/lab_tricks.ko", data: readFileSync(module) });
   for (const name of readdirSync(programsFolder).sort()) {
     if (!name.endsWith(".py")) continue;
     entries.push({ kind: "file", path: `lab/tricks/${name}`, data: readFileSync(join(programsFolder, name)) });
   }
-  const archive = cpio(entries);
-  const key = createHash("sha256").update(archive).digest("hex").slice(0, 16);
-  const name = `${basename(initramfs, ".cpio")}-tricks-${key}.cpio`;
-  return cached(join(cacheFolder(), "initramfs", name), (temporary) => {
-    progress(`built ${name}`);
-    writeFileSync(temporary, Buffer.concat([readFileSync(initramfs), archive]));
-  });
+  return entries;
 }
