@@ -12,7 +12,7 @@ export interface Evidence {
   readonly symbol?: string;
   /** Where memory was changed: a pointer, code, a structure that is missing in a list. */
   readonly address?: bigint;
-  /** What a pointer or jump leads to now: mostly a function of the module. */
+  /** What a pointer or jump leads to now, mostly a function of the module; or the task or module that `address` is in. */
   readonly target?: bigint;
   /** What was there before. */
   readonly original?: bigint;

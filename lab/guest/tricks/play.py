@@ -1,7 +1,7 @@
-"""Does one thing that an intruder's program does: python3 -I -S play.py NAME.
+"""Does one thing that an intruder's program does: python3 -I -S play.py WHAT TRICK.
 
 Prints what whoever looks for it should find, as KEY=VALUE lines, and leaves running what has to run for it. The processes
-are listed in /run/tricks/NAME: the trick is off when they are killed.
+are listed in /run/tricks/TRICK: the trick is off when they are killed.
 """
 
 import _socket
