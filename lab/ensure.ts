@@ -1,9 +1,11 @@
 import { spawnSync } from "node:child_process";
 import { fetchKernel, fetchPackages, type KernelChoice, type KernelSeries } from "./artefacts/apt.ts";
 import { locked } from "./artefacts/cache.ts";
-import { buildInitramfs, busyboxOf, unpackUserland } from "./artefacts/initramfs.ts";
+import { buildInitramfs, busyboxOf, extendInitramfs, unpackUserland } from "./artefacts/initramfs.ts";
 import { type Kernel, unpackKernel } from "./artefacts/kernel.ts";
 import { run } from "./artefacts/run.ts";
+import { systemEntries, unpackSystem } from "./artefacts/systemd.ts";
+import { buildModule, trickEntries } from "./artefacts/tricks.ts";
 import type { BootFiles } from "./qemu/command.ts";
 
 /** Programs the lab and the agent's sandbox need, and the Debian package of each. */
@@ -13,6 +15,9 @@ const programs: Record<string, string> = {
   flock: "util-linux",
   "dpkg-deb": "dpkg",
 };
+
+/** Those that build the module of the tricks. */
+const compilers: Record<string, string> = { gcc: "gcc", make: "make", ld: "binutils" };
 
 /** What guests of one kernel series boot from. */
 export interface LabKernel extends BootFiles, Kernel {}
@@ -41,7 +46,7 @@ export function ensureLab(
 }
 
 async function prepareLab(progress: (line: string) => void, refresh: boolean): Promise<LabKernels> {
-  await ensurePrograms(progress);
+  await ensurePrograms(programs, progress);
   return alone(progress, async () => {
     const packages = await fetchPackages(progress, refresh);
     const userland = await unpackUserland(packages.userland, progress);
@@ -86,7 +91,36 @@ export async function ensureKernel(
   return prepared;
 }
 
-async function ensurePrograms(progress: (line: string) => void): Promise<void> {
+const extended = new Map<string, Promise<LabKernel>>();
+
+/** The same kernel with what some guests have besides: systemd, or what the lab's tricks need. Done once in a process. */
+export async function extendKernel(
+  kernel: LabKernel,
+  { system, tricks }: { system: "busybox" | "systemd"; tricks: boolean },
+  progress: (line: string) => void,
+): Promise<LabKernel> {
+  if (system === "busybox" && !tricks) return kernel;
+  const key = [kernel.initramfs, system, tricks].join();
+  const prepared =
+    extended.get(key) ??
+    alone(progress, async () => {
+      let { initramfs } = kernel;
+      if (system === "systemd") {
+        const entries = systemEntries(await unpackSystem(progress));
+        initramfs = await extendInitramfs(initramfs, "systemd", entries, progress);
+      }
+      if (tricks) {
+        const module = await buildModule(kernel.release, () => ensurePrograms(compilers, progress), progress);
+        initramfs = await extendInitramfs(initramfs, "tricks", trickEntries(module), progress);
+      }
+      return { ...kernel, initramfs };
+    });
+  extended.set(key, prepared);
+  prepared.catch(() => extended.delete(key));
+  return prepared;
+}
+
+async function ensurePrograms(programs: Record<string, string>, progress: (line: string) => void): Promise<void> {
   if (process.arch !== "x64" || process.platform !== "linux") {
     throw new Error(`the lab's guests need Linux on x86-64, not ${process.platform} on ${process.arch}`);
   }

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ensureKernel } from "./ensure.ts";
+import { ensureKernel, extendKernel } from "./ensure.ts";
 import { chooseAcceleration } from "./qemu/acceleration.ts";
 import { type Channel, openChannel } from "./qemu/channel.ts";
 import { type Acceleration, qemuArguments, type RunFiles, runFiles } from "./qemu/command.ts";
@@ -278,7 +278,8 @@ export async function bootFirmwareOnly(
 
 async function start(asked: GuestSpec, kernel: boolean, progress: (line: string) => void): Promise<LabGuest> {
   const spec = resolveSpec(asked, randomUUID());
-  const boot = await ensureKernel({ kernel: spec.kernel, flavour: spec.flavour, release: spec.release }, progress);
+  const plain = await ensureKernel({ kernel: spec.kernel, flavour: spec.flavour, release: spec.release }, progress);
+  const boot = await extendKernel(plain, spec, progress);
   const acceleration = accelerationFor(spec, await chooseAcceleration(boot, progress));
   const files = runFiles(newRunFolder());
   const ramFile =

@@ -17,6 +17,8 @@ export { cacheFolder } from "./artefacts/cache.ts";
 export { ensureLab, type LabKernel, type LabKernels } from "./ensure.ts";
 export { bootFirmwareOnly, bootGuest, LabGuest, launchGuest } from "./guest.ts";
 export type { GuestSpec, ResolvedSpec } from "./spec.ts";
+export { tricks } from "./tricks/index.ts";
+export type { Evidence, Trick } from "./tricks/trick.ts";
 export type { Entry } from "./truth/archive.ts";
 export { textOf } from "./truth/bytes.ts";
 export type { KernelSymbol, TruthModule, TruthRange } from "./truth/kernel.ts";

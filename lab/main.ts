@@ -21,7 +21,9 @@ Options of boot:
   --pti yes|no               separate page tables for kernel and user; default: the kernel decides
   --machine q35|pc           default q35
   --workload standard|churn|quiet|full
+  --system busybox|systemd   default busybox
   --extra-tasks N            N sleeping processes more
+  --tricks                   what an intruder does can be played in it (lab/tricks); builds a kernel module
   --name NAME  --uuid UUID
   --firmware                 no system at all: the machine stays in its firmware
 
@@ -50,6 +52,8 @@ function parse() {
         machine: { type: "string" },
         workload: { type: "string" },
         "extra-tasks": { type: "string" },
+        system: { type: "string" },
+        tricks: { type: "boolean" },
         name: { type: "string" },
         uuid: { type: "string" },
       },
@@ -97,6 +101,8 @@ function specOf(): GuestSpec {
     machine: word("machine", ["q35", "pc"]),
     workload: word("workload", ["standard", "churn", "quiet", "full"]),
     extraTasks: number("extra-tasks"),
+    system: word("system", ["busybox", "systemd"]),
+    tricks: values.tricks,
     name: values.name,
     uuid: values.uuid,
   };

@@ -11,7 +11,7 @@ export interface GuestSpec {
   la57?: boolean;
   /** Default 1. */
   vcpus?: 1 | 2;
-  /** Default 512. From 4096 on there is RAM above the PCI hole; only what the guest touches costs the host memory. */
+  /** Default 512, with systemd 1024. From 4096 on there is RAM above the PCI hole; only what the guest touches costs the host memory. */
   memoryMiB?: number;
   /** Where the guest's RAM lives on the host (default memfd); `anonymous` is what QEMU does unasked. */
   ram?: "memfd" | "file" | "anonymous";
@@ -28,10 +28,14 @@ export interface GuestSpec {
    * ending. full: these, and every program of lab/guest/full, so that there is something in every table.
    */
   workload?: "standard" | "churn" | "quiet" | "full";
+  /** What starts everything: busybox's init and a script (default), or systemd with what a small Debian system has. */
+  system?: "busybox" | "systemd";
   /** Separate page tables for kernel and user (default: the kernel decides; it takes an emulated CPU to be safe). */
   pti?: boolean;
   /** So many sleeping processes more. */
   extraTasks?: number;
+  /** The tricks of `tricks` can be played in it: it has the lab's module and programs for them, and the mark that the module asks for. */
+  tricks?: boolean;
   /** Default q35. */
   machine?: "q35" | "pc";
   /** What a reboot from inside does (default "reboot"). */
@@ -52,12 +56,14 @@ export function resolveSpec(spec: GuestSpec, uuid: string): ResolvedSpec {
     flavour,
     release,
     vcpus: 1,
-    memoryMiB: 512,
+    memoryMiB: spec.system === "systemd" ? 1024 : 512,
     ram: "memfd",
     name: `lab-${parts.join("-")}`,
     uuid,
     workload: "standard",
+    system: "busybox",
     extraTasks: 0,
+    tricks: false,
     machine: "q35",
     onReboot: "reboot",
     ...definedOf(spec),

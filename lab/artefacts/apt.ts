@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import {
   existsSync,
   mkdirSync,
@@ -133,6 +134,56 @@ export async function fetchKernel(choice: KernelChoice, progress: (line: string)
   writeFileSync(`${record}.tmp`, JSON.stringify(known, null, 2));
   renameSync(`${record}.tmp`, record);
   return known[key];
+}
+
+/**
+ * What a module of a kernel is built with, as .deb files in the cache: the kernel's headers, those that it shares with other
+ * flavours, and the build's own programs.
+ */
+export async function fetchHeaders(release: string, progress: (line: string) => void): Promise<string[]> {
+  ownLists ??= privateState(progress);
+  const state = await ownLists;
+  const name = `linux-headers-${release}`;
+  if (!(await packageNames(state)).includes(name)) {
+    throw new Error(`the archive has no ${name} any more: fetch newer kernels with node lab/main.ts prepare --refresh`);
+  }
+  const shown = (await run("apt-cache", [...state, "show", "--no-all-versions", name])).toString();
+  const fetched: string[] = [];
+  for (const wanted of [name, ...headerDependencies(shown)]) fetched.push(await download(state, wanted, progress));
+  return fetched;
+}
+
+/** The packages of headers and build programs that a package of headers depends on, of what apt-cache shows of it. */
+export function headerDependencies(shown: string): string[] {
+  const depends = /^Depends: (.*)$/m.exec(shown)?.[1] ?? "";
+  return [...depends.matchAll(/\blinux-(?:headers|kbuild)-[^\s,]+/g)].map(([name]) => name);
+}
+
+/** What a guest with systemd has; all that these depend on comes with them. */
+const system = ["systemd-sysv", "udev", "dbus", "login", "cron", "kmod", "procps", "util-linux", "bash", "coreutils"];
+
+/** The packages of a system with systemd: a folder of .deb files in the cache, named after what was asked for. */
+export async function fetchSystem(progress: (line: string) => void): Promise<string> {
+  const names = [...system, "base-files", "base-passwd"];
+  const key = createHash("sha256").update(names.join()).digest("hex").slice(0, 16);
+  return cached(join(cacheFolder(), "system-packages", key), async (temporary) => {
+    ownLists ??= privateState(progress);
+    const state = await ownLists;
+    mkdirSync(join(temporary, "partial"), { recursive: true });
+    // A system on which nothing is installed yet, so that nothing is left out.
+    writeFileSync(join(temporary, "status"), "");
+    const own = ["-o", `Dir::State::status=${join(temporary, "status")}`, "-o", `Dir::Cache::archives=${temporary}`];
+    progress("downloading a system with systemd");
+    await run("apt-get", [
+      ...state,
+      ...own,
+      "install",
+      "--yes",
+      "--no-install-recommends",
+      "--download-only",
+      ...names,
+    ]);
+  });
 }
 
 async function download(state: AptState, name: string, progress: (line: string) => void): Promise<string> {

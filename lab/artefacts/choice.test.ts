@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { resolveSpec } from "../spec.ts";
-import { kernelPackages, privateSources } from "./apt.ts";
+import { headerDependencies, kernelPackages, privateSources } from "./apt.ts";
 import { moduleDependencies } from "./kernel.ts";
 
 test("kernels are told apart by series and flavour, and ordered by number, not by letters", () => {
@@ -32,6 +32,13 @@ test("private package lists are of Debian 12 and signed", () => {
   assert.doesNotMatch(privateSources({ main: "http://mirror.example/debian", security: undefined }), /security/);
 });
 
+test("headers come with those that they share, and with the build's programs, but without a compiler or a kernel", () => {
+  const shown =
+    "Package: linux-headers-6.12.1-cloud-amd64\nDepends: linux-base (>= 4.12~), linux-headers-6.12.1-common (= 6.12.1-1), " +
+    "linux-image-6.12.1-cloud-amd64 (= 6.12.1-1) | linux-image-6.12.1-unsigned (= 6.12.1-1), linux-kbuild-6.12.1, gcc-12\n";
+  assert.deepEqual(headerDependencies(shown), ["linux-headers-6.12.1-common", "linux-kbuild-6.12.1"]);
+});
+
 test("a module names what it needs", () => {
   const code = (text: string) => Buffer.from(`\x7fELF\0license=GPL\0depends=${text}\0name=bridge\0`);
   assert.deepEqual(moduleDependencies(code("stp,virtio-ring")), ["stp", "virtio_ring"]);
@@ -45,6 +52,7 @@ test("a spec is filled in, and refused where it makes no sense", () => {
     [spec.memoryMiB, spec.ram, spec.name, spec.uuid, spec.pti],
     [512, "memfd", "lab-6.12", "uuid", true],
   );
+  assert.equal(resolveSpec({ kernel: "6.1", system: "systemd" }, "").memoryMiB, 1024);
   assert.equal(resolveSpec({ kernel: "6.1", flavour: "rt", release: "first" }, "uuid").name, "lab-6.1-rt-first");
   assert.throws(() => resolveSpec({ kernel: "6.1", name: "a b" }, ""), RangeError);
   assert.throws(() => resolveSpec({ kernel: "6.1", memoryMiB: 100 }, ""), RangeError);

@@ -98,6 +98,22 @@ export async function buildInitramfs(
   });
 }
 
+/** An initramfs with more behind it: the kernel unpacks one archive after the other, and the later one wins. */
+export async function extendInitramfs(
+  initramfs: string,
+  what: string,
+  entries: readonly CpioEntry[],
+  progress: (line: string) => void,
+): Promise<string> {
+  const archive = cpio(entries);
+  const key = createHash("sha256").update(archive).digest("hex").slice(0, 16);
+  const name = `${basename(initramfs, ".cpio")}-${what}-${key}.cpio`;
+  return cached(join(cacheFolder(), "initramfs", name), (temporary) => {
+    progress(`built the initramfs with ${what}, ${Math.round(archive.length / 1048576)} MiB more`);
+    writeFileSync(temporary, Buffer.concat([readFileSync(initramfs), archive]));
+  });
+}
+
 /** The programs of the workload "full", one for each subsystem. */
 function fullScripts(): string[] {
   return readdirSync(join(guestFolder, "full"))

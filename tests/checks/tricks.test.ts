@@ -1,0 +1,162 @@
+// Every trick of the lab, seen from inside the guest: it is in effect when it is on and no longer when it is off, and the
+// guest goes on. What checks find of them from outside is tested beside.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, suite, test } from "node:test";
+import { buildModule } from "../../lab/artefacts/tricks.ts";
+import { bootGuest, type Evidence, type LabGuest, type Trick, tricks } from "../../lab/index.ts";
+
+const hex = (address: bigint | undefined) => `0x${address!.toString(16)}`;
+const listed = (pid: number | undefined) => `ls /proc | grep -qx ${pid}`;
+const unlisted = (pid: number | undefined) => `! ${listed(pid)}`;
+const alive = (pid: number | undefined) => `kill -0 ${pid}`;
+const look = (...words: (string | number | undefined)[]) => `python3 -I -S /tmp/look.py ${words.join(" ")}`;
+/** The module tells that its hook was called. */
+const called = (trick: string) => `grep -q "^${trick} .* hits=[1-9]" /proc/lab-tricks`;
+const link = (pid: number | undefined, target: string) => `[ "$(readlink /proc/${pid}/exe)" = "${target}" ]`;
+const mapped = ({ pid, address }: Evidence) =>
+  `grep -q "^${address!.toString(16)}-.* rwxp 00000000 00:00 0" /proc/${pid}/maps`;
+const socketIn = (list: string, pid: number | undefined) =>
+  `inode=$(ls -l /proc/${pid}/fd | sed -n "s/.*socket:.\\([0-9]*\\).*/\\1/p"); [ "$inode" ] && grep -qw "$inode" /proc/net/${list}`;
+const root = ({ pid }: Evidence) => `grep -q "^Uid:.0.0.0.0$" /proc/${pid}/status`;
+const loaded = "grep -q ^lab_tricks /proc/modules";
+
+/** For each trick a command of the guest that succeeds when it is in effect. */
+const inEffect: Record<string, (evidence: Evidence) => string> = {
+  "inject-memory": mapped,
+  "inject-process": mapped,
+  "deleted-executable": ({ pid, path }) => link(pid, `${path} (deleted)`),
+  "memory-executable": ({ pid, path }) => link(pid, `${path} (deleted)`),
+  "trace-process": ({ pid, tracer }) => `grep -q "^TracerPid:.${tracer}$" /proc/${pid}/status`,
+  "preload-library": ({ pid, path }) =>
+    `tr "\\0" "\\n" < /proc/${pid}/environ | grep -q "^LD_PRELOAD=${path}$" && grep -q " ${path}$" /proc/${pid}/maps`,
+  "false-name": ({ pid, name, path }) =>
+    `[ "$(cat /proc/${pid}/comm)" = ${name} ] && [ "$(tr -d "\\0" < /proc/${pid}/cmdline)" = "[${name}]" ] && ${link(pid, path!)}`,
+  "raw-socket": ({ pid }) => socketIn("raw", pid),
+  "packet-socket": ({ pid }) => socketIn("packet", pid),
+  "promiscuous-interface": (evidence) => `[ $(($(cat /sys/class/net/${evidence.interface}/flags) & 0x100)) != 0 ]`,
+  "bpf-kprobe": ({ symbol }) => `grep -q "k  ${symbol}+" /sys/kernel/debug/kprobes/list`,
+  "bpf-writer": ({ pid, symbol }) => `cat /proc/${pid}/fdinfo/* | grep -q "^tp_name:.${symbol}$"`,
+  "load-module": () => `${loaded} && [ $(($(cat /proc/sys/kernel/tainted) & 0x3000)) != 0 ]`,
+  "hide-process": ({ pid }) => `${look("lacks", pid)} && ${listed(pid)} && ${alive(pid)}`,
+  "hide-process-number": ({ pid }) => `! ${look("lacks", pid)} && ${unlisted(pid)} && ! ${alive(pid)}`,
+  "raise-credentials": (evidence) =>
+    `${root(evidence)} && grep -q "^CapEff:.000001ffffffffff$" /proc/${evidence.pid}/status`,
+  "share-credentials": (evidence) =>
+    `${root(evidence)} && ${look("points", hex(evidence.address), hex(evidence.target))}`,
+  "hide-module": () => `! ${loaded} && test -d /sys/module/lab_tricks`,
+  "hook-system-call-table": ({ address, target }) => look("points", hex(address), hex(target)),
+  "hook-function-entry": ({ pid }) => `! ${alive(pid)} && ${listed(pid)}`,
+  "rewrite-function": ({ address }) => `${look("hangup", 33)} && ${look("bytes_at", hex(address), "48b8")}`,
+  "hook-ftrace": ({ pid, symbol }) =>
+    `${unlisted(pid)} && ${alive(pid)} && grep -q "^${symbol} " /sys/kernel/tracing/enabled_functions`,
+  "hook-kprobe": ({ symbol }) => `${called("hook-kprobe")} && grep -q "k  ${symbol}+" /sys/kernel/debug/kprobes/list`,
+  "hide-port": ({ port }) =>
+    `${look("connects", port)} && ! grep -q "^ *[0-9]*: 0100007F:${port!.toString(16).toUpperCase()} " /proc/net/tcp`,
+  "hook-file-operations": ({ pid }) => `${unlisted(pid)} && ${alive(pid)}`,
+  "hook-inode-operations": ({ pid }) => `${listed(pid)} && ${alive(pid)} && ! test -e /proc/${pid}/status`,
+  "hook-line-discipline": () => `${look("types")} && ${called("hook-line-discipline")}`,
+  "hook-interrupt": ({ address, target }) => look("gate", hex(address), hex(target)),
+  "hook-keyboard": () => called("hook-keyboard"),
+  "hook-netfilter": () => `ping -c 1 127.0.0.1 && ${called("hook-netfilter")}`,
+  "kernel-thread": ({ pid }) =>
+    `[ "$(cat /proc/${pid}/comm)" = kworker/0:7 ] && ! readlink /proc/${pid}/exe && ${called("kernel-thread")}`,
+  "hide-module-everywhere": () => `! ${loaded} && ! test -e /sys/module/lab_tricks && test -e /proc/lab-tricks`,
+};
+
+/** What makes a hook be called that only something outside can call. */
+const stimulate: Record<string, (guest: LabGuest) => Promise<unknown>> = {
+  "hook-keyboard": (guest) => guest.monitor("send-key", { keys: [{ type: "qcode", data: "a" }] }),
+};
+
+/** It can't be played with the other one that hides the module, and the module can't be unloaded after it. */
+const last = tricks.at(-1)!;
+const others = tricks.slice(0, -1);
+
+test("every trick has what shows it from inside", () => {
+  assert.deepEqual(
+    Object.keys(inEffect),
+    tricks.map(({ name }) => name),
+  );
+});
+
+async function expectEffect(guest: LabGuest, { name }: Trick, evidence: Evidence, expected: boolean): Promise<void> {
+  await stimulate[name]?.(guest);
+  const { status, output } = await guest.run(inEffect[name]!(evidence));
+  assert.equal(status === 0, expected, `${name} ${expected ? "is not" : "is still"} in effect: ${output.toString()}`);
+}
+
+/** Plays a trick and leaves it on. */
+async function play(guest: LabGuest, trick: Trick): Promise<Evidence> {
+  const evidence = await trick.start(guest);
+  await expectEffect(guest, trick, evidence, true);
+  if (evidence.symbol !== undefined && evidence.module !== undefined && trick.name !== "kernel-thread") {
+    // Off and on again with what it is about still there: so it is seen that everything is as it was. A thread would be another.
+    await guest.exec(`echo "-${trick.name}" > /proc/lab-tricks`);
+    await expectEffect(guest, trick, evidence, false);
+    await guest.exec(`echo "${trick.name} ${evidence.port ?? evidence.pid ?? 0}" > /proc/lab-tricks`);
+  }
+  return evidence;
+}
+
+async function stop(guest: LabGuest, trick: Trick, evidence: Evidence): Promise<void> {
+  await trick.stop(guest);
+  await expectEffect(guest, trick, evidence, false);
+}
+
+suite("tricks", { concurrency: 2 }, () => {
+  for (const kernel of ["6.12", "6.1"] as const) {
+    suite(`Linux ${kernel}`, { concurrency: 1 }, () => {
+      let guest: LabGuest;
+      before(async () => {
+        guest = await bootGuest({ kernel, workload: "quiet", tricks: true, name: `tricks-${kernel}` });
+        const program = readFileSync(join(import.meta.dirname, "look.py"), "utf8");
+        await guest.exec(`cat > /tmp/look.py <<'END'\n${program}\nEND`);
+        await guest.exec("mount -t debugfs none /sys/kernel/debug; mount -t tracefs none /sys/kernel/tracing");
+      });
+      after(() => guest?.close());
+
+      const played = new Map<Trick, Evidence>();
+      for (const trick of others) {
+        test(trick.name, async () => {
+          played.set(trick, await play(guest, trick));
+        });
+      }
+
+      test("all together, and off one after the other", async () => {
+        for (const [trick, evidence] of played) {
+          // With the module hidden it is not in the list.
+          if (trick.name !== "load-module") await expectEffect(guest, trick, evidence, true);
+        }
+        for (const [trick, evidence] of [...played].reverse()) await stop(guest, trick, evidence);
+      });
+
+      test(last.name, async () => stop(guest, last, await play(guest, last)));
+
+      test("the guest has taken no harm", async () => {
+        assert.doesNotMatch(await guest.exec("dmesg"), /BUG:|WARNING:|Oops|Call Trace/);
+        assert.equal(await guest.exec("cat /proc/sys/kernel/random/boot_id"), `${(await guest.truth()).bootId}\n`);
+      });
+    });
+  }
+});
+
+test("the module refuses to load in a guest without the mark", async () => {
+  await using guest = await bootGuest({ kernel: "6.12", workload: "quiet" });
+  const release = (await guest.exec("uname -r")).trim();
+  const module = readFileSync(
+    await buildModule(
+      release,
+      async () => {},
+      () => {},
+    ),
+  );
+  for (let at = 0; at < module.length; at += 60_000) {
+    const part = module.subarray(at, at + 60_000).toString("base64");
+    await guest.exec(`echo ${part} | base64 -d >> /tmp/lab_tricks.ko`);
+  }
+  await assert.rejects(guest.exec("insmod /tmp/lab_tricks.ko"), /not permitted/);
+  assert.match(await guest.exec("dmesg"), /lab_tricks: refused: this is no guest of the lab/);
+  await assert.rejects(guest.exec("test -e /proc/lab-tricks"));
+});
