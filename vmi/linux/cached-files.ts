@@ -150,5 +150,7 @@ export function pathOfInode(kernel: Kernel, file: CachedFile, budget: Budget): R
   const aliases = walkHlist(kernel, plus(file.at, i_dentry), d_alias, 1, budget);
   if (aliases.count === 0) return undefined;
   const mnt = plus(file.mount, kernel.layout(mountStruct).mnt);
-  return pathFrom(kernel, mnt, { hi: aliases.hi[0]!, lo: aliases.lo[0]! }, budget);
+  const path = pathFrom(kernel, mnt, { hi: aliases.hi[0]!, lo: aliases.lo[0]! }, budget);
+  // From 6.9 the kernel opens block devices by files of its own, of which the dentry has no name (fs/file_table.c: alloc_file_pseudo).
+  return path?.rootless && path.bytes.length === 1 ? undefined : path;
 }
