@@ -1,6 +1,8 @@
 import { type Halves, signedNumberOf } from "../bytes/address.ts";
 import type { Kernel } from "./kernel.ts";
 
+const FIRST = 1024;
+
 /**
  * What was read of objects, kept for the rest of one request: many mappings are of one file, many processes run one
  * program. With each goes what was followed to it (see Trail), which the unit that takes it again has to find unchanged.
@@ -8,7 +10,10 @@ import type { Kernel } from "./kernel.ts";
 export class Memo<T> {
   readonly #kernel: Kernel;
   /** By address: kernel addresses are exact enough as numbers to tell objects apart. */
-  readonly #known = new Map<number, { readonly value: T; readonly trail: Int32Array }>();
+  readonly #known = new Map<number, { readonly value: T; readonly start: number; readonly end: number }>();
+  /** What was followed to each: in one array, as a small one for each would lie outside the heap, where V8 leaves it for long. */
+  #followed = new Int32Array(FIRST);
+  #used = 0;
   #retried: number;
 
   constructor(kernel: Kernel) {
@@ -24,17 +29,30 @@ export class Memo<T> {
     // Something was not what it had been: it may be what is kept here.
     if (trail.retried !== this.#retried) {
       this.#known.clear();
+      this.#used = 0;
       this.#retried = trail.retried;
     }
     const key = signedNumberOf(at.hi, at.lo);
     const known = this.#known.get(key);
     if (known !== undefined) {
-      trail.append(known.trail);
+      trail.append(this.#followed.subarray(known.start, known.end));
       return known.value;
     }
     const from = trail.position;
     const value = read();
-    this.#known.set(key, { value, trail: trail.since(from) });
+    const start = this.#used;
+    this.#keep(trail.since(from));
+    this.#known.set(key, { value, start, end: this.#used });
     return value;
+  }
+
+  #keep(followed: Int32Array): void {
+    if (this.#used + followed.length > this.#followed.length) {
+      const larger = new Int32Array(Math.max(this.#followed.length * 2, this.#used + followed.length));
+      larger.set(this.#followed.subarray(0, this.#used));
+      this.#followed = larger;
+    }
+    this.#followed.set(followed, this.#used);
+    this.#used += followed.length;
   }
 }

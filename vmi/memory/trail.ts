@@ -98,9 +98,9 @@ export class Trail {
     this.#used = 0;
   }
 
-  /** What was followed since a position, to be appended again. */
+  /** What was followed since a position, to be kept and appended again: good until the next is written down. */
   since(from: number): Int32Array {
-    return this.#entries.slice(Math.max(0, from - this.#dropped), this.#used);
+    return this.#entries.subarray(Math.max(0, from - this.#dropped), this.#used);
   }
 
   append(followed: Int32Array): void {

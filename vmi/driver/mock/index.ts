@@ -38,6 +38,8 @@ export interface MockDriver {
   readonly memory: PhysicalMemory;
   /** Every read so far, in order. */
   readonly accesses: readonly Access[];
+  /** Forgets the reads so far. */
+  forget(): void;
 }
 
 /** Guest memory whose reads are recorded and can fail. */
@@ -50,7 +52,10 @@ export function mockDriver({ layout, read, fault }: MockOptions): MockDriver {
     accesses.push({ gpa, length: target.length, got, fault: chosen?.kind });
     return got;
   });
-  return { memory, accesses };
+  const forget = () => {
+    accesses.length = 0;
+  };
+  return { memory, accesses, forget };
 }
 
 /** Reads from RAM held in a buffer: position N of backing 0 is its byte N. */
