@@ -1,6 +1,6 @@
 import { NetInodes } from "../linux/net/namespaces.ts";
 import { readSocket, socketInode } from "../linux/net/socket.ts";
-import { openSockets } from "../linux/net/socket-owners.ts";
+import { openSockets, stillOwns } from "../linux/net/socket-owners.ts";
 import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
 import { writeEnds, writeSocket } from "./socket-cells.ts";
@@ -57,7 +57,8 @@ export const processOpenSockets = defineTable({
       if (!complete) context.incomplete(`the open files of process ${pid} can't all be read`);
       for (const { fd, sock } of sockets) {
         budget.spend();
-        const socket = sock && readSocket(kernel, sock, true);
+        const open = sock !== undefined && stillOwns(kernel, { pid, fd, task }, sock);
+        const socket = open ? readSocket(kernel, sock, true) : undefined;
         // Closed since.
         if (socket === undefined) continue;
         out.pid?.push(pid);

@@ -101,7 +101,11 @@ export function socketOwners(kernel: Kernel, pids: ReadonlySet<number> | undefin
 }
 
 /** Whether a process has a socket open still: since owners were looked for, its memory may have become another's. */
-export function stillOwns(kernel: Kernel, { pid, fd, task }: SocketOwner, sock: Halves): boolean {
+export function stillOwns(
+  kernel: Kernel,
+  { pid, fd, task }: Pick<SocketOwner, "pid" | "fd" | "task">,
+  sock: Halves,
+): boolean {
   if (livePid(kernel, task) !== pid) return false;
   const files = readPointer(kernel.space, task, kernel.layout(taskFiles).files);
   const file = files && openFile(kernel, files, fd);
