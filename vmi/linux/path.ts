@@ -4,14 +4,14 @@ import { struct } from "../symbols/specs.ts";
 import { fileStruct } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
 import { Memo } from "./memo.ts";
-import { isNull, pinU32, plus, readPointer, readU32, sameAddress } from "./read.ts";
+import { isNull, pinU32, plus, readPointer, sameAddress } from "./read.ts";
 
 /** include/linux/path.h */
 const path = struct("path", { mnt: "mnt", dentry: "dentry" });
 const dentry = struct("dentry", {
   d_parent: "d_parent",
   name: "d_name.name",
-  len: "d_name.len",
+  hash_len: "d_name.hash_len",
   pprev: "d_hash.pprev",
   /** The sequence count that changes with the name; a type of its own from 5.9 (26475371976c). */
   d_seq: ["?d_seq.seqcount.sequence", "?d_seq.sequence"],
@@ -134,11 +134,12 @@ export function pathWithin(kernel: Kernel, at: Halves, budget: Budget): Uint8Arr
 
 function nameOf(kernel: Kernel, entry: Halves): Uint8Array | undefined {
   const layout = kernel.layout(dentry);
-  // A short name is in the dentry itself, and no pointer tells that it has become another.
+  // A short name is in the dentry itself, and no pointer tells that it has become another: its hash does, also in a dentry
+  // that was freed and is another's now, whose count begins anew.
   if (layout.d_seq >= 0) pinU32(kernel.space, entry, layout.d_seq);
-  const length = readU32(kernel.space, entry, layout.len);
+  const length = readPointer(kernel.space, entry, layout.hash_len)?.hi;
   const at = readPointer(kernel.space, entry, layout.name);
-  if (at === undefined || length === undefined || length > NAME_MAX) return undefined;
+  if (at === undefined || length === undefined || length < 0 || length > NAME_MAX) return undefined;
   const bytes = new Uint8Array(length);
   return kernel.space.read(at.hi, at.lo, bytes) === length ? bytes : undefined;
 }

@@ -8,7 +8,7 @@ import type { Kernel } from "../kernel.ts";
 import { isNull, readPointer, readU32, sameAddress } from "../read.ts";
 import { taskFiles, taskStruct } from "../task-struct.ts";
 import { livePid, readProcesses, walkProcesses } from "../tasks.ts";
-import { socketStruct } from "./socket.ts";
+import { inodeNumber, socketStruct } from "./socket.ts";
 
 /** net/socket.c: what an open socket's struct file is told by. */
 const socketFileOps = symbol("socket_file_ops");
@@ -111,6 +111,8 @@ export function stillOwns(
   const file = files && openFile(kernel, files, fd);
   const socket = file && readPointer(kernel.space, file, kernel.layout(fileStruct).private_data);
   const now = socket && readPointer(kernel.space, socket, kernel.layout(socketStruct).sk);
+  // A later socket may get the memory of everything that this one had.
+  if (socket) inodeNumber(kernel, socket);
   return now !== undefined && sameAddress(now, sock);
 }
 

@@ -2,7 +2,7 @@ import type { Budget } from "../../budget.ts";
 import type { Halves } from "../../bytes/address.ts";
 import { struct } from "../../symbols/specs.ts";
 import type { Kernel } from "../kernel.ts";
-import { isNull, plus, readNumber, readPointer, readU32 } from "../read.ts";
+import { isNull, pinNumber, plus, readPointer, readU32 } from "../read.ts";
 import { formatIpv4, formatIpv6, networkU16 } from "./address.ts";
 import { netAt } from "./namespaces.ts";
 import { localSocketPath, localSocketQueues } from "./unix.ts";
@@ -220,8 +220,13 @@ export function hasSocket(kernel: Kernel, at: Halves): boolean {
 export function socketInode(kernel: Kernel, { at, full }: Socket): number | undefined {
   const socket = full ? readPointer(kernel.space, at, kernel.layout(sock).sk_socket) : undefined;
   if (socket === undefined || isNull(socket)) return undefined;
+  return inodeNumber(kernel, socket);
+}
+
+/** Of the inode that a struct socket is allocated with: which of all sockets that have had this address it is. */
+export function inodeNumber(kernel: Kernel, socket: Halves): number | undefined {
   const layout = kernel.layout(socketAlloc);
-  return readNumber(kernel.space, socket, layout.vfs_inode - layout.socket + kernel.layout(inode).i_ino);
+  return pinNumber(kernel.space, socket, layout.vfs_inode - layout.socket + kernel.layout(inode).i_ino);
 }
 
 /** The path or the abstract name of a unix socket, as /proc/net/unix shows it; undefined for one without. */

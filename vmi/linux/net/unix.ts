@@ -3,7 +3,7 @@ import type { Halves } from "../../bytes/address.ts";
 import { struct } from "../../symbols/specs.ts";
 import type { Kernel } from "../kernel.ts";
 import { walkList } from "../list.ts";
-import { isNull, plus, readPointer, readU32 } from "../read.ts";
+import { isNull, pinU32, plus, readPointer, readU32 } from "../read.ts";
 
 /** include/net/af_unix.h */
 const unixSock = struct("unix_sock", { addr: "addr" });
@@ -36,6 +36,8 @@ export function localSocketPath(kernel: Kernel, at: Halves): Uint8Array | undefi
   const name = new Uint8Array(length);
   const from = plus(address, layout.name + FAMILY_BYTES);
   if (space.read(from.hi, from.lo, name) !== length) return undefined;
+  // Freed with its socket, and no pointer tells: the next one gets the same memory.
+  for (let offset = 0; offset < length; offset += 4) pinU32(space, from, offset);
   const shown = name[0] === 0 ? name : name.subarray(0, length - 1);
   return shown.map((byte) => (byte === 0 ? AT_SIGN : byte));
 }
