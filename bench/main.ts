@@ -74,7 +74,7 @@ async function measureGuests(): Promise<{ figures: Figure[]; acceleration: strin
     ...(await measureService(handles.few, handles.many, progress)),
     ...(await measureStream(handles.few, progress)),
     await measurePeak(cluster, handles.full, progress),
-    ...measureInspectors(cluster),
+    ...(await measureInspectors(cluster)),
   ];
   return { figures, acceleration: few.acceleration };
 }

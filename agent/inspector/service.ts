@@ -28,6 +28,7 @@ import {
 import { createRoutes, Encoded, type Routes } from "../../wire/index.ts";
 import { encodedHeader, tableSpecs } from "./catalogue.ts";
 import { encodeRows } from "./encode-rows.ts";
+import { givesMemoryBack } from "./rest.ts";
 import { toStatus } from "./status.ts";
 
 /** Work that nobody set a limit to. */
@@ -41,11 +42,13 @@ const deepest = 16;
 /** @param image the memory is a copy, not a guest's that runs. */
 export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<undefined> {
   let attached: { guest: Guest; vm: VmId | undefined; checked: number } | undefined;
+  const worked = givesMemoryBack();
 
   /** Runs one question, and tells a guest that has become another one from a question that failed. */
   function ask<T>(timeoutMs: number | undefined, question: (guest: Guest, budget: Budget) => T): T {
     if (!attached) throw new ConnectError("the inspector has not been attached to its guest", Code.Internal);
     const { guest } = attached;
+    worked();
     try {
       const now = performance.now();
       if (now - attached.checked > recheckMs) {
@@ -65,6 +68,7 @@ export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<u
     const registers = request.vcpus.map((vcpu) => ({ index: vcpu.index, registers: vcpu.registers }));
     const guest = attach(memory, { registers, profiles: request.profiles, image, ...typesOf(request) });
     attached = { guest, vm: request.vm, checked: performance.now() };
+    worked();
     return { guest, microseconds: since(start) };
   }
 

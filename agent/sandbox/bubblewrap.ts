@@ -12,7 +12,9 @@ const heapMiB = 128;
 /** How Node runs an inspector. */
 export const nodeFlags = [
   `--max-old-space-size=${heapMiB}`,
-  "--max-semi-space-size=1",
+  // Rows of one answer outlive a young generation of 1 MiB and would be moved: that costs a third of the time. See inspector/rest.ts.
+  "--max-semi-space-size=16",
+  "--expose-gc",
   // One helper thread: an inspector serves one guest, and a host runs a hundred of them.
   "--v8-pool-size=1",
   "--no-warnings",

@@ -2,7 +2,7 @@ import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
-import { isNull, readPointer, readU32 } from "./read.ts";
+import { isNull, readPointer, readU32, sameAddress } from "./read.ts";
 
 /** include/linux/fdtable.h */
 const filesStruct = struct("files_struct", { fdt: "fdt" });
@@ -20,6 +20,12 @@ export function openFile(kernel: Kernel, files: Halves, fd: number): Halves | un
   const array = table && readPointer(space, table, kernel.layout(fdtable).fd);
   const file = array && readPointer(space, array, fd * POINTER);
   return file === undefined || isNull(file) ? undefined : file;
+}
+
+/** Whether a descriptor is of a file still. */
+export function isOpen(kernel: Kernel, files: Halves, fd: number, file: Halves): boolean {
+  const now = openFile(kernel, files, fd);
+  return now !== undefined && sameAddress(now, file);
 }
 
 /**

@@ -7,10 +7,15 @@ import { isNull, readPointer } from "./read.ts";
 /** What a pointer led to; or that it was null, could not be read, or was never the same twice. */
 export type Followed<T> = { readonly value: T } | "null" | "unreadable" | "torn";
 
+/** Every pointer that was followed. */
+export const ALL = Number.POSITIVE_INFINITY;
+
 /**
  * Reads what a member of a task points to. A task that ends, or starts another program, gives up its memory,
  * directories and namespaces at once, and they may be another's a moment later: what was read counts only if the task
  * has the same pointer still, and so has everything that was followed from there. Otherwise it is read anew.
+ *
+ * @param keep how many of the pointers that were followed matter to the unit around: of `task` only, or ALL
  */
 export function follow<T>(
   kernel: Kernel,
@@ -18,6 +23,7 @@ export function follow<T>(
   member: number,
   budget: Budget,
   read: (at: Halves) => T,
+  keep = 1,
 ): Followed<T> {
   const found = consistently<Followed<T>>(
     kernel,
@@ -27,7 +33,7 @@ export function follow<T>(
       if (at === undefined) return "unreadable";
       return isNull(at) ? "null" : { value: read(at) };
     },
-    1,
+    keep,
   );
   return found?.value ?? "torn";
 }

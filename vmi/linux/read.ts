@@ -1,4 +1,4 @@
-import { addHi, addLo, type Halves } from "../bytes/address.ts";
+import { addHi, addLo, type Halves, PAGE_SIZE } from "../bytes/address.ts";
 import type { AddressSpace } from "../memory/address-space.ts";
 
 /** Small reads that every subsystem needs, at an address plus an offset. Undefined where nothing can be read. */
@@ -61,9 +61,25 @@ export function sameAddress(a: Halves, b: Halves): boolean {
 }
 
 const CHUNK = 256;
+const SHORT = 32;
 
 /** Bytes up to a zero or `maximum`; undefined when no byte can be read. */
 export function readCString(space: AddressSpace, at: Halves, maximum: number): Uint8Array | undefined {
+  const index = space.resolve(at.hi, at.lo);
+  if (index < 0) return undefined;
+  // Most are short, and end on the page where they begin.
+  const { bytes } = space.memory;
+  const near = Math.min(maximum, SHORT, PAGE_SIZE - (at.lo & (PAGE_SIZE - 1)));
+  const short = Buffer.allocUnsafe(near);
+  for (let i = 0; i < near; i++) {
+    const byte = bytes[index + i]!;
+    if (byte === 0) return short.subarray(0, i);
+    short[i] = byte;
+  }
+  return near === maximum ? short : readLongCString(space, at, maximum);
+}
+
+function readLongCString(space: AddressSpace, at: Halves, maximum: number): Uint8Array | undefined {
   const target = new Uint8Array(maximum);
   let done = 0;
   while (done < maximum) {

@@ -3,6 +3,7 @@ import { type Halves, numberOf } from "../bytes/address.ts";
 import { struct, symbol } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
 import { mapleEntryAt, walkMapleTree } from "./maple-tree.ts";
+import type { Memo } from "./memo.ts";
 import { isNull, plus, readCString, readPointer, sameAddress } from "./read.ts";
 
 const mm = struct("mm_struct", {
@@ -75,7 +76,10 @@ export function walkVmas(kernel: Kernel, mmAt: Halves, budget: Budget): Vmas {
   return { areas: best, complete: false, retried: ATTEMPTS };
 }
 
-/** False for an area that has been unmapped since it was found: what it had may be another's by now. */
+/**
+ * False for an area that has been unmapped since it was found: what it had may be another's by now. To be asked where
+ * what the walk followed is not looked at again afterwards.
+ */
 export function isMapped(kernel: Kernel, mmAt: Halves, area: Vma, budget: Budget): boolean {
   const { mm_mt } = kernel.layout(mm);
   const { vm_mm, vm_file } = kernel.layout(vmArea);
@@ -121,7 +125,9 @@ function readVma(kernel: Kernel, at: Halves, mmAt: Halves): Vma | undefined {
   const end = member(layout.vm_end);
   const flags = member(layout.vm_flags);
   const offset = member(layout.vm_pgoff);
-  const file = member(layout.vm_file);
+  // Freed with the area, and nothing else tells that a later one has the same memory.
+  const file = readPointer(kernel.space, at, layout.vm_file);
+  if (file === undefined) return undefined;
   if (!sameAddress(member(layout.vm_mm), mmAt) || numberAt(start) >= numberAt(end)) return undefined;
   return {
     at,
@@ -137,8 +143,34 @@ const numberAt = ({ hi, lo }: Halves) => numberOf(hi, lo);
 
 export type VmaKind = "file" | "anonymous" | "heap" | "stack" | "special";
 
-/** What an area is for, as /proc/PID/maps tells (fs/proc/task_mmu.c: show_map_vma), with the name that it shows for one without a file. */
-export function describeVma(kernel: Kernel, mmAt: Halves, area: Vma): { kind: VmaKind; name: Uint8Array | undefined } {
+/** Where an address space has its heap and its stack. */
+export interface Bounds {
+  readonly heapStart: number;
+  readonly heapEnd: number;
+  readonly stack: number;
+}
+
+export function boundsOf(kernel: Kernel, mmAt: Halves): Bounds {
+  const { start_brk, brk, start_stack } = kernel.layout(mm);
+  const bound = (member: number) => {
+    const value = readPointer(kernel.space, mmAt, member);
+    return value === undefined ? Number.NaN : numberAt(value);
+  };
+  return { heapStart: bound(start_brk), heapEnd: bound(brk), stack: bound(start_stack) };
+}
+
+/**
+ * What an area is for, as /proc/PID/maps tells (fs/proc/task_mmu.c: show_map_vma), with the name that it shows for one
+ * without a file.
+ *
+ * @param specials names of the kernel's own mappings, which are the same for all processes
+ */
+export function describeVma(
+  kernel: Kernel,
+  { heapStart, heapEnd, stack }: Bounds,
+  area: Vma,
+  specials: Memo<Uint8Array | undefined>,
+): { kind: VmaKind; name: Uint8Array | undefined } {
   if (area.file !== undefined) return { kind: "file", name: undefined };
   const { space } = kernel;
   const layout = kernel.layout(vmArea);
@@ -146,19 +178,21 @@ export function describeVma(kernel: Kernel, mmAt: Halves, area: Vma): { kind: Vm
   const special = kernel.optionalPlace(specialMappingOps);
   if (operations && special && sameAddress(operations, special)) {
     const mapping = readPointer(space, area.at, layout.vm_private_data);
-    const name = mapping && readPointer(space, mapping, kernel.layout(specialMapping).name);
-    return { kind: "special", name: name && readCString(space, name, MAX_NAME) };
+    return { kind: "special", name: mapping && specials.of(mapping, () => specialName(kernel, mapping)) };
   }
-  const { start_brk, brk, start_stack } = kernel.layout(mm);
-  const bounds = [start_brk, brk, start_stack].map((member) => readPointer(space, mmAt, member));
-  const [heapStart, heapEnd, stack] = bounds.map((bound) => (bound === undefined ? Number.NaN : numberAt(bound)));
-  const [start, end] = [numberAt(area.start), numberAt(area.end)];
-  if (start < heapEnd! && end > heapStart!) return { kind: "heap", name: HEAP };
-  if (start <= stack! && end >= stack!) return { kind: "stack", name: STACK };
+  const start = numberAt(area.start);
+  const end = numberAt(area.end);
+  if (start < heapEnd && end > heapStart) return { kind: "heap", name: HEAP };
+  if (start <= stack && end >= stack) return { kind: "stack", name: STACK };
   const named = layout.anon_name < 0 ? undefined : readPointer(space, area.at, layout.anon_name);
   const text = named && !isNull(named) && kernel.layout(anonName).name >= 0;
   const bytes = text ? readCString(space, plus(named, kernel.layout(anonName).name), MAX_NAME) : undefined;
   return { kind: "anonymous", name: bytes && Buffer.concat([ANON, bytes, CLOSE]) };
+}
+
+function specialName(kernel: Kernel, mapping: Halves): Uint8Array | undefined {
+  const name = readPointer(kernel.space, mapping, kernel.layout(specialMapping).name);
+  return name && readCString(kernel.space, name, MAX_NAME);
 }
 
 const HEAP = Buffer.from("[heap]");

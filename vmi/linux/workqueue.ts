@@ -99,7 +99,7 @@ export function walkWorks(
   const walker = new Works(kernel, budget, unit, visit);
   const complete = walkIdr(kernel, idr, MAX_QUEUES, budget, (_, pool) => walker.pool(pool));
   // What is held back are units of their own.
-  const plain: Unit = (_, read) => read();
+  const plain: Unit = (_, read) => read(false);
   if (!walker.stopped) walkWorkqueues(kernel, budget, plain, ({ at, name }) => walker.inactive(at, name));
   return { retried: walker.retried, complete: complete && walker.complete };
 }

@@ -1,12 +1,12 @@
 import type { Halves } from "../bytes/address.ts";
-import { openFile, walkOpenFiles } from "../linux/fd-table.ts";
+import { isOpen, walkOpenFiles } from "../linux/fd-table.ts";
 import { inodeFacts } from "../linux/file.ts";
-import { type Followed, follow } from "../linux/follow.ts";
+import { ALL, type Followed, follow } from "../linux/follow.ts";
 import { MEMFD_PREFIX, sealsOf } from "../linux/memfd.ts";
 import { mmStruct } from "../linux/mm.ts";
 import { cachedPages } from "../linux/page-cache.ts";
 import { Paths } from "../linux/path.ts";
-import { isNull, readPointer, sameAddress } from "../linux/read.ts";
+import { isNull, readPointer } from "../linux/read.ts";
 import { taskFiles, taskStruct } from "../linux/task-struct.ts";
 import { isMapped, walkVmas } from "../linux/vma.ts";
 import { CELL } from "./columns.ts";
@@ -39,7 +39,7 @@ export const memfdFiles = defineTable({
     const { files } = kernel.layout(taskFiles);
     const { exe_file } = kernel.layout(mmStruct);
     const paths = new Paths(kernel, budget);
-    eachProcess(context, (task, pid) => {
+    eachProcess(context, (task, pid, last) => {
       const row = (held: string, file: Halves, fd: number | undefined): boolean => {
         const path = paths.ofFile(file);
         if (!path?.rootless || !MEMFD_PREFIX.equals(path.bytes.subarray(0, MEMFD_PREFIX.length))) return true;
@@ -56,22 +56,25 @@ export const memfdFiles = defineTable({
         else out.seals?.push(seals);
         return context.row();
       };
-      const open = follow(kernel, task, files, budget, (at) => {
+      const readFiles = (at: Halves) => {
         const found: { fd: number; file: Halves }[] = [];
         const complete = walkOpenFiles(kernel, at, budget, (fd, file) => found.push({ fd, file }) > 0);
         return { at, found, complete };
-      });
-      const memory = follow(kernel, task, mm, budget, (at) => {
+      };
+      const readMemory = (at: Halves) => {
         const { areas, complete, retried } = walkVmas(kernel, at, budget);
         context.retried(retried);
         return { at, areas, complete };
-      });
+      };
+      const keep = last ? 1 : ALL;
+      const open = follow(kernel, task, files, budget, readFiles, keep);
+      const memory = follow(kernel, task, mm, budget, readMemory, keep);
       if (isBroken(open) || isBroken(memory)) context.incomplete(`the files of process ${pid} can't all be read`);
       if (typeof open !== "string") {
         for (const { fd, file } of open.value.found) {
-          const now = openFile(kernel, open.value.at, fd);
           // Closed since: what it was may be another's by now.
-          if (now !== undefined && sameAddress(now, file) && !row("open", file, fd)) return false;
+          if (last && !isOpen(kernel, open.value.at, fd, file)) continue;
+          if (!row("open", file, fd)) return false;
         }
       }
       if (typeof memory === "string") return true;
@@ -82,7 +85,8 @@ export const memfdFiles = defineTable({
       for (const area of areas) {
         const { file } = area;
         const key = file && `${file.hi}:${file.lo}`;
-        if (file === undefined || key === undefined || seen.has(key) || !isMapped(kernel, at, area, budget)) continue;
+        if (file === undefined || key === undefined || seen.has(key)) continue;
+        if (last && !isMapped(kernel, at, area, budget)) continue;
         seen.add(key);
         if (!row("mapped", file, undefined)) return false;
       }

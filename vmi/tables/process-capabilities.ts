@@ -1,4 +1,4 @@
-import type { Halves } from "../bytes/address.ts";
+import { type Halves, signedNumberOf } from "../bytes/address.ts";
 import { capabilityNames, credPrivileges } from "../linux/cred.ts";
 import { follow } from "../linux/follow.ts";
 import { readPointer } from "../linux/read.ts";
@@ -41,16 +41,16 @@ export const processCapabilities = defineTable({
       layout.cap_ambient,
     ];
     // Most processes have one of a few sets.
-    const names = new Map<string, string>();
-    const namesOf = (set: Halves): string => {
-      const key = `${set.hi}:${set.lo}`;
-      const known = names.get(key) ?? capabilityNames(set);
+    const names = new Map<number, Uint8Array>();
+    const namesOf = (set: Halves): Uint8Array => {
+      const key = signedNumberOf(set.hi, set.lo);
+      const known = names.get(key) ?? Buffer.from(capabilityNames(set));
       names.set(key, known);
       return known;
     };
     const writeNames = (column: TextColumn | undefined, set: Halves | undefined) => {
       if (set === undefined) column?.absent(CELL.unreadable);
-      else column?.push(namesOf(set));
+      else column?.pushBytes(namesOf(set));
     };
     eachProcess(context, (task, pid) => {
       const found = follow(kernel, task, real_cred, budget, (at) =>

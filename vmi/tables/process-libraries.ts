@@ -1,7 +1,7 @@
 import { type Halves, numberOf } from "../bytes/address.ts";
 import { sonameOf } from "../linux/elf.ts";
 import { inodeFacts, inodeOf } from "../linux/file.ts";
-import { follow } from "../linux/follow.ts";
+import { ALL, follow } from "../linux/follow.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import { mmStruct, userSpace } from "../linux/mm.ts";
 import { Paths } from "../linux/path.ts";
@@ -46,8 +46,8 @@ export const processLibraries = defineTable({
     const { mm } = kernel.layout(taskStruct);
     const { exe_file } = kernel.layout(mmStruct);
     const paths = new Paths(kernel, budget);
-    eachProcess(context, (task, pid) => {
-      const found = follow(kernel, task, mm, budget, (mmAt) => {
+    eachProcess(context, (task, pid, last) => {
+      const read = (mmAt: Halves) => {
         const walk = walkVmas(kernel, mmAt, budget);
         context.retried(walk.retried);
         const exe = readPointer(kernel.space, mmAt, exe_file);
@@ -61,14 +61,15 @@ export const processLibraries = defineTable({
             soname: out.soname && sonameOf(file.start, reader(kernel, mmAt), budget),
           })),
         };
-      });
+      };
+      const found = follow(kernel, task, mm, budget, read, last ? 1 : ALL);
       if (found === "null") return true;
       if (typeof found === "string" || !found.value.complete)
         context.incomplete(`the memory map of process ${pid} kept changing or can't be read whole`);
       if (typeof found === "string") return true;
       for (const { area, key, start, end, soname } of found.value.files) {
         const file = area.file as Halves;
-        if (!isMapped(kernel, found.value.mmAt, area, budget)) continue;
+        if (last && !isMapped(kernel, found.value.mmAt, area, budget)) continue;
         const path = (out.path ?? out.deleted) ? paths.ofFile(file) : undefined;
         out.pid?.push(pid);
         out.path?.pushOr(path?.bytes, CELL.unreadable);

@@ -1,4 +1,4 @@
-import { type Halves, numberOf } from "../bytes/address.ts";
+import { numberOf } from "../bytes/address.ts";
 import { follow } from "../linux/follow.ts";
 import { plus } from "../linux/read.ts";
 import { signalPending } from "../linux/signals.ts";
@@ -50,28 +50,27 @@ export const processLimits = defineTable({
     const { view } = kernel.memory;
     const { signal } = kernel.layout(taskStruct);
     const { rlim } = kernel.layout(signalPending);
+    const words = new Int32Array((RESOURCES.length * RLIMIT) / 4);
     eachProcess(context, (at, pid) => {
       const found = follow(kernel, at, signal, budget, (signalAt) => {
         budget.spend(RESOURCES.length);
         const first = plus(signalAt, rlim);
         const index = kernel.space.borrow(first.hi, first.lo, RESOURCES.length * RLIMIT);
         if (index < 0) return undefined;
-        const at = (offset: number): Halves => ({
-          hi: view.getInt32(offset + 4, true),
-          lo: view.getInt32(offset, true),
-        });
-        return RESOURCES.map((_, i) => ({ soft: at(index + i * RLIMIT), hard: at(index + i * RLIMIT + 8) }));
+        for (let word = 0; word < words.length; word++) words[word] = view.getInt32(index + word * 4, true);
+        return words;
       });
-      const limits = typeof found === "string" ? undefined : found.value;
-      if (limits === undefined) {
+      if (typeof found === "string" || found.value === undefined) {
         context.incomplete(`the limits of process ${pid} can't be read`);
         return true;
       }
-      for (const [i, [resource, unit]] of RESOURCES.entries()) {
+      for (let i = 0; i < RESOURCES.length; i++) {
+        const [resource, unit] = RESOURCES[i]!;
+        const at = (i * RLIMIT) / 4;
         out.pid?.push(pid);
         out.resource?.push(resource);
-        writeLimit(out.soft, limits[i]!.soft);
-        writeLimit(out.hard, limits[i]!.hard);
+        writeLimit(out.soft, words[at + 1]!, words[at]!);
+        writeLimit(out.hard, words[at + 3]!, words[at + 2]!);
         out.unit?.push(unit);
         if (!context.row()) return false;
       }
@@ -80,7 +79,7 @@ export const processLimits = defineTable({
   },
 });
 
-function writeLimit(column: IntegerColumn | undefined, { hi, lo }: Halves): void {
+function writeLimit(column: IntegerColumn | undefined, hi: number, lo: number): void {
   // RLIM_INFINITY
   if (hi === -1 && lo === -1) column?.absent(CELL.notApplicable);
   else column?.pushOr(numberOf(hi, lo), CELL.unreadable);

@@ -1,9 +1,10 @@
-import { formatDevice, type InodeFacts, inodeFacts } from "../linux/file.ts";
-import { follow } from "../linux/follow.ts";
+import type { Halves } from "../bytes/address.ts";
+import { formatDevice, inodeFacts } from "../linux/file.ts";
+import { ALL, follow } from "../linux/follow.ts";
 import { Memo } from "../linux/memo.ts";
-import { Paths } from "../linux/path.ts";
+import { Paths, type ResolvedPath } from "../linux/path.ts";
 import { taskStruct } from "../linux/task-struct.ts";
-import { describeVma, isMapped, VM, type Vma, walkVmas } from "../linux/vma.ts";
+import { boundsOf, describeVma, isMapped, VM, type Vma, walkVmas } from "../linux/vma.ts";
 import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
 import { defineTable, integer, text } from "./table.ts";
@@ -45,42 +46,46 @@ export const processMemoryMap = defineTable({
     const wantsFile = out.path ?? out.deleted ?? out.pseudo;
     const wantsKind = out.path ?? out.kind ?? out.pseudo;
     const paths = new Paths(kernel, budget);
-    const inodes = new Memo<InodeFacts | undefined>(kernel);
-    eachProcess(context, (at, pid) => {
-      const found = follow(kernel, at, task.mm, budget, (mm) => {
+    const specials = new Memo<Uint8Array | undefined>(kernel);
+    const files = new Memo<MappedFile>(kernel);
+    const fileOf = (at: Halves) =>
+      files.of(at, () => {
+        const inode = (out.device ?? out.inode) && inodeFacts(kernel, at);
+        const device = inode?.device === undefined ? undefined : formatDevice(inode.device);
+        return { path: wantsFile && paths.ofFile(at), number: inode?.number, device };
+      });
+    eachProcess(context, (at, pid, last) => {
+      const read = (mm: Halves) => {
         const { areas, complete, retried } = walkVmas(kernel, mm, budget);
         context.retried(retried);
-        return { mm, areas, complete };
-      });
+        return { mm, areas, complete, bounds: boundsOf(kernel, mm) };
+      };
+      const found = follow(kernel, at, task.mm, budget, read, last ? 1 : ALL);
       if (found === "null") return true;
       if (typeof found === "string" || !found.value.complete)
         context.incomplete(`the memory map of process ${pid} kept changing or can't be read whole`);
       if (typeof found === "string") return true;
-      const { mm, areas } = found.value;
+      const { mm, areas, bounds } = found.value;
       for (const area of areas) {
-        if (!isMapped(kernel, mm, area, budget)) continue;
-        const { kind, name } = wantsKind ? describeVma(kernel, mm, area) : UNASKED;
-        const path = area.file && wantsFile ? paths.ofFile(area.file) : undefined;
-        const inode =
-          area.file && (out.device ?? out.inode)
-            ? inodes.of(area.file, () => inodeFacts(kernel, area.file!))
-            : undefined;
+        if (last && !isMapped(kernel, mm, area, budget)) continue;
+        const { kind, name } = wantsKind ? describeVma(kernel, bounds, area, specials) : UNASKED;
+        const file = area.file && fileOf(area.file);
         out.pid?.push(pid);
         out.start?.pushAddress(area.start.hi, area.start.lo);
         out.end?.pushAddress(area.end.hi, area.end.lo);
         out.permissions?.push(permissionsOf(area));
         out.offset?.pushOr(area.file === undefined ? 0 : area.pageOffset * PAGE, CELL.unreadable);
-        if (area.file === undefined) {
+        if (file === undefined) {
           out.device?.push("0:0");
           out.inode?.push(0);
           out.path?.pushOr(name, CELL.notApplicable);
           out.deleted?.absent(CELL.notApplicable);
         } else {
-          if (inode?.device === undefined) out.device?.absent(CELL.unreadable);
-          else out.device?.push(formatDevice(inode.device));
-          out.inode?.pushOr(inode?.number, CELL.unreadable);
-          out.path?.pushOr(path?.bytes, CELL.unreadable);
-          out.deleted?.pushOr(path && Number(path.deleted), CELL.unreadable);
+          if (file.device === undefined) out.device?.absent(CELL.unreadable);
+          else out.device?.push(file.device);
+          out.inode?.pushOr(file.number, CELL.unreadable);
+          out.path?.pushOr(file.path?.bytes, CELL.unreadable);
+          out.deleted?.pushOr(file.path && Number(file.path.deleted), CELL.unreadable);
         }
         out.pseudo?.push(area.file === undefined && name !== undefined ? 1 : 0);
         out.kind?.push(kind);
@@ -91,13 +96,21 @@ export const processMemoryMap = defineTable({
   },
 });
 
+interface MappedFile {
+  readonly path: ResolvedPath | undefined;
+  /** Of its inode, and the device as text. */
+  readonly number: number | undefined;
+  readonly device: string | undefined;
+}
+
 const UNASKED = { kind: "anonymous", name: undefined } as const;
 
+/** By VM.READ, VM.WRITE and VM.EXEC, then VM.MAYSHARE as the fourth bit. */
+const PERMISSIONS = Array.from(
+  { length: 16 },
+  (_, bits) => (bits & 1 ? "r" : "-") + (bits & 2 ? "w" : "-") + (bits & 4 ? "x" : "-") + (bits & 8 ? "s" : "p"),
+);
+
 function permissionsOf({ flags }: Vma): string {
-  return (
-    (flags & VM.READ ? "r" : "-") +
-    (flags & VM.WRITE ? "w" : "-") +
-    (flags & VM.EXEC ? "x" : "-") +
-    (flags & VM.MAYSHARE ? "s" : "p")
-  );
+  return PERMISSIONS[(flags & (VM.READ | VM.WRITE | VM.EXEC)) | (flags & VM.MAYSHARE ? 8 : 0)]!;
 }

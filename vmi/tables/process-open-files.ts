@@ -1,5 +1,5 @@
 import type { Halves } from "../bytes/address.ts";
-import { openFile, walkOpenFiles } from "../linux/fd-table.ts";
+import { isOpen, walkOpenFiles } from "../linux/fd-table.ts";
 import {
   FileSystemNames,
   fileStruct,
@@ -10,10 +10,10 @@ import {
   openMode,
 } from "../linux/file.ts";
 import { linkOf } from "../linux/file-link.ts";
-import { follow } from "../linux/follow.ts";
+import { ALL, follow } from "../linux/follow.ts";
 import { Memo } from "../linux/memo.ts";
 import { Paths } from "../linux/path.ts";
-import { plus, readNumber, readU32, sameAddress } from "../linux/read.ts";
+import { plus, readNumber, readU32 } from "../linux/read.ts";
 import { taskFiles } from "../linux/task-struct.ts";
 import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
@@ -73,21 +73,21 @@ export const processOpenFiles = defineTable({
         device: facts?.device === undefined ? undefined : formatDevice(facts.device),
       };
     };
-    eachProcess(context, (at, pid) => {
-      const found = follow(kernel, at, files, budget, (filesAt) => {
+    eachProcess(context, (at, pid, last) => {
+      const read = (filesAt: Halves) => {
         const open: { fd: number; file: { hi: number; lo: number } }[] = [];
         const complete = walkOpenFiles(kernel, filesAt, budget, (fd, file) => open.push({ fd, file }) > 0);
         return { filesAt, open, complete };
-      });
+      };
+      const found = follow(kernel, at, files, budget, read, last ? 1 : ALL);
       // A zombie has given them up.
       if (found === "null") return true;
       if (typeof found === "string" || !found.value.complete)
         context.incomplete(`the open files of process ${pid} can't all be read`);
       if (typeof found === "string") return true;
       for (const { fd, file } of found.value.open) {
-        const now = openFile(kernel, found.value.filesAt, fd);
         // Closed since: what it was may be another's by now.
-        if (now === undefined || !sameAddress(now, file)) continue;
+        if (last && !isOpen(kernel, found.value.filesAt, fd, file)) continue;
         // Forked processes share them.
         const { facts, path, deleted, kind, device } = known.of(file, () => describe(file));
         const flags = (out.flags ?? out.mode) ? readU32(space, file, layout.f_flags) : undefined;

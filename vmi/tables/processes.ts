@@ -228,12 +228,13 @@ function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
 /** A task that is exiting has given up its memory, directories and namespaces. */
 const CELL_OF = { null: CELL.notApplicable, unreadable: CELL.unreadable, torn: CELL.torn } as const;
 
-/** Arguments end with zeros; as one line they are separated by spaces. */
+/** Arguments end with zeros; as one line, which takes their place, they are separated by spaces. */
 function spaced(args: Uint8Array | undefined): Uint8Array | undefined {
   if (args === undefined) return undefined;
   let end = args.length;
   while (end > 0 && args[end - 1] === 0) end--;
-  return args.subarray(0, end).map((byte) => (byte === 0 ? 0x20 : byte));
+  for (let at = args.indexOf(0); at >= 0 && at < end; at = args.indexOf(0, at + 1)) args[at] = 0x20;
+  return args.subarray(0, end);
 }
 
 function usageWriter({ kernel, budget }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {

@@ -79,22 +79,22 @@ export class RowWriter implements Pick<TableContext, "row" | "rows" | "discard" 
     for (const column of this.#columns) column.truncate(this.#written);
   }
 
-  unit(what: () => string, read: () => boolean): boolean {
+  unit(what: () => string, read: (last: boolean) => boolean): boolean {
     const { trail } = this.#kernel;
     const { length: notes } = this.notes;
     const written = this.#written;
     const kept = this.#kept?.length;
     for (let attempt = 1; ; attempt++) {
       const from = trail.begin();
-      const strict = attempt === ATTEMPTS ? { from, first: undefined as number | undefined } : undefined;
+      const last = attempt === ATTEMPTS;
+      const strict = last ? { from, first: undefined as number | undefined } : undefined;
       this.#strict = strict;
       try {
-        const more = read();
+        const more = read(last);
         if (trail.holds(from)) return more;
         trail.retried++;
-        const last = strict !== undefined;
         // What led to the first row led to all of them.
-        if (!last || !trail.holds(from, strict.first)) this.#takeBack(written, kept, notes);
+        if (!last || !trail.holds(from, strict?.first)) this.#takeBack(written, kept, notes);
         if (last) {
           this.incomplete(`${what()} kept changing while it was read`);
           return more;
