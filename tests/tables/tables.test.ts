@@ -12,7 +12,7 @@ const all = await comparisons();
 /** Both series, and every flavour. */
 const chosen = ["6.1 cloud latest", "6.1 generic latest", "6.12 cloud latest", "6.12 rt latest"];
 
-suite("tables", { concurrency: 2 }, () => {
+suite("tables", { concurrency: 1 }, () => {
   for (const kernel of everyKernel.filter((each) => chosen.includes(titleOf(each)))) {
     suite(`Linux ${kernel.kernel} ${kernel.flavour}`, { concurrency: 1 }, () => {
       let subject: Subject;
