@@ -6,6 +6,7 @@ import { connections } from "./connections.ts";
 import { cpuInfo } from "./cpu-info.ts";
 import { deletedExecutables } from "./deleted-executables.ts";
 import { fileContents } from "./file-contents.ts";
+import { findings } from "./findings.ts";
 import { ftraceHooks } from "./ftrace-hooks.ts";
 import { interfaceAddresses } from "./interface-addresses.ts";
 import { interfaceDetails } from "./interface-details.ts";
@@ -104,4 +105,5 @@ export const tables: readonly Table[] = [
   arpCache,
   shellHistory,
   routes,
+  findings,
 ];

@@ -1,0 +1,5 @@
+import type { Check } from "./check.ts";
+import { deletedExecutable } from "./deleted-executable.ts";
+
+/** The catalogue. A new check is one file, and one line here. */
+export const checks: readonly Check[] = [deletedExecutable];

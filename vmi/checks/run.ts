@@ -1,0 +1,104 @@
+import type { Budget } from "../budget.ts";
+import { GuestError } from "../errors.ts";
+import type { Kernel } from "../linux/kernel.ts";
+import type { ColumnData } from "../tables/columns.ts";
+import { readTable } from "../tables/read-table.ts";
+import type { Check, CheckContext, CheckRow, Finding, Severity } from "./check.ts";
+
+/** Findings of one check, at most: a guest that is wrong everywhere is told as well by these. */
+const MAX_FINDINGS = 1000;
+
+export interface CheckFinding extends Finding {
+  readonly check: Check;
+  readonly severity: Severity;
+}
+
+export interface CheckAnswer {
+  readonly findings: readonly CheckFinding[];
+  /** What could not be looked at. */
+  readonly notes: readonly string[];
+  /** Readings that were begun anew, and findings that were not seen again. */
+  readonly retried: number;
+}
+
+/** Looks for what is wrong. A finding is told when it was seen twice, with everything read anew in between. */
+export function runChecks(checks: readonly Check[], kernel: Kernel, budget: Budget): CheckAnswer {
+  const first = pass(checks, kernel, budget);
+  if (first.found.size === 0) return { findings: [], notes: [...first.notes], retried: first.retried };
+  kernel.dropCaches();
+  const again = pass([...first.found.keys()], kernel, budget);
+  const findings: CheckFinding[] = [];
+  let unseen = 0;
+  for (const [check, before] of first.found) {
+    const after = again.found.get(check);
+    for (const [identity, finding] of after ?? []) {
+      if (before.has(identity)) findings.push({ ...finding, check, severity: finding.severity ?? check.severity });
+    }
+    for (const identity of before.keys()) unseen += after?.has(identity) ? 0 : 1;
+  }
+  return { findings, notes: [...new Set([...first.notes, ...again.notes])], retried: first.retried + again.retried + unseen };
+}
+
+interface Pass {
+  /** Of each check that found something, by identity. */
+  readonly found: Map<Check, Map<string, Finding>>;
+  readonly notes: Set<string>;
+  retried: number;
+}
+
+function pass(checks: readonly Check[], kernel: Kernel, budget: Budget): Pass {
+  const result: Pass = { found: new Map(), notes: new Set(), retried: 0 };
+  const shared = new Map<unknown, unknown>();
+  for (const check of checks) {
+    const found = new Map<string, Finding>();
+    const context: CheckContext = {
+      kernel,
+      budget,
+      report: (finding) => {
+        if (found.size < MAX_FINDINGS) found.set(finding.identity, finding);
+        else context.incomplete(`more than ${MAX_FINDINGS} findings`);
+      },
+      incomplete: (note) => result.notes.add(`${check.name}: ${note}`),
+      rows: (table, query = {}) => {
+        const answer = readTable(table, kernel, query, budget);
+        result.retried += answer.retried;
+        for (const note of answer.notes) context.incomplete(note);
+        return rowsOf(
+          answer.columns.map(({ name }) => name),
+          answer.data,
+          answer.rows,
+        );
+      },
+      shared: (make) => {
+        if (!shared.has(make)) shared.set(make, make(context));
+        return shared.get(make) as ReturnType<typeof make>;
+      },
+    };
+    look(check, context);
+    if (found.size > 0) result.found.set(check, found);
+  }
+  return result;
+}
+
+/** What a kernel has in no shape that is known here keeps one check from looking, not the others. */
+function look(check: Check, context: CheckContext): void {
+  try {
+    check.look(context);
+  } catch (error) {
+    if (!(error instanceof GuestError && error.kind === "unsupported-kernel")) throw error;
+    context.incomplete(error.message);
+  }
+}
+
+function rowsOf(names: readonly string[], data: readonly ColumnData[], count: number): CheckRow[] {
+  const rows = Array.from({ length: count }, (): Record<string, number | string | undefined> => ({}));
+  data.forEach((column, at) => {
+    const name = names[at]!;
+    rows.forEach((row, i) => {
+      if ((column.states?.[i] ?? 0) > 0) row[name] = undefined;
+      else if (column.kind === "integer") row[name] = column.values[i];
+      else row[name] = Buffer.from(column.bytes.subarray(i === 0 ? 0 : column.ends[i - 1], column.ends[i])).toString();
+    });
+  });
+  return rows;
+}
