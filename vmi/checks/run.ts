@@ -36,7 +36,11 @@ export function runChecks(checks: readonly Check[], kernel: Kernel, budget: Budg
     }
     for (const identity of before.keys()) unseen += after?.has(identity) ? 0 : 1;
   }
-  return { findings, notes: [...new Set([...first.notes, ...again.notes])], retried: first.retried + again.retried + unseen };
+  return {
+    findings,
+    notes: [...new Set([...first.notes, ...again.notes])],
+    retried: first.retried + again.retried + unseen,
+  };
 }
 
 interface Pass {
