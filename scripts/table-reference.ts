@@ -2,6 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type Table, tables } from "../vmi/index.ts";
+import { code, prose } from "./markdown.ts";
 
 /** Subjects in the order of the reference, and what the names of their tables are like; the first that fits counts. */
 const subjects: readonly (readonly [title: string, names: RegExp])[] = [
@@ -12,6 +13,7 @@ const subjects: readonly (readonly [title: string, names: RegExp])[] = [
     "Kernel code, hooks and tables",
     /hook|probe|tracepoint|bpf|timers|notifier|^kernel_modules$|_table$|^kernel_symbols$|module/,
   ],
+  ["Checks", /^(?:findings|checks)$/],
   ["System", /./],
 ];
 
@@ -85,13 +87,6 @@ function section(table: Table): string {
     ...examples.map((example) => `${example.replace(/;$/, "")};`),
     "```",
   ].join("\n");
-}
-
-const code = (text: string) => `\`${text}\``;
-
-/** Text as it is meant, in a cell or a sentence of Markdown. */
-function prose(text: string): string {
-  return text.replaceAll(/[\\|*<[\]]/g, "\\$&");
 }
 
 if (process.argv[1] === import.meta.filename)

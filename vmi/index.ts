@@ -4,6 +4,8 @@
  */
 export type { AttachOptions } from "./attach.ts";
 export { Budget } from "./budget.ts";
+export type { Check, Severity } from "./checks/check.ts";
+export { checks } from "./checks/index.ts";
 export type { Backing, GuestMemoryLayout, RamRange, VcpuRegisters } from "./driver/driver.ts";
 export { FileMissing, GuestError, type GuestErrorKind } from "./errors.ts";
 export {

@@ -13,8 +13,9 @@ import { buildProgram } from "../../cli/program.ts";
 import { vmActions } from "../../control/action.ts";
 import { loadControlConfig } from "../../control/index.ts";
 import { roles } from "../../control/state/schema.ts";
+import { checkReference } from "../../scripts/check-reference.ts";
 import { tableReference } from "../../scripts/table-reference.ts";
-import { tables } from "../../vmi/index.ts";
+import { checks, tables } from "../../vmi/index.ts";
 import {
   anchorsOf,
   type Block,
@@ -180,6 +181,16 @@ test("the table reference is current, and has every table once with its columns"
       tableRows(documentOf("docs/tables.md"), name).map(([column]) => column),
       Object.keys(columns).map((column) => `\`${column}\``),
     );
+  }
+});
+
+test("the reference of checks is current, and has every check once", () => {
+  const { text } = documentOf("docs/checks.md");
+  assert.ok(text === checkReference(), "docs/checks.md is not what the checks' specs say; run: npm run generate");
+  for (const { name, misses, confirm, reads } of checks) {
+    assert.equal(text.split(`\n## ${name}\n`).length, 2, name);
+    assert.match(name, /^[a-z]+(?:-[a-z]+)*$/);
+    assert.ok(misses.length > 20 && confirm.length > 20 && reads.length > 0, `${name} says too little of itself`);
   }
 });
 

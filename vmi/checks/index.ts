@@ -1,5 +1,6 @@
 import type { Check } from "./check.ts";
 import { deletedExecutable } from "./deleted-executable.ts";
+import { inventory } from "./inventory.ts";
 
 /** The catalogue. A new check is one file, and one line here. */
-export const checks: readonly Check[] = [deletedExecutable];
+export const checks: readonly Check[] = [deletedExecutable, inventory];

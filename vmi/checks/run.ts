@@ -7,6 +7,8 @@ import type { Check, CheckContext, CheckRow, Finding, Severity } from "./check.t
 
 /** Findings of one check, at most: a guest that is wrong everywhere is told as well by these. */
 const MAX_FINDINGS = 1000;
+/** Characters of one text. */
+const MAX_TEXT = 4000;
 
 export interface CheckFinding extends Finding {
   readonly check: Check;
@@ -58,14 +60,18 @@ function pass(checks: readonly Check[], kernel: Kernel, budget: Budget): Pass {
     const context: CheckContext = {
       kernel,
       budget,
-      report: (finding) => {
+      report: (reported) => {
+        const finding = printable(reported);
         if (found.size < MAX_FINDINGS) found.set(finding.identity, finding);
         else context.incomplete(`more than ${MAX_FINDINGS} findings`);
       },
       incomplete: (note) => result.notes.add(`${check.name}: ${note}`),
       rows: (table, query = {}) => {
+        const { trail } = kernel;
+        const before = trail.retried;
         const answer = readTable(table, kernel, query, budget);
-        result.retried += answer.retried;
+        // What the trail counts is counted for whoever reads the findings.
+        result.retried += answer.retried - (trail.retried - before);
         for (const note of answer.notes) context.incomplete(note);
         return rowsOf(
           answer.columns.map(({ name }) => name),
@@ -82,6 +88,15 @@ function pass(checks: readonly Check[], kernel: Kernel, budget: Budget): Pass {
     if (found.size > 0) result.found.set(check, found);
   }
   return result;
+}
+
+/** Whatever the guest put into names and paths: texts of a finding are printable ASCII, and of bounded length. */
+function printable(finding: Finding): Finding {
+  const { what, where, evidence, expected, identity } = finding;
+  const [a, b, c, d, e] = [what, where, evidence, expected, identity].map((text) =>
+    text.slice(0, MAX_TEXT).replaceAll(/[^\x20-\x7e]/gu, (one) => `\\u{${one.codePointAt(0)!.toString(16)}}`),
+  ) as [string, string, string, string, string];
+  return { ...finding, what: a, where: b, evidence: c, expected: d, identity: e };
 }
 
 /** What a kernel has in no shape that is known here keeps one check from looking, not the others. */

@@ -2,6 +2,7 @@ import { arpCache } from "./arp-cache.ts";
 import { bpfLinks } from "./bpf-links.ts";
 import { bpfMaps } from "./bpf-maps.ts";
 import { cgroups } from "./cgroups.ts";
+import { checks } from "./checks.ts";
 import { connections } from "./connections.ts";
 import { cpuInfo } from "./cpu-info.ts";
 import { deletedExecutables } from "./deleted-executables.ts";
@@ -106,4 +107,5 @@ export const tables: readonly Table[] = [
   shellHistory,
   routes,
   findings,
+  checks,
 ];

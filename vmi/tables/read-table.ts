@@ -54,7 +54,7 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
     retried: (times) => rows.retried(times),
     incomplete: (note) => rows.incomplete(note),
   };
-  kernel.trail.retried = 0;
+  const retriedBefore = kernel.trail.retried;
   const generate = () => {
     table.generate(context, writers);
     return true;
@@ -66,7 +66,7 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
     columns: names.map((name) => ({ name, ...specOf(table, name) })),
     rows: count,
     data: names.map((name) => (writers[name] as AnyColumn).finish(keep)),
-    retried: rows.retries + kernel.trail.retried,
+    retried: rows.retries + kernel.trail.retried - retriedBefore,
     incomplete: rows.notes.length > 0,
     notes: rows.notes,
   };
