@@ -10,6 +10,8 @@ export const exitCode = {
   refused: 3,
   /** The guest can't be read or understood now: no Linux, still booting, encrypted, or it broke the reader. */
   guest: 4,
+  /** The checks found something above severity info. Everything went well; whoever gates on it should stop. */
+  finding: 5,
 } as const;
 
 export type ExitCode = (typeof exitCode)[keyof typeof exitCode];
@@ -38,7 +40,7 @@ export function exitCodeOf(status: Code): ExitCode {
   return ofStatus[status];
 }
 
-/** The code of several failures at once: the most specific one (4 before 3 before 2 before 1). */
+/** The code of several failures at once: the most specific one (5 before 4 before 3 before 2 before 1). */
 export function worst(codes: Iterable<ExitCode>): ExitCode {
   let highest: ExitCode = exitCode.done;
   for (const code of codes) if (code > highest) highest = code;

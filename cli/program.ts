@@ -2,6 +2,7 @@ import { Command, Help } from "commander";
 import { nearest } from "../sql/nearest.ts";
 import { addAccountCommands } from "./commands/account.ts";
 import { addAdminCommands } from "./commands/admin.ts";
+import { addChecksCommand } from "./commands/checks.ts";
 import { addCommand } from "./commands/command.ts";
 import { addFleetCommands } from "./commands/fleet.ts";
 import { addLocalCommands } from "./commands/local.ts";
@@ -18,7 +19,8 @@ import { serviceGuests } from "./service-guests.ts";
 import { version } from "./version.ts";
 
 const closing = `
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not allowed or not found, 4 the guest can't be read or understood.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not allowed or not found, 4 the guest can't be read or understood,
+5 checks found something.
 Environment: CLOUDVMI_URL, CLOUDVMI_TOKEN and CLOUDVMI_CA (a file) instead of a login; CLOUDVMI_CONTEXT; NO_COLOR.
 
 Start here:
@@ -43,6 +45,7 @@ export function buildProgram(io: Io): Command {
   addAccountCommands(program, io);
   addFleetCommands(program, io);
   addTableCommands(program, io, serviceGuests);
+  addChecksCommand(program, io, serviceGuests);
   addSqlCommand(program, io, serviceSql);
   addMemoryCommands(program, io, serviceGuests);
   addTypeCommand(program, io, serviceGuests);

@@ -37,6 +37,8 @@ export async function bundleCli(): Promise<void> {
     platform: "node",
     target: "node24",
     format: "esm",
+    // It looks for its WebAssembly beside itself.
+    external: ["capstone-wasm"],
     // Some packages are CommonJS and call require().
     banner: { js: 'import{createRequire as __r}from"node:module";const require=__r(import.meta.url);' },
     logLevel: "warning",

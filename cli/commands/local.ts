@@ -15,6 +15,7 @@ import { parseLayers } from "../layers.ts";
 import { parsePid } from "../parse.ts";
 import { startProgress } from "../progress.ts";
 import type { Session } from "../session.ts";
+import { addChecksCommand } from "./checks.ts";
 import { addGroup, groups } from "./command.ts";
 import { addMemoryCommands } from "./memory.ts";
 import { addSqlCommand, type SqlSource } from "./sql.ts";
@@ -151,6 +152,7 @@ export function addLocalCommands(program: Command, io: Io): void {
     )
     .option("--allow-missing <layers>", "what this machine may lack: namespaces, uid, seccomp", parseLayers);
   addTableCommands(local, io, localGuests);
+  addChecksCommand(local, io, localGuests);
   addMemoryCommands(local, io, localGuests);
   addSqlCommand(local, io, localSql);
   addTypeCommand(local, io, localGuests);

@@ -6,6 +6,7 @@ import { SqlService } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
 import { AccountService, HealthService, VmService, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createRoutes, serveWire } from "../../wire/index.ts";
 import { selfSigned } from "./certificate.ts";
+import { checkColumns, checkRows, findingColumns, findingRows } from "./fake-findings.ts";
 
 export const goodToken = "good-token";
 export const expiredToken = "expired-token";
@@ -58,7 +59,19 @@ const tables = [
     column("nice", ColumnType.INTEGER),
     column("name", ColumnType.TEXT),
   ]),
-  spec("kernel_info", [column("version", ColumnType.TEXT), column("boot_time", ColumnType.INTEGER)]),
+  spec("kernel_info", [
+    column("version", ColumnType.TEXT),
+    column("boot_time", ColumnType.INTEGER),
+    column("build_id", ColumnType.TEXT),
+  ]),
+  spec(
+    "findings",
+    findingColumns.map((name) => column(name, name === "pid" ? ColumnType.INTEGER : ColumnType.TEXT)),
+  ),
+  spec(
+    "checks",
+    checkColumns.map((name) => column(name, ColumnType.TEXT)),
+  ),
 ];
 
 /** The text "unreadable" stands for a cell in that state. */
@@ -93,7 +106,8 @@ const rowsOf: Record<string, Record<string, Value>[]> = {
     { pid: 1, tid: 1, state: "S", nice: 0, name: "init" },
     { pid: 77, tid: 78, state: "R", nice: -5, name: "worker" },
   ],
-  kernel_info: [{ version: "Linux version 6.12", boot_time: 1_795_424_400 }],
+  kernel_info: [{ version: "Linux version 6.12", boot_time: 1_795_424_400, build_id: "0123456789abcdef0123" }],
+  checks: checkRows,
 };
 
 /** Where the fake's memory is: one page at this kernel address, each byte its own offset. */
@@ -244,7 +258,8 @@ export async function startFakeService(): Promise<FakeService> {
       const header =
         columns.length === 0 ? known.columns : columns.map((name) => known.columns.find((each) => each.name === name));
       if (!header.every((each) => each !== undefined)) throw new ConnectError("unknown column", Code.InvalidArgument);
-      const matching = rowsOf[table]!.filter((row) => where.every((one) => one.values.includes(`${row[one.column]}`)));
+      const all = table === "findings" ? findingRows(guest.uuid) : rowsOf[table]!;
+      const matching = all.filter((row) => where.every((one) => one.values.includes(`${row[one.column]}`)));
       const rows = matching.slice(0, limit === 0n ? undefined : Number(limit));
       yield {
         header,
@@ -255,7 +270,7 @@ export async function startFakeService(): Promise<FakeService> {
             rows.map((row) => row[each.name]!),
           ),
         ),
-        summary: { vm: guest, rows: BigInt(rows.length) },
+        summary: { vm: guest, rows: BigInt(rows.length), microseconds: 41_000n },
       };
     },
     async readMemory({ vm: id, items }) {
