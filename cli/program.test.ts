@@ -167,11 +167,12 @@ test("columns, constraints and limits travel as they are given", async () => {
 test("info of one VM is one object; tables lists names and columns", async () => {
   assert.match(
     (await cloudvmi("info", "web1")).out,
-    /^version +Linux version 6\.12\nboot_time +2026-11-23 09:00:00Z\n$/,
+    /^version +Linux version 6\.12\nboot_time +2026-11-23 09:00:00Z\nbuild_id +[0-9a-f]+\n$/,
   );
   assert.deepEqual(JSON.parse((await cloudvmi("info", "web1", "--json")).out), {
     version: "Linux version 6.12",
     boot_time: 1_795_424_400,
+    build_id: "0123456789abcdef0123",
   });
   const tables = JSON.parse((await cloudvmi("tables", "web1", "--json")).out);
   assert.equal(tables[0].columns[0].type, "integer");

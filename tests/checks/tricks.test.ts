@@ -1,11 +1,14 @@
-// Every trick of the lab, seen from inside the guest: it is in effect when it is on and no longer when it is off, and the
-// guest goes on. What checks find of them from outside is tested beside.
+// Every trick of the lab: seen from inside the guest it is in effect when it is on and no longer when it is off, and the guest
+// goes on; seen from outside it is found by the checks, alone and with all others, while the guest is idle and while it is busy.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, suite, test } from "node:test";
+import { after, before, suite, type TestContext, test } from "node:test";
 import { buildModule } from "../../lab/artefacts/tricks.ts";
 import { bootGuest, type Evidence, type LabGuest, type Trick, tricks } from "../../lab/index.ts";
+import type { Guest } from "../../vmi/index.ts";
+import { type Row, read, Subject } from "../engine/support.ts";
+import { alarms, expectedFindings, missing } from "./expected.ts";
 
 const hex = (address: bigint | undefined) => `0x${address!.toString(16)}`;
 const listed = (pid: number | undefined) => `ls /proc | grep -qx ${pid}`;
@@ -87,52 +90,79 @@ async function expectEffect(guest: LabGuest, { name }: Trick, evidence: Evidence
   assert.equal(status === 0, expected, `${name} ${expected ? "is not" : "is still"} in effect: ${output.toString()}`);
 }
 
-/** Plays a trick and leaves it on. */
-async function play(guest: LabGuest, trick: Trick): Promise<Evidence> {
-  const evidence = await trick.start(guest);
-  await expectEffect(guest, trick, evidence, true);
-  if (evidence.symbol !== undefined && evidence.module !== undefined && trick.name !== "kernel-thread") {
-    // Off and on again with what it is about still there: so it is seen that everything is as it was. A thread would be another.
-    await guest.exec(`echo "-${trick.name}" > /proc/lab-tricks`);
-    await expectEffect(guest, trick, evidence, false);
-    await guest.exec(`echo "${trick.name} ${evidence.port ?? evidence.pid ?? 0}" > /proc/lab-tricks`);
-  }
-  return evidence;
-}
+/** Processes and files that come and go, while /run/churn is there. */
+const churn = `touch /run/churn; for n in 1 2 3; do (while [ -e /run/churn ]; do mkdir /tmp/churn$n; mkfifo /tmp/churn$n/pipe
+ls -lR /proc/self/ > /tmp/churn$n/list; sh -c "sleep 0 | cat" < /dev/null; rm -r /tmp/churn$n; done > /dev/null 2>&1 &); done`;
+const BUSY_LOOKS = 3;
 
-async function stop(guest: LabGuest, trick: Trick, evidence: Evidence): Promise<void> {
-  await trick.stop(guest);
-  await expectEffect(guest, trick, evidence, false);
-}
+const expected = await expectedFindings();
 
 suite("tricks", { concurrency: 2 }, () => {
   for (const kernel of ["6.12", "6.1"] as const) {
     suite(`Linux ${kernel}`, { concurrency: 1 }, () => {
+      let subject: Subject;
       let guest: LabGuest;
+      let seen: Guest;
       before(async () => {
-        guest = await bootGuest({ kernel, workload: "quiet", tricks: true, name: `tricks-${kernel}` });
+        subject = await Subject.boot({ kernel, workload: "quiet", tricks: true, name: `tricks-${kernel}` });
+        guest = subject.lab;
+        seen = await subject.attach();
         const program = readFileSync(join(import.meta.dirname, "look.py"), "utf8");
         await guest.exec(`cat > /tmp/look.py <<'END'\n${program}\nEND`);
         await guest.exec("mount -t debugfs none /sys/kernel/debug; mount -t tracefs none /sys/kernel/tracing");
       });
-      after(() => guest?.close());
+      after(() => subject?.[Symbol.asyncDispose]());
 
-      const played = new Map<Trick, Evidence>();
-      for (const trick of others) {
-        test(trick.name, async () => {
-          played.set(trick, await play(guest, trick));
-        });
+      const findings = () => read(seen, "findings");
+      /** What checks find while the guest is busy, so many times. */
+      async function* whileBusy(times: number): AsyncGenerator<Row[]> {
+        await guest.exec(churn);
+        try {
+          for (let look = 0; look < times; look++) yield findings();
+        } finally {
+          await guest.exec("rm /run/churn");
+        }
       }
 
-      test("all together, and off one after the other", async () => {
-        for (const [trick, evidence] of played) {
-          // With the module hidden it is not in the list.
-          if (trick.name !== "load-module") await expectEffect(guest, trick, evidence, true);
-        }
-        for (const [trick, evidence] of [...played].reverse()) await stop(guest, trick, evidence);
+      test("nothing is found where nothing was done, idle and busy", async () => {
+        assert.deepEqual(alarms(findings()), []);
+        for await (const rows of whileBusy(2 * BUSY_LOOKS)) assert.deepEqual(alarms(rows), []);
       });
 
-      test(last.name, async () => stop(guest, last, await play(guest, last)));
+      const evidenceOf = new Map<Trick, Evidence>();
+      async function start(trick: Trick): Promise<void> {
+        const evidence = await trick.start(guest);
+        evidenceOf.set(trick, evidence);
+        await expectEffect(guest, trick, evidence, true);
+      }
+      async function stop(trick: Trick): Promise<void> {
+        await trick.stop(guest);
+        await expectEffect(guest, trick, evidenceOf.get(trick)!, false);
+      }
+      async function alone(trick: Trick, t: TestContext): Promise<void> {
+        await start(trick);
+        const wanted = expected.get(trick.name)!;
+        // The tricks whose checks are still to come.
+        if (wanted.length === 0) t.diagnostic("no check is said to find it");
+        assert.deepEqual(missing(wanted, findings()), []);
+        await stop(trick);
+      }
+
+      for (const trick of others) test(trick.name, (t) => alone(trick, t));
+
+      test("all together, idle and busy, and off one after the other", async () => {
+        for (const trick of others) await start(trick);
+        for (const trick of others) {
+          // With the module hidden it is not in the list.
+          if (trick.name !== "load-module") await expectEffect(guest, trick, evidenceOf.get(trick)!, true);
+        }
+        const wanted = others.flatMap(({ name }) => expected.get(name)!);
+        assert.deepEqual(missing(wanted, findings()), []);
+        for await (const rows of whileBusy(BUSY_LOOKS)) assert.deepEqual(missing(wanted, rows), []);
+        for (const trick of [...others].reverse()) await stop(trick);
+      });
+
+      test(last.name, (t) => alone(last, t));
 
       test("the guest has taken no harm", async () => {
         assert.doesNotMatch(await guest.exec("dmesg"), /BUG:|WARNING:|Oops|Call Trace/);

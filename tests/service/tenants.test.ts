@@ -46,6 +46,29 @@ describe("what a tenant sees", () => {
   });
 });
 
+describe("checks", () => {
+  test("what is wrong in a tenant's VMs is found through the service, explained, and told by the exit code", async () => {
+    const { code, stdout, stderr } = await cluster.cli("vera", ["checks", "web1"]);
+    assert.equal(code, 5, stderr);
+    assert.match(stdout, /^ {2}process \d+ \(\.dropper\) runs a deleted program, \/tmp\/\.dropper$/m);
+    assert.match(stderr, /^cloudvmi: \d+ findings? \(.*; --all shows them \(\d+ checks, \d+ ms\)\n$/);
+    const rows = JSON.parse((await cluster.cli("alice", ["checks", "--json"])).stdout);
+    assert.deepEqual(new Set(rows.map((row: { vm: string }) => row.vm)), new Set(["web1", "db1"]));
+    const explained = await cluster.cli("vera", ["checks", "--explain", rows[0].check_name]);
+    assert.match(explained.stdout, /\n\nmisses\n/, explained.stderr);
+  });
+
+  test("a VM of another project is as one that does not exist", async () => {
+    const ask = async (name: string) => {
+      const { code, stdout, stderr } = await cluster.cli("alice", ["checks", name]);
+      return { code, stdout, stderr: stderr.replaceAll(name, "NAME") };
+    };
+    const theirs = await ask("ledger");
+    assert.deepEqual([theirs.code, theirs.stdout], [3, ""]);
+    assert.deepEqual(theirs, await ask("nobody"));
+  });
+});
+
 // Whatever is asked of the VM of another project, the answer has to be that for a VM which nobody has.
 const questions: Record<string, object> = {
   ListTables: {},
