@@ -33,6 +33,8 @@ interface ChecksOptions extends CommonOptions {
   baseline?: string;
 }
 
+const parseCheck = (name: string, before: string[] | undefined) => [...(before ?? []), name];
+
 /** Lines of a report are no longer, however wide the terminal is. */
 const WIDEST = 100;
 
@@ -56,10 +58,7 @@ const checksCommand: ManyGuestsCommand<[], ChecksOptions> = {
   group: groups.inside,
   configure(command) {
     command
-      .option("--check <name>", "only this check; again for several", (name: string, before: string[] = []) => [
-        ...before,
-        name,
-      ])
+      .option("--check <name>", "only this check; again for several", parseCheck)
       .option("--all", "what is no alarm too (severity info)")
       .addOption(
         new Option("--list", "list the checks there are").conflicts(["explain", "record", "baseline", "check"]),

@@ -98,18 +98,27 @@ function* code(title: string, bytes: string, row: FindingRow, style: ReportStyle
 export function wrapped(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = "";
-  for (let word of text.split(" ")) {
+  for (const word of text.split(" ").flatMap((each) => pieces(each, width))) {
     if (line !== "" && widthOf(line) + 1 + widthOf(word) > width) {
       lines.push(line);
       line = "";
     }
-    while (widthOf(word) > width) {
-      const part = [...word].slice(0, width).join("");
-      lines.push(part);
-      word = word.slice(part.length);
-    }
     line = line === "" ? word : `${line} ${word}`;
   }
-  if (line !== "" || lines.length === 0) lines.push(line);
-  return lines;
+  return [...lines, line];
+}
+
+/** A word in pieces that fit. */
+function pieces(word: string, width: number): string[] {
+  if (widthOf(word) <= width) return [word];
+  const found: string[] = [];
+  let piece = "";
+  for (const character of word) {
+    if (widthOf(piece + character) > width) {
+      found.push(piece);
+      piece = "";
+    }
+    piece += character;
+  }
+  return [...found, piece];
 }

@@ -13,10 +13,15 @@ export const checkRows: Cells[] = ["system-call-table", "inventory"].map((name) 
   reads: "sys_call_table",
 }));
 
-export const findingColumns = [
-  ...["check_name", "severity", "what", "place", "evidence", "expected", "pid", "address", "symbol", "module"],
-  ...["code_address", "code", "original_code", "identity"],
-];
+const shownColumns = ["check_name", "severity", "what", "place", "evidence", "expected", "pid", "address"];
+export const findingColumns = shownColumns.concat(
+  "symbol",
+  "module",
+  "code_address",
+  "code",
+  "original_code",
+  "identity",
+);
 
 const nothing = Object.fromEntries(findingColumns.map((name) => [name, null]));
 const loaded = (module: string): Cells => ({

@@ -187,11 +187,7 @@ test("the table reference is current, and has every table once with its columns"
 test("the reference of checks is current, and has every check once", () => {
   const { text } = documentOf("docs/checks.md");
   assert.ok(text === checkReference(), "docs/checks.md is not what the checks' specs say; run: npm run generate");
-  for (const { name, misses, confirm, reads } of checks) {
-    assert.equal(text.split(`\n## ${name}\n`).length, 2, name);
-    assert.match(name, /^[a-z]+(?:-[a-z]+)*$/);
-    assert.ok(misses.length > 20 && confirm.length > 20 && reads.length > 0, `${name} says too little of itself`);
-  }
+  for (const { name } of checks) assert.equal(text.split(`\n## ${name}\n`).length, 2, name);
 });
 
 test("tables that the tenant guide names are in the catalogue", () => {

@@ -1,3 +1,4 @@
+import { GuestError } from "../errors.ts";
 import { bpfLinks } from "../tables/bpf-links.ts";
 import { ftraceHooks } from "../tables/ftrace-hooks.ts";
 import { kernelModules } from "../tables/kernel-modules.ts";
@@ -47,13 +48,21 @@ export const inventory = defineCheck({
     "net_device.nf_hooks_ingress",
   ],
   look: (context) => {
-    for (const kind of kinds) {
-      for (const { what, where, evidence = what } of kind(context)) {
-        context.report({ what, where, evidence, expected: "what the baseline has", identity: what });
-      }
-    }
+    for (const kind of kinds) listKind(context, kind);
   },
 });
+
+/** What this kernel was built without is no reason not to list the rest. */
+function listKind(context: CheckContext, kind: (typeof kinds)[number]): void {
+  try {
+    for (const { what, where, evidence = what } of kind(context)) {
+      context.report({ what, where, evidence, expected: "what the baseline has", identity: what });
+    }
+  } catch (error) {
+    if (!(error instanceof GuestError && error.kind === "unsupported-kernel")) throw error;
+    context.incomplete(error.message);
+  }
+}
 
 /** A function by its name and module, as far as it has them. */
 function named(symbol: CheckRow[string], module: CheckRow[string]): string {
