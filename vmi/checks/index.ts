@@ -1,6 +1,7 @@
 import type { Check } from "./check.ts";
 import { deletedExecutable } from "./deleted-executable.ts";
+import { hiddenProcess } from "./hidden-process.ts";
 import { inventory } from "./inventory.ts";
 
 /** The catalogue. A new check is one file, and one line here. */
-export const checks: readonly Check[] = [deletedExecutable, inventory];
+export const checks: readonly Check[] = [deletedExecutable, hiddenProcess, inventory];
