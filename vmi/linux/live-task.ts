@@ -6,6 +6,8 @@ import { PID_MAX_LIMIT, taskStruct } from "./task-struct.ts";
 
 /** Where a task's stack is, and where it last stood on it. */
 const taskStack = struct("task_struct", { stack: "stack", sp: "thread.sp" });
+/** As large as a stack is. */
+const threadUnion = struct("?thread_union", { stack: "stack" });
 
 /** include/linux/sched.h */
 const PF_EXITING = 0x4;
@@ -62,7 +64,8 @@ export function isSameTask(a: LiveTask, b: LiveTask | undefined): boolean {
     a.tgid === b.tgid &&
     a.start === b.start &&
     a.leader === b.leader &&
-    sameAddress(a.parent, b.parent)
+    sameAddress(a.parent, b.parent) &&
+    sameAddress(a.stack, b.stack)
   );
 }
 
@@ -74,8 +77,8 @@ export function standsOnOwnStack(kernel: Kernel, { at, stack }: LiveTask): boole
   const sp = readPointer(kernel.space, at, kernel.layout(taskStack).sp);
   if (sp === undefined) return false;
   const distance = (sp.hi - stack.hi) * 0x1_0000_0000 + ((sp.lo >>> 0) - (stack.lo >>> 0));
-  return distance > 0 && distance <= MAX_STACK;
+  return distance > 0 && distance < (kernel.layout(threadUnion).sizeof || THREAD_SIZE);
 }
 
-/** THREAD_SIZE is 16 KiB, with KASAN 32 or 64. */
-const MAX_STACK = 1 << 16;
+/** arch/x86/include/asm/page_64_types.h, without KASAN */
+const THREAD_SIZE = 1 << 14;
