@@ -1,8 +1,10 @@
 import type { Check } from "./check.ts";
 import { deletedExecutable } from "./deleted-executable.ts";
+import { hiddenModule } from "./hidden-module.ts";
+import { hiddenModuleMemory } from "./hidden-module-memory.ts";
 import { hiddenProcess } from "./hidden-process.ts";
 import { hiddenProcessSlab } from "./hidden-process-slab.ts";
 import { inventory } from "./inventory.ts";
 
 /** The catalogue. A new check is one file, and one line here. */
-export const checks: readonly Check[] = [deletedExecutable, hiddenProcess, hiddenProcessSlab, inventory];
+export const checks: readonly Check[] = [deletedExecutable, hiddenModule, hiddenModuleMemory, hiddenProcess, hiddenProcessSlab, inventory];
