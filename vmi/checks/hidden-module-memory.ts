@@ -4,7 +4,7 @@ import { modulesChange } from "../linux/init-memory.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import { directMap } from "../linux/memmap.ts";
 import { moduleMemoryAreas, moduleState, walkModules } from "../linux/module.ts";
-import { modulesOnPage } from "../linux/module-remains.ts";
+import { isModule, modulesOnPage } from "../linux/module-remains.ts";
 import { pageAddress, pageNumber, walkMappings } from "../memory/mappings.ts";
 import { symbol } from "../symbols/specs.ts";
 import { type CheckContext, defineCheck } from "./check.ts";
@@ -65,7 +65,7 @@ export const hiddenModuleMemory = defineCheck({
     const low = directMap(kernel);
     if (low !== undefined) areas.push({ first: pageNumber(low), end: pageNumber(low) + LOW_PAGES });
     if (!complete) context.incomplete("the lists of the kernel's code could not be followed to their end");
-    for (const at of hidden) areas.push(...reportModule(context, at));
+    for (const module of hidden) areas.push(...reportModule(context, module));
     const left = without(executable, areas).filter((range) => !isAccountedFor(context, range));
     if (left.length === 0 || !complete) return;
     if (modulesChange(kernel, budget)) {
@@ -99,28 +99,43 @@ function without(ranges: readonly PageRange[], areas: readonly PageRange[]): Pag
   return left;
 }
 
+interface Unlisted {
+  readonly at: Halves;
+  /** It said that it was loaded before the list was read, and after it: so it was on the list then, if it ever was. */
+  readonly loaded: boolean;
+}
+
 /** Those that are not on the list of modules. */
-function unlisted({ kernel, budget, incomplete }: CheckContext, found: readonly Halves[]): Halves[] {
+function unlisted({ kernel, budget, incomplete }: CheckContext, found: readonly Halves[]): Unlisted[] {
+  const before = found.map((at) => isLoaded(kernel, at));
+  kernel.dropCaches();
   const list = walkModules(kernel, budget);
   if (!list.complete) incomplete("the module list could not be followed to its end");
+  if (!list.complete) return [];
+  kernel.dropCaches();
   const listed = new Set(list.hi.map((hi, i) => formatHalves(hi, list.lo[i]!)));
-  return list.complete ? found.filter(({ hi, lo }) => !listed.has(formatHalves(hi, lo))) : [];
+  return found.flatMap((at, i) =>
+    listed.has(formatHalves(at.hi, at.lo)) ? [] : { at, loaded: before[i]! && isLoaded(kernel, at) },
+  );
+}
+
+function isLoaded(kernel: Kernel, at: Halves): boolean {
+  return isModule(kernel, at) && moduleState(kernel, at) !== undefined;
 }
 
 /** Reports a module, and tells where it has code. */
-function reportModule(context: CheckContext, at: Halves): PageRange[] {
+function reportModule(context: CheckContext, { at, loaded }: Unlisted): PageRange[] {
   const { kernel } = context;
   const { name, base, details } = describeModule(kernel, at);
-  const settled = moduleState(kernel, at) !== undefined;
   context.report({
-    what: settled
+    what: loaded
       ? `module ${name} is in memory, but not in the module list`
       : `module ${name} is being set up or taken down, or says so`,
     where: `module ${name}`,
     evidence: details,
     expected: "what is in the memory of modules belongs to one that is listed",
     identity: `module ${name}`,
-    ...(!settled && { severity: "info" as const }),
+    ...(!loaded && { severity: "info" as const }),
     ...(base && { address: base }),
   });
   return moduleMemoryAreas(kernel, at)

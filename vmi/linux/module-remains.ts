@@ -3,7 +3,7 @@ import { pageAddress } from "../memory/mappings.ts";
 import type { Kernel } from "./kernel.ts";
 import { moduleMemoryAreas, moduleName, moduleStruct } from "./module.ts";
 import { moduleLinks } from "./module-views.ts";
-import { plus, readU32 } from "./read.ts";
+import { plus, readPointer, readU32, sameAddress } from "./read.ts";
 
 /** struct module is aligned as cache lines are. */
 const ALIGNMENT = 64;
@@ -32,7 +32,10 @@ export function modulesOnPage(kernel: Kernel, page: number, gpa: number): Halves
   return places.filter((at) => isModule(kernel, at));
 }
 
-function isModule(kernel: Kernel, at: Halves): boolean {
+/** True for what looks like a struct module. */
+export function isModule(kernel: Kernel, at: Halves): boolean {
+  const itself = readPointer(kernel.space, at, kernel.layout(moduleLinks).mkobj_mod);
+  if (itself === undefined || !sameAddress(itself, at)) return false;
   const state = readU32(kernel.space, at, kernel.layout(moduleStruct).state);
   const name = moduleName(kernel, at);
   if (state === undefined || state > MAX_STATE || name === undefined || name.length === 0) return false;
