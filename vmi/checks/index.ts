@@ -7,4 +7,11 @@ import { hiddenProcessSlab } from "./hidden-process-slab.ts";
 import { inventory } from "./inventory.ts";
 
 /** The catalogue. A new check is one file, and one line here. */
-export const checks: readonly Check[] = [deletedExecutable, hiddenModule, hiddenModuleMemory, hiddenProcess, hiddenProcessSlab, inventory];
+export const checks: readonly Check[] = [
+  deletedExecutable,
+  hiddenModule,
+  hiddenModuleMemory,
+  hiddenProcess,
+  hiddenProcessSlab,
+  inventory,
+];
