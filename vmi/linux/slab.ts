@@ -10,7 +10,7 @@ import { isNull, plus, readPointer, readU32 } from "./read.ts";
 /** A type of its own from 5.17 (d122019bf061); before, part of struct page. `inuse` begins a word that `objects` is in. */
 const slab = struct("?slab", { slab_cache: "slab_cache", inuse: "?inuse" });
 const slabPage = struct("page", { slab_cache: "?slab_cache", inuse: "?inuse" });
-const kmemCache = struct("kmem_cache", {
+const kmemCache = struct("?kmem_cache", {
   size: "size",
   /** Where a free object has the pointer to the next. */
   offset: "?offset",
@@ -43,7 +43,7 @@ export interface SlabObject {
 export function readSlabCache(kernel: Kernel, at: Halves): SlabCache | undefined {
   const { space } = kernel;
   const layout = kernel.layout(kmemCache);
-  const size = readU32(space, at, layout.size);
+  const size = layout.size < 0 ? undefined : readU32(space, at, layout.size);
   const freeOffset = layout.offset < 0 ? undefined : readU32(space, at, layout.offset);
   const padding = layout.red_left_pad < 0 ? 0 : readU32(space, at, layout.red_left_pad);
   if (size === undefined || freeOffset === undefined || padding === undefined) return undefined;

@@ -156,7 +156,7 @@ class Views {
     const kernel = this.#kernel;
     const { space } = kernel;
     const { children, sibling } = kernel.layout(links);
-    const { group_leader, signal, thread_node } = kernel.layout(taskStruct);
+    const { signal, thread_node } = kernel.layout(taskStruct);
     const { thread_head } = kernel.layout(signalStruct);
     const whole = { children: true, threads: true };
     this.#found.push(kernel.place(initTask));
@@ -170,8 +170,7 @@ class Views {
         whole.children &&= list.complete;
       }
       const group = readPointer(space, at, signal);
-      const leader = readPointer(space, at, group_leader);
-      if (group === undefined || leader === undefined || this.#groups.has(taskKey(group))) continue;
+      if (group === undefined || isNull(group) || this.#groups.has(taskKey(group))) continue;
       this.#groups.add(taskKey(group));
       const threads = walkList(kernel, plus(group, thread_head), thread_node, PID_MAX_LIMIT, this.#budget);
       this.#addAll(threads, "threads");
