@@ -14,7 +14,7 @@ export interface EngineOrder {
   readonly registers: { readonly index: number; readonly registers: Record<string, string> }[];
   /** Base64. */
   readonly profile?: string;
-  readonly measure: "attach" | "list" | "read" | "tables";
+  readonly measure: "attach" | "list" | "read" | "tables" | "slabs";
 }
 
 export interface EngineResult {
@@ -29,6 +29,9 @@ export interface EngineResult {
   readonly readUs?: number[];
   /** Of each table, microseconds of a read of all its rows and columns, and how many rows it had. */
   readonly tables?: { readonly name: string; readonly medianUs: number; readonly rows: number }[];
+  /** Microseconds of each look at all slabs for hidden tasks, and bytes of RAM that they are in. */
+  readonly slabsUs?: number[];
+  readonly ramBytes?: number;
   /** For the walker in C: pgd, levels, init_task and the offsets it takes, as decimal numbers. */
   readonly walker?: string[];
 }
@@ -90,6 +93,16 @@ if (order.measure === "tables") {
       const read = () => guest.table(name).rows;
       return { name, medianUs: median(timed(read, TABLE_RUNS, TABLE_RUNS)), rows: read() };
     });
+}
+if (order.measure === "slabs") {
+  const where = [{ column: "check_name", values: ["hidden-process-slab"] }];
+  const look = () => {
+    const answer = guest.table("findings", { where });
+    if (answer.incomplete) throw new Error(answer.notes.join("; "));
+    return answer.rows + 1;
+  };
+  result.slabsUs = timed(look, TABLE_RUNS, TABLE_RUNS);
+  result.ramBytes = order.layout.ranges.reduce((sum, { length }) => sum + length, 0);
 }
 process.stdout.write(JSON.stringify(result));
 

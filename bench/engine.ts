@@ -8,7 +8,7 @@ import { cacheFolder, type LabGuest } from "../lab/index.ts";
 import { bundle } from "../scripts/build.ts";
 import { findRam, Qmp, readRegisters } from "../vmi/driver/qemu/index.ts";
 import type { EngineOrder, EngineResult } from "./engine-worker.ts";
-import { atMost, type Figure, figure, median, ratioOf } from "./figures.ts";
+import { atLeast, atMost, type Figure, figure, median, ratioOf } from "./figures.ts";
 
 const distribution = join(import.meta.dirname, "..", "dist");
 const ATTACHMENTS = 7;
@@ -57,6 +57,15 @@ export async function measureTables(guest: LabGuest, progress: (line: string) =>
 }
 
 const SLOWEST = 8;
+
+/** Every slab of the guest's RAM looked at for tasks that are in no list. */
+export async function measureSlabs(guest: LabGuest, progress: (line: string) => void): Promise<Figure> {
+  progress("engine, full workload: slabs …");
+  using worker = await workerOn(guest);
+  const { slabsUs = [], ramBytes = Number.NaN } = await worker.run({ measure: "slabs" });
+  const speed = ramBytes / 2 ** 30 / (median(slabsUs) / 1e6);
+  return atLeast("engine: slabs of all RAM looked at for hidden tasks", speed, "GiB/s", 1);
+}
 
 /** @param targets what the issue wants of a guest of this size: microseconds for the list */
 export async function measureEngine(

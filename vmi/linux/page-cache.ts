@@ -4,13 +4,11 @@ import { struct, symbol } from "../symbols/specs.ts";
 import { inode, superBlock } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
+import { memmap } from "./memmap.ts";
 import { isNull, plus, readNumber, readPointer, readU32, sameAddress } from "./read.ts";
 import { walkXarray } from "./xarray.ts";
 
 const superBlocks = symbol("super_blocks");
-/** With CONFIG_DYNAMIC_MEMORY_LAYOUT, which KASLR of memory needs; fixed otherwise (Documentation/arch/x86/x86_64/mm.rst). */
-const vmemmapBase = symbol("?vmemmap_base");
-const VMEMMAP: Halves = { hi: 0xffffea00 | 0, lo: 0 };
 
 const addressSpace = struct("address_space", { i_pages: "i_pages", nrpages: "nrpages" });
 const page = struct("page", { flags: "flags", mapping: "mapping" });
@@ -57,16 +55,14 @@ export function walkCachedPages(
   const mapping = readPointer(kernel.space, at, kernel.layout(inode).i_mapping);
   if (mapping === undefined || isNull(mapping)) return false;
   const pages = plus(mapping, kernel.layout(addressSpace).i_pages);
-  const found = kernel.optionalPlace(vmemmapBase);
-  const base = found === undefined ? VMEMMAP : readPointer(kernel.space, found);
-  const size = kernel.layout(page).sizeof;
+  const map = memmap(kernel);
   const { PG_uptodate } = kernel.layout(pageFlags);
-  if (base === undefined || size === 0) return false;
+  if (map === undefined) return false;
   let known = true;
   const complete = walkXarray(kernel, pages, MAX_ENTRIES, budget, (index, entry, count) => {
     // A value stands for a page that was here: it is in swap, or was dropped.
     if (entry.lo & 1) return true;
-    const frame = distance(base, entry) / size;
+    const frame = distance(map.base, entry) / map.size;
     if (!Number.isInteger(frame) || frame < 0) {
       known = false;
       return true;

@@ -130,7 +130,13 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["seccomp", mode],
     ["loginuid", kuid],
     ["ioac", io],
-    gap(368),
+    ["stack", ptr],
+    ["children", list],
+    ["sibling", list],
+    ["pid_links", b.btf.array(b.struct("hlist_node", ["next", ptr], ["pprev", ptr]), 4)],
+    ["cg_list", list],
+    ["thread", b.struct("thread_struct", gap(24), ["sp", u64])],
+    gap(208),
   );
   b.struct(
     "signal_struct",
@@ -157,7 +163,10 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ["group_info", ptr],
   );
   const upid = b.struct("upid", ["nr", s32], ["ns", ptr]);
-  b.struct("pid", gap(4), ["level", u32], gap(80), ["numbers", b.btf.array(upid, 1)]);
+  b.struct("pid", gap(4), ["level", u32], gap(16), ["tasks", b.btf.array(ptr, 4)], gap(32), [
+    "numbers",
+    b.btf.array(upid, 1),
+  ]);
   b.struct("fs_struct", gap(24), ["root", path], ["pwd", path]);
   if (old) b.struct("mm_rss_stat", ["count", b.btf.array(atomicLong, 4)]);
   else b.struct("percpu_counter", ["lock", u32], ["count", u64], ["list", list], ["counters", ptr]);
@@ -195,7 +204,6 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ...["sysname", "nodename", "release", "version", "machine", "domainname"].map((name): Member => [name, chars(65)]),
   );
   b.struct("uts_namespace", ["name", uts], ["user_ns", ptr], ["ns", common]);
-  b.struct("pid_namespace", gap(24), ["level", u32], ["ns", common]);
   b.struct("user_namespace", gap(64), ["parent", ptr], ["level", s32], ["owner", kuid], ["ns", common]);
   b.struct("time_namespace", ["user_ns", ptr], ["ns", common]);
   b.struct("ipc_namespace", gap(40), ["ns", common]);
@@ -205,7 +213,7 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
   else b.struct("mnt_namespace", ["ns", common], ["root", ptr], ["mounts", tree], ["nr_mounts", u32]);
   b.struct("cgroup_namespace", ["ns", common], ["root_cset", ptr]);
 
-  const hlist = b.struct("hlist_node", ["next", ptr], ["pprev", ptr]);
+  const hlist = b.of.hlist_node!;
   const xarray = b.struct("xarray", ["xa_lock", u32], ["xa_flags", u32], ["xa_head", ptr]);
   filesTypes(b, { old, ptr, u8, u16, u32, u64, list, hlist, gap }, { path, xarray, kuid });
 
@@ -246,7 +254,18 @@ export function kernelTypes(flavour: Flavour): KernelTypes {
     ...["parent", "sibling", "child"].map((name): Member => [name, ptr]),
   );
   b.struct("xa_node", ["shift", u8], ["offset", u8], ["count", u8], gap(37), ["slots", b.btf.array(ptr, 64)]);
-  b.struct("idr", ["idr_rt", xarray], ["idr_base", u32], ["idr_next", u32]);
+  const idr = b.struct("idr", ["idr_rt", xarray], ["idr_base", u32], ["idr_next", u32]);
+  b.struct("pid_namespace", ["idr", idr], ["level", u32], ["ns", common]);
+  b.struct("slab", ["flags", u64], ["slab_cache", ptr], gap(16), ["freelist", ptr], ["inuse", u32], gap(16));
+  b.struct(
+    "kmem_cache",
+    ["cpu_slab", ptr],
+    ["flags", u64],
+    ["size", u32],
+    ["offset", u32],
+    ["random", u64],
+    ["red_left_pad", u32],
+  );
   const base = b.struct(
     "tk_read_base",
     ["clock", ptr],

@@ -5,6 +5,7 @@ import { MiniKernel, type MiniKernelOptions, Thing } from "./mini-kernel.ts";
 import { addNetwork, type MiniNetwork } from "./mini-network.ts";
 import { addModule, addProcess, addResource, addThread, type Process } from "./mini-objects.ts";
 import { addSystem, type MiniSystem } from "./mini-system.ts";
+import { addTaskViews } from "./mini-task-views.ts";
 import { addTracing, type MiniTracing } from "./mini-tracing.ts";
 import { type Mount, makeFile, makeMount, makePath } from "./mini-vfs.ts";
 import type { Ram } from "./ram.ts";
@@ -77,6 +78,7 @@ export function miniGuest(options: MiniKernelOptions = {}, ram?: Ram): MiniGuest
   const network = addNetwork(kernel, net.va, [init.task, shell.task]);
   const files = addFiles(kernel, root, thing("mnt_ns", "mnt_namespace"), shell);
   const system = addSystem(kernel, net, hooks.callbacks[0]!);
+  addTaskViews(kernel, [init.task, kthread.task, shell.task, worker]);
   kernel.finish();
   return { kernel, root, init, shell, kthread, tracing, hooks, network, files, system };
 }

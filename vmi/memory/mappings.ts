@@ -1,0 +1,65 @@
+import { PTE_NX_HI, PTE_PRESENT, PTE_WRITABLE } from "../arch/x86-64.ts";
+import type { Budget } from "../budget.ts";
+import { type Halves, PAGE_SHIFT } from "../bytes/address.ts";
+import type { AddressSpace } from "./address-space.ts";
+import { frameOf, isLeaf, tableOf } from "./page-tables.ts";
+
+/** Entries of a table. */
+const ENTRIES = 512;
+/** A table takes as long as so many elements of a list. */
+const TABLE_COST = 64;
+
+/** What a table's entry maps: numbers of virtual pages, exact as such where addresses are not. */
+export type VisitMapping = (page: number, pages: number, gpa: number, writable: boolean, executable: boolean) => void;
+
+/** Number of the virtual page of an address. */
+export function pageNumber({ hi, lo }: Halves): number {
+  return (hi >>> 0) * PAGES_OF_4G + (lo >>> PAGE_SHIFT);
+}
+
+export function pageAddress(page: number): Halves {
+  return { hi: Math.floor(page / PAGES_OF_4G) | 0, lo: ((page % PAGES_OF_4G) << PAGE_SHIFT) | 0 };
+}
+
+const PAGES_OF_4G = 1 << 20;
+/** Of the whole address space. */
+const ALL_PAGES = 2 ** 52;
+
+/**
+ * Visits what an address space maps from one page to another (behind the last), ascending, by its page tables: whatever
+ * else the kernel or an intruder says of its addresses, this is what the processor goes by.
+ */
+export function walkMappings(
+  space: AddressSpace,
+  first: number,
+  end: number,
+  budget: Budget,
+  visit: VisitMapping,
+): void {
+  const { memory, mmu } = space;
+  const { view } = memory;
+  const { shifts } = mmu;
+  /** Kernel addresses are the upper half, of which the top bits are all ones. */
+  const half = 2 ** (mmu.virtualBits - PAGE_SHIFT - 1);
+  const walk = (table: number, level: number, base: number, writable: boolean, executable: boolean): void => {
+    budget.spend(TABLE_COST);
+    const shift = shifts[level]!;
+    const pages = 2 ** (shift - PAGE_SHIFT);
+    for (let i = 0; i < ENTRIES; i++) {
+      let page = base + i * pages;
+      if (level === 0 && page >= half) page += ALL_PAGES - 2 * half;
+      if (page >= end || page + pages <= first) continue;
+      const at = memory.locate(table + i * 8);
+      if (at < 0) return;
+      const lo = view.getInt32(at, true);
+      if ((lo & PTE_PRESENT) === 0) continue;
+      const whole = view.getInt32(at + 4, true);
+      const hi = whole & space.smeMaskHi;
+      const write = writable && (lo & PTE_WRITABLE) !== 0;
+      const execute = executable && (whole & PTE_NX_HI) === 0;
+      if (isLeaf(shift, lo)) visit(page, pages, frameOf(shift, hi, lo, 0), write, execute);
+      else walk(tableOf(hi, lo), level + 1, page, write, execute);
+    }
+  };
+  walk(space.pgd, 0, 0, true, true);
+}
