@@ -1,6 +1,25 @@
 import type { Check } from "./check.ts";
+import { deferredCalls } from "./deferred-calls.ts";
 import { deletedExecutable } from "./deleted-executable.ts";
+import { ftraceHooks } from "./ftrace-hooks.ts";
+import { functionPointers } from "./function-pointers.ts";
+import { interruptTable } from "./interrupt-table.ts";
 import { inventory } from "./inventory.ts";
+import { kernelCallbacks } from "./kernel-callbacks.ts";
+import { kernelThreads } from "./kernel-threads.ts";
+import { kprobeHooks } from "./kprobe-hooks.ts";
+import { systemCallTable } from "./system-call-table.ts";
 
 /** The catalogue. A new check is one file, and one line here. */
-export const checks: readonly Check[] = [deletedExecutable, inventory];
+export const checks: readonly Check[] = [
+  deletedExecutable,
+  inventory,
+  systemCallTable,
+  interruptTable,
+  functionPointers,
+  ftraceHooks,
+  kprobeHooks,
+  kernelCallbacks,
+  kernelThreads,
+  deferredCalls,
+];
