@@ -3,6 +3,7 @@ import { deferredCalls } from "./deferred-calls.ts";
 import { deletedExecutable } from "./deleted-executable.ts";
 import { ftraceHooks } from "./ftrace-hooks.ts";
 import { functionPointers } from "./function-pointers.ts";
+import { inlineHook } from "./inline-hook.ts";
 import { interruptTable } from "./interrupt-table.ts";
 import { inventory } from "./inventory.ts";
 import { kernelCallbacks } from "./kernel-callbacks.ts";
@@ -17,6 +18,7 @@ export const checks: readonly Check[] = [
   systemCallTable,
   interruptTable,
   functionPointers,
+  inlineHook,
   ftraceHooks,
   kprobeHooks,
   kernelCallbacks,
