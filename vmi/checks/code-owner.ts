@@ -66,6 +66,15 @@ export function codeOwner(context: CheckContext, at: Halves): CodeOwner {
   return { kind: "nobody", text: `${address}, which is in no module`, name: "code in no module" };
 }
 
+/** What the tracer's own code is called, which is called where a function is traced (arch/x86/kernel/ftrace_64.S). */
+const TRACER = /^(__fentry__|ftrace_\w+)$/;
+
+/** Whether a function may begin with a call of what is there, or a jump to it: the tracer's code, or what it or BPF made. */
+export function isTracer(context: CheckContext, at: Halves): boolean {
+  const owner = codeOwner(context, at);
+  return owner.kind === "made" || (owner.kind === "image" && TRACER.test(owner.name));
+}
+
 /**
  * Modules that did not come with the kernel, with their taints. Where most modules are unsigned, that says nothing: so it
  * is with kernels that their users build.

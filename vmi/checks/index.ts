@@ -7,6 +7,7 @@ import { inlineHook } from "./inline-hook.ts";
 import { interruptTable } from "./interrupt-table.ts";
 import { inventory } from "./inventory.ts";
 import { kernelCallbacks } from "./kernel-callbacks.ts";
+import { kernelText } from "./kernel-text.ts";
 import { kernelThreads } from "./kernel-threads.ts";
 import { kprobeHooks } from "./kprobe-hooks.ts";
 import { systemCallTable } from "./system-call-table.ts";
@@ -19,6 +20,7 @@ export const checks: readonly Check[] = [
   interruptTable,
   functionPointers,
   inlineHook,
+  kernelText,
   ftraceHooks,
   kprobeHooks,
   kernelCallbacks,

@@ -1,12 +1,12 @@
 import { formatHalves, type Halves } from "../bytes/address.ts";
 import { ftraceSites } from "../linux/ftrace-sites.ts";
 import { describeAddress } from "../linux/kernel-address.ts";
-import { kprobe, walkKprobes } from "../linux/kprobe.ts";
-import { plus, readPointer, sameAddress } from "../linux/read.ts";
+import { plus, sameAddress } from "../linux/read.ts";
 import { symbol } from "../symbols/specs.ts";
 import { type CheckContext, defineCheck } from "./check.ts";
-import { codeOwner } from "./code-owner.ts";
+import { codeOwner, isTracer } from "./code-owner.ts";
 import { detourOf } from "./detour.ts";
+import { probedPlaces } from "./probed-places.ts";
 
 /**
  * Functions that the tracer has no place in, and that are worth the most: every system call, exception and interrupt comes
@@ -37,8 +37,6 @@ const NOP5_LO = NOP5.readInt32LE(0);
 const SHOWN = 16;
 /** From a function's start to the tracer's place, at most: behind ENDBR. */
 const BEFORE = 4;
-/** What the tracer's own code is called, which is called where a function is traced. */
-const TRACER = /^(__fentry__|ftrace_\w+)$/;
 const MAX_REPORTED = 200;
 
 export const inlineHook = defineCheck({
@@ -94,9 +92,7 @@ function traced(context: CheckContext): void {
 function isTracing(context: CheckContext, at: Halves): boolean {
   const code = codeAt(context, at);
   const detour = code && detourOf(code, at);
-  if (detour?.length !== 5 || detour.target === undefined) return false;
-  const owner = codeOwner(context, detour.target);
-  return owner.kind === "made" || (owner.kind === "image" && TRACER.test(owner.name) && detour.how === "call");
+  return detour?.length === 5 && detour.target !== undefined && isTracer(context, detour.target);
 }
 
 function report(context: CheckContext, site: Halves): void {
@@ -132,7 +128,7 @@ function entry(context: CheckContext, name: string, at: Halves): void {
   if (first === undefined || detour === undefined) return;
   const owner = detour.target && codeOwner(context, detour.target);
   // Their own code calls and jumps too, within the kernel.
-  if (owner?.kind === "image" || (detour.how === "int3" && context.shared(probed).has(from.lo))) return;
+  if (owner?.kind === "image" || (detour.how === "int3" && context.shared(probedPlaces).has(from.lo))) return;
   if (owner?.kind === "made") return;
   const leads = owner === undefined ? `a ${detour.how}` : `a ${detour.how} to ${owner.text}`;
   context.report({
@@ -156,15 +152,4 @@ function landing(code: Uint8Array): number {
 function codeAt({ kernel }: CheckContext, { hi, lo }: Halves): Uint8Array | undefined {
   const code = new Uint8Array(SHOWN);
   return kernel.space.read(hi, lo, code) === SHOWN ? code : undefined;
-}
-
-/** Lower halves of where registered probes are. */
-function probed({ kernel, budget }: CheckContext): ReadonlySet<number> {
-  const places = new Set<number>();
-  walkKprobes(kernel, budget, ({ at }) => {
-    const place = readPointer(kernel.space, at, kernel.layout(kprobe).addr);
-    if (place !== undefined) places.add(place.lo);
-    return true;
-  });
-  return places;
 }

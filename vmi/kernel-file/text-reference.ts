@@ -8,7 +8,7 @@ export interface TextReference {
   readonly start: number;
   readonly moved: number;
   readonly sites: SiteList;
-  /** Instructions that alternatives put in place of others, as linked. */
+  /** Instructions that alternatives put in place of others, moved too; their address is as linked. */
   readonly replacements: Section | undefined;
   /** Text that was found to be as it should be: what is the same needs no other look. */
   readonly settled: Buffer;
@@ -29,22 +29,23 @@ export function textReference(
   const sections = new Sections(file);
   const text = sections.named(TEXT);
   if (text === undefined || (file.relocations === undefined && moved !== 0)) return undefined;
-  const bytes = Buffer.from(text.bytes);
-  if (file.relocations !== undefined) relocate(bytes, text.address, file.relocations, moved);
+  const bytes = movedBytes(text, file.relocations, moved);
   const own = sections.named(REPLACEMENTS);
   return {
     bytes,
     start: (text.address + moved) >>> 0,
     moved,
     sites: patchSites(sections, bounds, alternative),
-    // A copy, so that the file need not stay in memory.
-    replacements: own && { ...own, bytes: own.bytes.slice() },
+    replacements: own && { ...own, bytes: movedBytes(own, file.relocations, moved) },
     settled: Buffer.from(bytes),
     found: Buffer.alloc(bytes.length),
   };
 }
 
-function relocate(bytes: Buffer, address: number, { words, inverse, quads }: Relocations, moved: number): void {
+/** A copy, so that the file need not stay in memory. */
+function movedBytes({ address, bytes: linked }: Section, relocations: Relocations | undefined, moved: number): Buffer {
+  const bytes = Buffer.from(linked);
+  const { words, inverse, quads } = relocations ?? NONE;
   const within = (place: number, length: number) => place >= address && place + length <= address + bytes.length;
   for (const [list, by] of [
     [words, moved],
@@ -58,4 +59,7 @@ function relocate(bytes: Buffer, address: number, { words, inverse, quads }: Rel
     const at = place - address;
     if (within(place, 8)) bytes.writeBigUInt64LE(BigInt.asUintN(64, bytes.readBigUInt64LE(at) + BigInt(moved)), at);
   }
+  return bytes;
 }
+
+const NONE: Relocations = { words: [], inverse: [], quads: [] };

@@ -1,0 +1,56 @@
+import { readKernelFile } from "../kernel-file/kernel-file.ts";
+import { type TextReference, textReference } from "../kernel-file/text-reference.ts";
+import { type SymbolSpec, struct, symbol } from "../symbols/specs.ts";
+import type { Kernel } from "./kernel.ts";
+
+/** Tables of where the kernel changes its text, which are in no section of their own (include/asm-generic/vmlinux.lds.h). */
+const tables = {
+  ftrace: [symbol("?__start_mcount_loc"), symbol("?__stop_mcount_loc")],
+  jumpLabels: [symbol("?__start___jump_table"), symbol("?__stop___jump_table")],
+  staticCalls: [symbol("?__start_static_call_sites"), symbol("?__stop_static_call_sites")],
+} as const;
+
+/** arch/x86/include/asm/alternative.h: cpuid grew in 6.3 (5d1dd961e743), padlen was there until 5.10 (23c1ad538f4f). */
+const altInstr = struct("?alt_instr", {
+  instr_offset: "instr_offset",
+  repl_offset: "repl_offset",
+  instrlen: "instrlen",
+  replacementlen: "replacementlen",
+});
+
+const references = new WeakMap<Kernel, TextReference | string>();
+
+/**
+ * The text of the kernel's image that was given, moved to where this guest has it; or why there is none, in words. Made
+ * once: the file says it, not the guest. Throws GuestError "bad-request" when the file is none, or damaged.
+ */
+export function kernelTextReference(kernel: Kernel): TextReference | string {
+  let reference = references.get(kernel);
+  if (reference === undefined) {
+    reference = makeReference(kernel);
+    references.set(kernel, reference);
+  }
+  return reference;
+}
+
+function makeReference(kernel: Kernel): TextReference | string {
+  if (kernel.image === undefined)
+    return "the kernel's text was compared with nothing: give the image of this kernel build (vmlinuz)";
+  const file = readKernelFile(kernel.image);
+  if (file.buildId !== kernel.buildId)
+    return `the kernel image that was given is of another build (${file.buildId || "unknown"}) than the guest's kernel (${kernel.buildId})`;
+  const bounds = {
+    ftrace: boundsOf(kernel, tables.ftrace),
+    jumpLabels: boundsOf(kernel, tables.jumpLabels),
+    staticCalls: boundsOf(kernel, tables.staticCalls),
+  };
+  const reference = textReference(file, kernel.kaslrOffset, bounds, kernel.layout(altInstr));
+  return reference ?? "the kernel image that was given does not say what moves with the kernel: give the vmlinuz itself";
+}
+
+/** As linked. */
+function boundsOf(kernel: Kernel, [start, end]: readonly [SymbolSpec, SymbolSpec]): readonly [number, number] | undefined {
+  const [from, to] = [kernel.optionalPlace(start), kernel.optionalPlace(end)];
+  if (from === undefined || to === undefined) return undefined;
+  return [(from.lo - kernel.kaslrOffset) >>> 0, (to.lo - kernel.kaslrOffset) >>> 0];
+}
