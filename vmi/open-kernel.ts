@@ -36,7 +36,7 @@ export function openKernel(
   candidate: Candidate,
   profiles: readonly Profile[],
   supplied: SuppliedFile | undefined,
-  image: Uint8Array | undefined,
+  image?: Uint8Array,
 ): Attached {
   const { space, release, kaslrOffset, physBase } = candidate;
   const hints = profiles.flatMap(({ symbolHint }) => symbolHint);
