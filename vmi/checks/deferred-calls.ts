@@ -19,7 +19,14 @@ export const deferredCalls = defineCheck({
   confirm:
     "SELECT kind, address, symbol, module, object FROM timers_and_workqueues WHERE kind <> 'workqueue' AND (module IS NULL " +
     "OR module <> '').",
-  reads: ["timer_bases", "hrtimer_bases", "workqueues", "worker_pool_idr", "timer_list, hrtimer, work_struct", "modules"],
+  reads: [
+    "timer_bases",
+    "hrtimer_bases",
+    "workqueues",
+    "worker_pool_idr",
+    "timer_list, hrtimer, work_struct",
+    "modules",
+  ],
   look: (context) => {
     const rows = context.rows(timersAndWorkqueues, {
       columns: ["kind", "address", "object", "cpu"],

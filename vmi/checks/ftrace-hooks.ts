@@ -1,8 +1,8 @@
+import type { Halves } from "../bytes/address.ts";
 import { formatHalves } from "../bytes/address.ts";
 import { ftraceOps, hashedFunctions, opsFlags, opsHashOf, walkFtraceOps } from "../linux/ftrace.ts";
 import { describeAddress, symbolText } from "../linux/kernel-address.ts";
 import { isNull, readPointer } from "../linux/read.ts";
-import type { Halves } from "../bytes/address.ts";
 import { type CheckContext, defineCheck, type Severity } from "./check.ts";
 import { callbackSeverity, codeOwner } from "./code-owner.ts";
 
@@ -28,7 +28,15 @@ export const ftraceHooks = defineCheck({
   confirm:
     "SELECT ops, symbol, module, flags, functions FROM ftrace_hooks; in the guest, which may lie, cat " +
     "/sys/kernel/tracing/enabled_functions.",
-  reads: ["ftrace_ops_list", "ftrace_ops", "ftrace_ops_hash", "ftrace_hash", "ftrace_func_entry", "modules", "bpf_kallsyms"],
+  reads: [
+    "ftrace_ops_list",
+    "ftrace_ops",
+    "ftrace_ops_hash",
+    "ftrace_hash",
+    "ftrace_func_entry",
+    "modules",
+    "bpf_kallsyms",
+  ],
   look: (context) => {
     const { kernel, budget } = context;
     const list = walkFtraceOps(kernel, budget);

@@ -71,7 +71,8 @@ function traced(context: CheckContext): void {
   const { space } = kernel;
   const sites = ftraceSites(kernel, budget);
   if (sites === undefined) context.incomplete("this kernel has no list of functions that can be traced");
-  else if (!sites.complete) context.incomplete("the list of functions that can be traced could not be followed to its end");
+  else if (!sites.complete)
+    context.incomplete("the list of functions that can be traced could not be followed to its end");
   if (sites === undefined) return;
   const { hi, lo, count } = sites;
   let reported = 0;

@@ -1,5 +1,5 @@
 import { formatHalves, type Halves } from "../bytes/address.ts";
-import { interruptGates, type InterruptGate } from "../linux/interrupts.ts";
+import { type InterruptGate, interruptGates } from "../linux/interrupts.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import { describeAddress, inKernelText } from "../linux/kernel-address.ts";
 import { plus } from "../linux/read.ts";

@@ -89,14 +89,7 @@ function formats(context: CheckContext): void {
   }
 }
 
-function judge(
-  context: CheckContext,
-  list: string,
-  does: string,
-  called: Halves,
-  at: Halves,
-  foreign: Severity,
-): void {
+function judge(context: CheckContext, list: string, does: string, called: Halves, at: Halves, foreign: Severity): void {
   const owner = codeOwner(context, called);
   const severity = callbackSeverity(owner, foreign);
   if (severity === undefined) return;

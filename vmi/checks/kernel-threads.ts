@@ -1,7 +1,7 @@
+import { halvesOf } from "../linux/mm.ts";
 import { kernelThreads as table } from "../tables/kernel-threads.ts";
 import { defineCheck } from "./check.ts";
 import { callbackSeverity, codeOwner } from "./code-owner.ts";
-import { halvesOf } from "../linux/mm.ts";
 
 export const kernelThreads = defineCheck({
   name: "kernel-threads",
@@ -15,7 +15,12 @@ export const kernelThreads = defineCheck({
     "the checks of hidden processes. Drivers from out of the kernel's tree (file systems, graphics) have threads too, and are " +
     "reported with severity medium. A thread that was made without struct kthread has no function that could be looked at.",
   confirm: "SELECT pid, name, function, symbol, module FROM kernel_threads WHERE module IS NOT NULL OR symbol IS NULL.",
-  reads: ["init_task", "task_struct.worker_private (from 5.17: e32cf5dfbe22; before, set_child_tid)", "kthread", "modules"],
+  reads: [
+    "init_task",
+    "task_struct.worker_private (from 5.17: e32cf5dfbe22; before, set_child_tid)",
+    "kthread",
+    "modules",
+  ],
   look: (context) => {
     const rows = context.rows(table, { columns: ["pid", "name", "function"] });
     for (const { pid, name, function: called } of rows) {

@@ -19,7 +19,13 @@ export const kprobeHooks = defineCheck({
   confirm:
     "SELECT address, symbol, offset, pre_handler_symbol, pre_handler_module FROM kprobes WHERE event IS NULL; in the " +
     "guest, which may lie, cat /sys/kernel/debug/kprobes/list.",
-  reads: ["kprobe_table", "kprobe", "kretprobe", "trace_kprobe and trace_probe_event (from 5.4: 60d53e2c3b75)", "modules"],
+  reads: [
+    "kprobe_table",
+    "kprobe",
+    "kretprobe",
+    "trace_kprobe and trace_probe_event (from 5.4: 60d53e2c3b75)",
+    "modules",
+  ],
   look: (context) => {
     const { kernel, budget } = context;
     const walk = walkKprobes(kernel, budget, ({ at }) => {

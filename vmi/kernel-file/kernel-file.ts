@@ -85,7 +85,8 @@ function sectionsOf(bytes: Uint8Array, view: DataView): { sections: Section[]; e
     if (type === SHT_NOBITS) continue;
     if (offset + size > bytes.length) throw damaged();
     end = Math.max(end, offset + size);
-    if (allocated && hi === TOP) sections.push({ name: nameAt(name), address: lo, bytes: bytes.subarray(offset, offset + size) });
+    if (allocated && hi === TOP)
+      sections.push({ name: nameAt(name), address: lo, bytes: bytes.subarray(offset, offset + size) });
   }
   return { sections, end };
 }
@@ -117,10 +118,15 @@ function buildIdOf(sections: readonly Section[]): string {
   if (notes === undefined) return "";
   const view = new DataView(notes.buffer, notes.byteOffset, notes.byteLength);
   for (let at = 0; at + 12 <= notes.length; ) {
-    const [nameSize, size, type] = [view.getUint32(at, true), view.getUint32(at + 4, true), view.getUint32(at + 8, true)];
+    const [nameSize, size, type] = [
+      view.getUint32(at, true),
+      view.getUint32(at + 4, true),
+      view.getUint32(at + 8, true),
+    ];
     const name = Buffer.from(notes.subarray(at + 12, at + 12 + nameSize)).toString("latin1");
     const start = at + 12 + ((nameSize + 3) & ~3);
-    if (type === NT_GNU_BUILD_ID && name === "GNU\0") return Buffer.from(notes.subarray(start, start + size)).toString("hex");
+    if (type === NT_GNU_BUILD_ID && name === "GNU\0")
+      return Buffer.from(notes.subarray(start, start + size)).toString("hex");
     at = start + ((size + 3) & ~3);
   }
   return "";

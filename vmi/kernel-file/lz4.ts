@@ -56,7 +56,8 @@ function unpackBlock(block: Uint8Array, target: Uint8Array, start: number, limit
     at += 2;
     const length = lengthOf(token & 15) + MIN_MATCH;
     if (!(distance > 0 && distance <= to - start && to + length <= limit)) throw damaged();
-    if (distance >= SHORT && length >= SHORT && distance >= length) target.copyWithin(to, to - distance, to - distance + length);
+    if (distance >= SHORT && length >= SHORT && distance >= length)
+      target.copyWithin(to, to - distance, to - distance + length);
     // Source and target may overlap: then what was just written is repeated.
     else for (let i = 0; i < length; i++) target[to + i] = target[to - distance + i]!;
     to += length;

@@ -169,7 +169,9 @@ export class Sections {
 
   /** Undefined where not all of them are in one section. */
   bytes(address: number, length: number): Uint8Array | undefined {
-    const found = this.#sections.find((section) => address >= section.address && address < section.address + section.bytes.length);
+    const found = this.#sections.find(
+      (section) => address >= section.address && address < section.address + section.bytes.length,
+    );
     if (found === undefined) return undefined;
     const from = address - found.address;
     return from + length <= found.bytes.length ? found.bytes.subarray(from, from + length) : undefined;
@@ -265,7 +267,13 @@ function alternatives(sites: SiteList, section: Section | undefined, layout: Alt
   for (let entry = 0; entry + layout.sizeof <= section.bytes.length; entry += layout.sizeof) {
     const distance = (member: number) => (section.address + entry + member + view.getInt32(entry + member, true)) >>> 0;
     const [at, other] = [distance(layout.instr_offset), distance(layout.repl_offset)];
-    sites.add("alternative", at, view.getUint8(entry + layout.instrlen), other, view.getUint8(entry + layout.replacementlen));
+    sites.add(
+      "alternative",
+      at,
+      view.getUint8(entry + layout.instrlen),
+      other,
+      view.getUint8(entry + layout.replacementlen),
+    );
   }
 }
 

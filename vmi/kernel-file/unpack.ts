@@ -69,7 +69,10 @@ function unpack(packed: Uint8Array, size: number): Uint8Array | undefined {
     if (magic === LZ4) return unpackLz4(packed.subarray(0, packed.length - 4), size);
   } catch (error) {
     if (error instanceof GuestError) throw error;
-    throw new GuestError("bad-request", `the kernel image that was supplied can't be unpacked: ${(error as Error).message}`);
+    throw new GuestError(
+      "bad-request",
+      `the kernel image that was supplied can't be unpacked: ${(error as Error).message}`,
+    );
   }
   const other = OTHERS.find(([known]) => known === magic)?.[1];
   if (other === undefined) return undefined;
@@ -81,5 +84,8 @@ function unpack(packed: Uint8Array, size: number): Uint8Array | undefined {
 }
 
 function unknown(): GuestError {
-  return new GuestError("bad-request", "the kernel image that was supplied is neither a boot image (vmlinuz) nor ELF (vmlinux)");
+  return new GuestError(
+    "bad-request",
+    "the kernel image that was supplied is neither a boot image (vmlinuz) nor ELF (vmlinux)",
+  );
 }

@@ -133,7 +133,8 @@ function isThunk(code: Uint8Array | undefined): boolean {
 
 /** apply_alternatives(): the replacement, or what was there before, filled up with nops. */
 function isAlternative(site: Site, found: Buffer, linked: Buffer, address: number, text: TextPair): boolean {
-  const others = (at: number) => text.some(site.at + at, (each) => each.kind !== "alternative" && isExpectedChange(each, text));
+  const others = (at: number) =>
+    text.some(site.at + at, (each) => each.kind !== "alternative" && isExpectedChange(each, text));
   if (matches(found, linked, 0, others)) return true;
   const linkedReplacement = text.linkedBytes(site.other, site.otherLength);
   if (linkedReplacement === undefined) return false;
@@ -141,8 +142,9 @@ function isAlternative(site: Site, found: Buffer, linked: Buffer, address: numbe
   // A direct call in place of one through pv_ops (ALT_FLAG_DIRECT_CALL, from 6.8): the replacement is a call of anything.
   if (isParavirt(found, address, text) && (linked[0] === 0xff || replacement.length === 0)) return true;
   // What is in the replacement was changed before it was put in place.
-  const within = (at: number) => text.some(site.other + at, (each) => isExpectedWithin(each, site, replacement, found, text));
-  const distance = ((site.other - site.at) | 0);
+  const within = (at: number) =>
+    text.some(site.other + at, (each) => isExpectedWithin(each, site, replacement, found, text));
+  const distance = (site.other - site.at) | 0;
   return matches(found, replacement, distance, within) || isShortJump(found, address, replacement, distance);
 }
 

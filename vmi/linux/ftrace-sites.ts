@@ -46,7 +46,14 @@ export function ftraceSites(kernel: Kernel, budget: Budget): FtraceSites | undef
   return { hi, lo, count, complete: at !== undefined };
 }
 
-function copyPlaces(kernel: Kernel, records: Halves, used: number, hi: Int32Array, lo: Int32Array, from: number): number {
+function copyPlaces(
+  kernel: Kernel,
+  records: Halves,
+  used: number,
+  hi: Int32Array,
+  lo: Int32Array,
+  from: number,
+): number {
   const { sizeof, ip } = kernel.layout(dynFtrace);
   const bytes = Buffer.alloc(used * sizeof);
   const whole = Math.floor(kernel.space.read(records.hi, records.lo, bytes) / sizeof);

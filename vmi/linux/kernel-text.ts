@@ -45,11 +45,16 @@ function makeReference(kernel: Kernel): TextReference | string {
     staticCalls: boundsOf(kernel, tables.staticCalls),
   };
   const reference = textReference(file, kernel.kaslrOffset, bounds, kernel.layout(altInstr));
-  return reference ?? "the kernel image that was given does not say what moves with the kernel: give the vmlinuz itself";
+  return (
+    reference ?? "the kernel image that was given does not say what moves with the kernel: give the vmlinuz itself"
+  );
 }
 
 /** As linked. */
-function boundsOf(kernel: Kernel, [start, end]: readonly [SymbolSpec, SymbolSpec]): readonly [number, number] | undefined {
+function boundsOf(
+  kernel: Kernel,
+  [start, end]: readonly [SymbolSpec, SymbolSpec],
+): readonly [number, number] | undefined {
   const [from, to] = [kernel.optionalPlace(start), kernel.optionalPlace(end)];
   if (from === undefined || to === undefined) return undefined;
   return [(from.lo - kernel.kaslrOffset) >>> 0, (to.lo - kernel.kaslrOffset) >>> 0];

@@ -90,7 +90,8 @@ function trampolines(kernel: Kernel, budget: Budget): Pieces {
     const start = readPointer(kernel.space, ops, trampoline);
     const size = readU32(kernel.space, ops, sizeAt);
     if (start === undefined || isNull(start) || size === undefined || size > MAX_TRAMPOLINE) continue;
-    if (!pieces.some((piece) => sameAddress(piece.start, start))) pieces.push({ maker: "ftrace", name: "", start, size });
+    if (!pieces.some((piece) => sameAddress(piece.start, start)))
+      pieces.push({ maker: "ftrace", name: "", start, size });
   }
   return { pieces, complete };
 }
