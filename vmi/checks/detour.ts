@@ -38,9 +38,12 @@ function registerDetour(code: Buffer): Detour | undefined {
   const register = code[1]! & 7;
   const value = code.readBigUInt64LE(2);
   const target = { hi: hiOf(value), lo: loOf(value) };
-  const rest = code.subarray(extended && code[10] === 0x41 ? 11 : 10);
-  if (rest[0] === 0xff && rest[1] === (0xe0 | register)) return { how: "mov; jmp", target, length: 12 };
-  if (rest[0] === 0xff && rest[1] === (0xd0 | register)) return { how: "mov; call", target, length: 12 };
-  if (rest[0] === (0x50 | register) && rest[1] === 0xc3) return { how: "mov; push; ret", target, length: 12 };
+  // The registers from r8 on take a prefix.
+  const from = extended && code[10] === 0x41 ? 11 : 10;
+  const [first, second] = code.subarray(from);
+  const length = from + 2;
+  if (first === 0xff && second === (0xe0 | register)) return { how: "mov; jmp", target, length };
+  if (first === 0xff && second === (0xd0 | register)) return { how: "mov; call", target, length };
+  if (first === (0x50 | register) && second === 0xc3) return { how: "mov; push; ret", target, length };
   return undefined;
 }

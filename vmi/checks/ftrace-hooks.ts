@@ -78,7 +78,7 @@ function tracedFunctions(context: CheckContext, ops: Halves): { text: string; id
   const few = filter.count <= MAX_LISTED ? hashedFunctions(kernel, filter, budget) : undefined;
   const names = (few ?? []).map((ip) => describeAddress(kernel, ip, budget).symbol ?? "?").sort();
   if (names.length === 0 || names.length > MAX_NAMED) {
-    const text = `${filter.count} functions${names.length === 0 ? "" : ` (${names.slice(0, MAX_NAMED).join(", ")}, …)`}`;
+    const text = `${filter.count} functions${names.length === 0 ? "" : ` (${names.slice(0, MAX_NAMED).join(", ")}, ...)`}`;
     return { text, identity: names.length === 0 ? text : names.join(" "), several: true };
   }
   return { text: names.join(", "), identity: names.join(" "), several: names.length > 1 };

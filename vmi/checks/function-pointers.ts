@@ -1,4 +1,4 @@
-import { formatHalves, type Halves, PAGE_SIZE } from "../bytes/address.ts";
+import { formatHalves, gvaOf, type Halves, PAGE_SIZE } from "../bytes/address.ts";
 import type { Kernel, Place } from "../linux/kernel.ts";
 import { symbol } from "../symbols/specs.ts";
 import { type CheckContext, defineCheck } from "./check.ts";
@@ -97,7 +97,7 @@ function report(context: CheckContext, { place, target, constant, owner, text, v
 
 /** `n_tty_ops.receive_buf2`, or `variable+0x78` where the type is not known. */
 function variableAt(kernel: Kernel, { hi, lo }: Halves): { variable: string; text: string } | undefined {
-  const address = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+  const address = gvaOf(hi, lo);
   const found = kernel.kallsyms.before(address);
   if (found === undefined) return undefined;
   const offset = Number(address - found.address);

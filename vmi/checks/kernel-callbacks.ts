@@ -30,7 +30,7 @@ export const kernelCallbacks = defineCheck({
     "notifier_block, and the heads of chains",
     "net.nf, nf_hook_entries, nf_hook_ops",
     "ptype_all (until 6.14, and in struct net from 6.16), ptype_base, packet_type",
-    "formats, linux_binfmt",
+    "elf_format, linux_binfmt",
     "modules",
   ],
   look: (context) => {

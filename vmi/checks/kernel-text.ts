@@ -153,5 +153,5 @@ function report(context: CheckContext, { found, bytes, start }: TextReference, {
 
 function hex(bytes: Uint8Array, count: number): string {
   const shown = Buffer.from(bytes.subarray(0, Math.min(count, MAX_SHOWN))).toString("hex");
-  return count > MAX_SHOWN ? `${shown}…` : shown;
+  return count > MAX_SHOWN ? `${shown}...` : shown;
 }

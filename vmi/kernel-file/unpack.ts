@@ -40,7 +40,7 @@ export function unpackKernel(file: Uint8Array): Uint8Array {
   if (view.getUint32(0, true) === ELF) return file;
   if (view.getUint32(HEADER_MAGIC, true) !== HDRS) {
     // A linked kernel may be packed as a whole.
-    const inner = unpack(file, file.length >= 4 ? sizeBehind(file) : 0);
+    const inner = unpack(file);
     if (inner === undefined) throw unknown();
     return inner;
   }
@@ -48,25 +48,26 @@ export function unpackKernel(file: Uint8Array): Uint8Array {
   const start = ((file[SETUP_SECTS] || DEFAULT_SETUP_SECTS) + 1) * SECTOR + view.getUint32(PAYLOAD_OFFSET, true);
   const payload = file.subarray(start, start + view.getUint32(PAYLOAD_LENGTH, true));
   if (payload.length < 8) throw unknown();
-  const inner = unpack(payload, sizeBehind(payload));
+  const inner = unpack(payload);
   if (inner === undefined) throw unknown();
   return inner;
 }
 
-/** What the kernel's build puts behind what it has packed (scripts/Makefile.lib: size_append); gzip has it anyway. */
+/** What the kernel's build puts behind what it has packed (scripts/Makefile.lib: size_append). */
 function sizeBehind(packed: Uint8Array): number {
   return new DataView(packed.buffer, packed.byteOffset + packed.length - 4, 4).getUint32(0, true);
 }
 
-function unpack(packed: Uint8Array, size: number): Uint8Array | undefined {
+/** Undefined for what is packed in no known way. */
+function unpack(packed: Uint8Array): Uint8Array | undefined {
   const magic = new DataView(packed.buffer, packed.byteOffset, 4).getUint32(0, true);
-  if (size > MAX_KERNEL) throw unknown();
   const limit = { maxOutputLength: MAX_KERNEL };
   try {
     if ((magic & 0xffff) === GZIP) return gunzipSync(packed, limit);
     // The size is behind the frame, which it is no part of.
     if (magic === ZSTD) return zstdDecompressSync(packed.subarray(0, packed.length - 4), limit);
-    if (magic === LZ4) return unpackLz4(packed.subarray(0, packed.length - 4), size);
+    if (magic === LZ4 && sizeBehind(packed) <= MAX_KERNEL)
+      return unpackLz4(packed.subarray(0, packed.length - 4), sizeBehind(packed));
   } catch (error) {
     if (error instanceof GuestError) throw error;
     throw new GuestError(

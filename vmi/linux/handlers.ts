@@ -1,5 +1,5 @@
 import type { Budget } from "../budget.ts";
-import type { Halves } from "../bytes/address.ts";
+import { gvaOf, type Halves } from "../bytes/address.ts";
 import { struct, symbol } from "../symbols/specs.ts";
 import type { Kernel, Place } from "./kernel.ts";
 import { walkList } from "./list.ts";
@@ -16,7 +16,9 @@ const packetType = struct("?packet_type", { type: "type", func: "func", list: "l
 /** PTYPE_HASH_SIZE */
 const PROTOCOL_CHAINS = 16;
 
-const binaryFormats = symbol("?formats");
+/** One that is always in the list (fs/binfmt_elf.c): other files of the kernel have a variable `formats` too. */
+const elfFormat = symbol("?elf_format");
+const LIST_NAME = "formats";
 const linuxBinfmt = struct("?linux_binfmt", { lh: "lh", load_binary: "load_binary" });
 
 const MAX_HANDLERS = 4096;
@@ -68,12 +70,21 @@ function packetHeads(kernel: Kernel, budget: Budget): Place[] {
 
 const LIST_HEAD = 16;
 
-/** In the order in which they are asked; what loads no programs (until 5.19 core dumps only) is left out. */
+/** From that of ELF on; what loads no programs (until 5.19 core dumps only) is left out. */
 export function walkBinaryFormats(kernel: Kernel, budget: Budget): Handlers<Handler> {
   const { lh, load_binary } = kernel.layout(linuxBinfmt);
-  const head = kernel.optionalPlace(binaryFormats);
-  if (head === undefined || lh < 0) return { found: [], complete: true };
-  return walkHandlers(kernel, head, lh, load_binary, budget);
+  const elf = kernel.optionalPlace(elfFormat);
+  if (elf === undefined || lh < 0) return { found: [], complete: true };
+  const own = readPointer(kernel.space, elf, load_binary);
+  const walk = walkHandlers(kernel, plus(elf, lh), lh, load_binary, budget);
+  const others = walk.found.filter(({ at }) => !isListHead(kernel, plus(at, lh)));
+  return { found: own === undefined ? others : [{ at: elf, function: own }, ...others], complete: walk.complete };
+}
+
+function isListHead(kernel: Kernel, { hi, lo }: Halves): boolean {
+  const address = gvaOf(hi, lo);
+  const found = kernel.kallsyms.before(address);
+  return found?.address === address && found.name === LIST_NAME;
 }
 
 function walkHandlers(kernel: Kernel, head: Place, list: number, member: number, budget: Budget): Handlers<Handler> {
