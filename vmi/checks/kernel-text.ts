@@ -1,5 +1,4 @@
 import { formatHalves, type Halves, PAGE_SIZE } from "../bytes/address.ts";
-import { GuestError } from "../errors.ts";
 import { compareText, type TextDifference } from "../kernel-file/compare-text.ts";
 import type { TextReference } from "../kernel-file/text-reference.ts";
 import { isExpectedChange, type TextPair } from "../kernel-file/verify-site.ts";
@@ -54,7 +53,7 @@ export const kernelText = defineCheck({
     "kprobe_table, bpf_kallsyms, ftrace_ops_list, modules",
   ],
   look: (context) => {
-    const reference = referenceOf(context);
+    const reference = kernelTextReference(context.kernel);
     if (typeof reference === "string") {
       context.incomplete(reference);
       return;
@@ -79,16 +78,6 @@ export const kernelText = defineCheck({
     for (const difference of differences.slice(0, MAX_REPORTED)) report(context, reference, difference);
   },
 });
-
-/** A file that is of no use keeps this check from looking, not the others. */
-function referenceOf(context: CheckContext): TextReference | string {
-  try {
-    return kernelTextReference(context.kernel);
-  } catch (error) {
-    if (error instanceof GuestError && error.kind === "bad-request") return error.message;
-    throw error;
-  }
-}
 
 function mayCall(context: CheckContext, { start, bytes }: TextReference, address: number): boolean {
   if (address >= start && address < start + bytes.length) return true;

@@ -24,7 +24,7 @@ export type SiteKind =
   /** A constant that is known only when the kernel starts. */
   | "constant";
 
-export const SITE_KINDS: readonly SiteKind[] = [
+const SITE_KINDS: readonly SiteKind[] = [
   "ftrace",
   "jump-label",
   "static-call",

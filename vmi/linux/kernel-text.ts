@@ -1,3 +1,4 @@
+import { GuestError } from "../errors.ts";
 import { readKernelFile } from "../kernel-file/kernel-file.ts";
 import { type TextReference, textReference } from "../kernel-file/text-reference.ts";
 import { type SymbolSpec, struct, symbol } from "../symbols/specs.ts";
@@ -22,15 +23,25 @@ const references = new WeakMap<Kernel, TextReference | string>();
 
 /**
  * The text of the kernel's image that was given, moved to where this guest has it; or why there is none, in words. Made
- * once: the file says it, not the guest. Throws GuestError "bad-request" when the file is none, or damaged.
+ * once: the file says it, not the guest.
  */
 export function kernelTextReference(kernel: Kernel): TextReference | string {
   let reference = references.get(kernel);
   if (reference === undefined) {
-    reference = makeReference(kernel);
+    reference = tryReference(kernel);
     references.set(kernel, reference);
   }
   return reference;
+}
+
+/** A file that is of no use is no reason to refuse the guest. */
+function tryReference(kernel: Kernel): TextReference | string {
+  try {
+    return makeReference(kernel);
+  } catch (error) {
+    if (error instanceof GuestError && error.kind === "bad-request") return error.message;
+    throw error;
+  }
 }
 
 function makeReference(kernel: Kernel): TextReference | string {
