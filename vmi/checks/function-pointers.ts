@@ -22,8 +22,19 @@ const imageEnd = symbol("_end");
 const initStack = symbol("?init_stack");
 const initStackSize = 4 * PAGE_SIZE;
 
-/** Bounds of where code may be, which are no pointers to functions (kernel/module/main.c, mm/execmem.c); and what has a check of its own. */
-const LEFT_OUT = new Set(["mod_tree", "execmem_info", "sys_call_table", "ia32_sys_call_table", "x32_sys_call_table"]);
+/**
+ * Bounds of where code may be, which are no pointers to functions (kernel/module/main.c, mm/execmem.c); the page of thunks
+ * that the kernel makes for some processors (arch/x86/kernel/alternative.c); and what has a check of its own.
+ */
+const LEFT_OUT = new Set([
+  "mod_tree",
+  "execmem_info",
+  "its_page",
+  "its_pages",
+  "sys_call_table",
+  "ia32_sys_call_table",
+  "x32_sys_call_table",
+]);
 
 /** Addresses in the top 2 GiB have this upper half. */
 const TOP = -1;
