@@ -29,40 +29,53 @@ export function unpackLz4(packed: Uint8Array, size: number): Uint8Array {
 
 /** Returns where the block ends in the target. */
 function unpackBlock(block: Uint8Array, target: Uint8Array, start: number, limit: number): number {
-  let to = start;
-  let at = 0;
-  const lengthOf = (first: number): number => {
-    let length = first;
-    if (first === 15) {
-      let more = 255;
-      while (more === 255) {
-        if (at >= block.length) throw damaged();
-        more = block[at++]!;
-        length += more;
-      }
-    }
-    return length;
-  };
-  while (at < block.length) {
-    const token = block[at++]!;
-    const literals = lengthOf(token >>> 4);
-    if (at + literals > block.length || to + literals > limit) throw damaged();
-    copy(block, at, target, to, literals);
-    at += literals;
-    to += literals;
-    // The last sequence has literals only.
-    if (at >= block.length) break;
-    const distance = block[at]! | (block[at + 1]! << 8);
-    at += 2;
-    const length = lengthOf(token & 15) + MIN_MATCH;
-    if (!(distance > 0 && distance <= to - start && to + length <= limit)) throw damaged();
-    if (distance >= SHORT && length >= SHORT && distance >= length)
-      target.copyWithin(to, to - distance, to - distance + length);
-    // Source and target may overlap: then what was just written is repeated.
-    else for (let i = 0; i < length; i++) target[to + i] = target[to - distance + i]!;
-    to += length;
+  const state: State = { block, target, limit, at: 0, to: start };
+  while (state.at < block.length) unpackSequence(state);
+  return state.to;
+}
+
+interface State {
+  readonly block: Uint8Array;
+  readonly target: Uint8Array;
+  readonly limit: number;
+  /** Where to read on, and to write on. */
+  at: number;
+  to: number;
+}
+
+/** Literals, and a match with what was written before: a function of its own, so that V8 compiles it as a whole. */
+function unpackSequence(state: State): void {
+  const { block, target, limit } = state;
+  const token = block[state.at++]!;
+  const literals = lengthOf(state, token >>> 4);
+  const { at, to } = state;
+  if (at + literals > block.length || to + literals > limit) throw damaged();
+  copy(block, at, target, to, literals);
+  state.at = at + literals;
+  state.to = to + literals;
+  // The last sequence has literals only.
+  if (state.at < block.length) unpackMatch(state, token & 15);
+}
+
+function unpackMatch(state: State, shortLength: number): void {
+  const { block, target, limit, to } = state;
+  const distance = block[state.at]! | ((block[state.at + 1] ?? 0) << 8);
+  state.at += 2;
+  const length = lengthOf(state, shortLength) + MIN_MATCH;
+  if (!(distance > 0 && distance <= to && to + length <= limit)) throw damaged();
+  if (distance >= length) copy(target, to - distance, target, to, length);
+  else repeat(target, to, distance, length);
+  state.to = to + length;
+}
+
+/** 15 is gone on with by bytes, of which the last is not 255. */
+function lengthOf(state: State, first: number): number {
+  let length = first;
+  for (let more = first === 15 ? 255 : 0; more === 255; length += more) {
+    if (state.at >= state.block.length) throw damaged();
+    more = state.block[state.at++]!;
   }
-  return to;
+  return length;
 }
 
 /** Fewer bytes than this are copied sooner one by one. */
@@ -71,6 +84,11 @@ const SHORT = 64;
 function copy(from: Uint8Array, at: number, target: Uint8Array, to: number, length: number): void {
   if (length >= SHORT) target.set(from.subarray(at, at + length), to);
   else for (let i = 0; i < length; i++) target[to + i] = from[at + i]!;
+}
+
+/** Source and target overlap: what was just written is repeated. */
+function repeat(target: Uint8Array, to: number, distance: number, length: number): void {
+  for (let i = to; i < to + length; i++) target[i] = target[i - distance]!;
 }
 
 function damaged(): GuestError {
