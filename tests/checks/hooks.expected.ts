@@ -1,20 +1,16 @@
 // What the checks of the kernel's hooks find of each trick of the lab.
-
-interface Expected {
-  readonly check: string;
-  readonly what: RegExp;
-}
+import type { ExpectedFinding, ExpectedFindings } from "./expected.ts";
 
 /** A function of the lab's module; by its address only where the module hides itself at the same time. */
 function module(name: string): string {
   return String.raw`(${name} of module lab_tricks \(taints OE\)|0xffffffff[0-9a-f]{8}, which is in no module)`;
 }
 
-function found(check: string, what: string): readonly Expected[] {
+function found(check: string, what: string): readonly ExpectedFinding[] {
   return [{ check, what: new RegExp(what) }];
 }
 
-export const expected: Record<string, readonly Expected[]> = {
+export const expected: ExpectedFindings = {
   "hook-system-call-table": found(
     "system-call-table",
     `system call 217 \\(getdents64\\) goes to ${module("table_call")}`,

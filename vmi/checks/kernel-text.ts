@@ -39,7 +39,7 @@ export const kernelText = defineCheck({
     "what is there has to be what the kernel makes of it: a jump label leads to its own label, a static call to the kernel or to " +
     "a module that came with it, a tracer's call to the tracer.",
   misses:
-    "Without the image nothing is compared. Text of modules, and what serves only while the kernel starts, is not looked " +
+    "Without the image nothing is compared, and a line of severity info says so. Text of modules, and what serves only while the kernel starts, is not looked " +
     "at. A static call or jump label that was switched to another of its honest states is none of the findings, nor is a " +
     "change of constants that the kernel sets as it starts. Images packed with xz have to be unpacked first. Code that is " +
     "run from another mapping than the kernel's own (a changed page table) is not seen.",
@@ -54,10 +54,9 @@ export const kernelText = defineCheck({
   ],
   look: (context) => {
     const reference = kernelTextReference(context.kernel);
-    if (typeof reference === "string") {
-      context.incomplete(reference);
-      return;
-    }
+    if (typeof reference === "string") context.incomplete(reference);
+    if (reference === undefined) reportNoImage(context);
+    if (reference === undefined || typeof reference === "string") return;
     const { found, start } = reference;
     context.budget.spend((found.length / PAGE_SIZE) * PAGE_COST);
     const read = context.kernel.space.read(TOP, start | 0, found);
@@ -78,6 +77,17 @@ export const kernelText = defineCheck({
     for (const difference of differences.slice(0, MAX_REPORTED)) report(context, reference, difference);
   },
 });
+
+function reportNoImage({ kernel, report }: CheckContext): void {
+  report({
+    what: "the kernel's text was compared with nothing: no image of it was given",
+    where: `Linux ${kernel.release}, build ${kernel.buildId}`,
+    evidence: "no image",
+    expected: "the vmlinuz of this build, from the operator",
+    identity: "no image",
+    severity: "info",
+  });
+}
 
 function mayCall(context: CheckContext, { start, bytes }: TextReference, address: number): boolean {
   if (address >= start && address < start + bytes.length) return true;

@@ -19,35 +19,29 @@ const altInstr = struct("?alt_instr", {
   replacementlen: "replacementlen",
 });
 
-const references = new WeakMap<Kernel, TextReference | string>();
+const references = new WeakMap<Kernel, TextReference | string | undefined>();
 
 /**
- * The text of the kernel's image that was given, moved to where this guest has it; or why there is none, in words. Made
- * once: the file says it, not the guest.
+ * The text of the kernel's image that was given, moved to where this guest has it; or why it is of no use, in
+ * words; undefined where none was given. Made once: the file says it, not the guest.
  */
-export function kernelTextReference(kernel: Kernel): TextReference | string {
-  let reference = references.get(kernel);
-  if (reference === undefined) {
-    reference = tryReference(kernel);
-    references.set(kernel, reference);
-  }
-  return reference;
+export function kernelTextReference(kernel: Kernel): TextReference | string | undefined {
+  if (!references.has(kernel)) references.set(kernel, kernel.image && tryReference(kernel, kernel.image));
+  return references.get(kernel);
 }
 
 /** A file that is of no use is no reason to refuse the guest. */
-function tryReference(kernel: Kernel): TextReference | string {
+function tryReference(kernel: Kernel, image: Uint8Array): TextReference | string {
   try {
-    return makeReference(kernel);
+    return makeReference(kernel, image);
   } catch (error) {
     if (error instanceof GuestError && error.kind === "bad-request") return error.message;
     throw error;
   }
 }
 
-function makeReference(kernel: Kernel): TextReference | string {
-  if (kernel.image === undefined)
-    return "the kernel's text was compared with nothing: give the image of this kernel build (vmlinuz)";
-  const file = readKernelFile(kernel.image);
+function makeReference(kernel: Kernel, image: Uint8Array): TextReference | string {
+  const file = readKernelFile(image);
   if (file.buildId !== kernel.buildId)
     return `the kernel image that was given is of another build (${file.buildId || "unknown"}) than the guest's kernel (${kernel.buildId})`;
   const bounds = {
