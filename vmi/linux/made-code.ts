@@ -17,6 +17,10 @@ const insnCache = struct("?kprobe_insn_cache", { pages: "pages" });
 const insnPage = struct("?kprobe_insn_page", { list: "list", insns: "insns" });
 /** arch/x86/kernel/ftrace.c: copies of ftrace_caller and ftrace_regs_caller that call one function; size from 3.18. */
 const trampolineSize = struct("?ftrace_ops", { size: "?trampoline_size" });
+/** Ops that are variables of the kernel keep their trampoline while they are not registered (ftrace_trampoline_free). */
+const keptOps = ["kprobe_ftrace_ops", "kprobe_ipmodify_ops", "global_ops", "graph_ops"].map((name) =>
+  symbol(`?${name}`),
+);
 
 const MAX_PIECES = 65_536;
 const KSYM_NAME_LEN = 512;
@@ -85,8 +89,9 @@ function trampolines(kernel: Kernel, budget: Budget): Pieces {
   const { size: sizeAt } = kernel.layout(trampolineSize);
   if (trampoline < 0 || sizeAt < 0) return NONE;
   const { found, complete } = walkFtraceOps(kernel, budget);
+  const kept = keptOps.map((spec) => kernel.optionalPlace(spec)).filter((place) => place !== undefined);
   const pieces: MadeCode[] = [];
-  for (const ops of found) {
+  for (const ops of [...found, ...kept]) {
     const start = readPointer(kernel.space, ops, trampoline);
     const size = readU32(kernel.space, ops, sizeAt);
     if (start === undefined || isNull(start) || size === undefined || size > MAX_TRAMPOLINE) continue;
