@@ -38,7 +38,7 @@ export interface InspectionOptions {
   /** The inspector's bundle. */
   readonly program: string;
   readonly profiles: ProfileStore;
-  /** Types for a kernel that carries none. */
+  /** Types for a kernel that carries none, and images of kernels to compare them with. */
   readonly types: TypeFiles;
   /** Opens the guest's memory as it is now. @throws ConnectError */
   readonly openRam: () => Promise<OpenedMemory>;
@@ -135,20 +135,22 @@ export function createInspection(options: InspectionOptions): Inspection {
   }
 
   async function attach(process: InspectorProcess, vcpus: readonly VcpuRegisters[]): Promise<void> {
-    const ask = async (types: Uint8Array | undefined) => {
+    const ask = async (types: Uint8Array | undefined, kernelImage?: Uint8Array) => {
       const request = create(AttachRequestSchema, {
         vm: options.vm,
         vcpus: vcpus.map(({ index, registers }) => ({ index, registers })),
         profiles: options.profiles.load(lastBuildId),
         types,
+        kernelImage,
       });
       const call = { signal: AbortSignal.timeout(attachMs + limits.graceMs), budgetMs: attachMs };
       const answer = await process.unary(InspectorService.method.attach, encode(request), call);
       return fromBinary(AttachResponseSchema, answer.bytes);
     };
-    let answer = await ask(options.types.given());
+    let types = options.types.given();
+    let answer = await ask(types);
     if (answer.lacks !== "") {
-      const types = options.types.ofBuild(answer.buildId, answer.lacksSymbols);
+      types = options.types.ofBuild(answer.buildId, answer.lacksSymbols);
       if (types !== undefined) answer = await ask(types);
     }
     if (answer.lacks !== "") throw new ConnectError(answer.lacks, Code.FailedPrecondition);
@@ -156,6 +158,9 @@ export function createInspection(options: InspectionOptions): Inspection {
     lastBuildId = buildId;
     if (profile.length > 0) options.profiles.save(buildId, profile);
     else options.profiles.used(buildId);
+    // Which image it is shows only now; the kernel is known, so that it is found at once.
+    const image = options.types.kernelImage(buildId);
+    if (image !== undefined) await ask(types, image);
   }
 
   function restart(reason: string): void {

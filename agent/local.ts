@@ -35,6 +35,8 @@ export interface LocalOptions {
   readonly profiles?: string;
   /** A file with the types of the kernel (BTF or ISF), in place of its own, and with symbols (ISF) where it has none. */
   readonly types?: string | undefined;
+  /** A file with the image of the kernel as it is installed (vmlinuz), which its text is compared with. */
+  readonly kernelImage?: string | undefined;
   readonly log?: (line: string) => void;
 }
 
@@ -56,7 +58,7 @@ export async function openLocal(target: LocalTarget, options: LocalOptions = {})
   const program = inspectorProgram();
   const sandbox = await probeSandbox(program, options.allowMissing ?? []);
   const profiles = options.profiles === undefined ? noProfileStore : openProfileStores(options.profiles);
-  const types = () => typeFiles(options.types, undefined);
+  const types = () => typeFiles(options.types, undefined, options.kernelImage);
   const environment = { host: "local", sandbox, program, profiles, pauses: undefined, entries: [], types, log };
   const vm = await openTarget(target, environment);
   const find = (id: VmId | undefined) => {

@@ -28,6 +28,21 @@ test("a file by the build id: any that there is for types, an ISF for symbols", 
   assert.equal(typeFiles(undefined, undefined).ofBuild(buildId, false), undefined);
 });
 
+test("an image by the build id, or the one that is named for a guest", (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cloudvmi-files-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const image = Buffer.alloc(5 << 20, "MZ");
+  writeFileSync(join(folder, `${buildId}.vmlinuz`), image);
+  const files = typeFiles(undefined, folder);
+  assert.deepEqual(files.kernelImage(buildId), image, "it is packed already");
+  assert.equal(files.kernelImage("fedcba9876543210"), undefined);
+  assert.equal(files.ofBuild(buildId, false), undefined);
+  const named = typeFiles(undefined, undefined, join(folder, `${buildId}.vmlinuz`));
+  assert.deepEqual(named.kernelImage("fedcba9876543210"), image);
+  const missing = typeFiles(undefined, undefined, join(folder, "nothing"));
+  assert.throws(() => missing.kernelImage(buildId), /kernel image of .*nothing: can't be read/);
+});
+
 test("what is large is packed; what can't be read is said", (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cloudvmi-files-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));

@@ -1,4 +1,7 @@
-/** Files with what kernels do not carry themselves: types (BTF, ISF) and symbols (ISF). To the agent they are bytes: only inspectors look into them. */
+/**
+ * Files with what kernels do not carry themselves: types (BTF, ISF), symbols (ISF), and their images to compare them
+ * with. To the agent they are bytes: only inspectors look into them.
+ */
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -9,6 +12,8 @@ export interface TypeFiles {
   given(): Uint8Array | undefined;
   /** For a kernel without types, or without symbols, of its own. @throws ConnectError */
   ofBuild(buildId: string, symbols: boolean): Uint8Array | undefined;
+  /** The image of a kernel build, which its text is compared with. @throws ConnectError */
+  kernelImage(buildId: string): Uint8Array | undefined;
 }
 
 /** Bytes of a file, and of what a message to an inspector can hold. */
@@ -21,8 +26,12 @@ const validBuildId = /^[0-9a-f]{8,64}$/;
 /** ISF last: it takes longer to read. */
 const endings = ["btf", "json", "json.gz"] as const;
 
-/** @param file of one VM; @param folder with files named after build ids: BUILDID.btf, BUILDID.json, BUILDID.json.gz. */
-export function typeFiles(file: string | undefined, folder: string | undefined): TypeFiles {
+/**
+ * @param file of one VM
+ * @param folder with files named after build ids: BUILDID.btf, BUILDID.json, BUILDID.json.gz, BUILDID.vmlinuz
+ * @param image of one VM's kernel
+ */
+export function typeFiles(file: string | undefined, folder: string | undefined, image?: string): TypeFiles {
   return {
     given: () => (file === undefined ? undefined : readTypes(file)),
     ofBuild(buildId, symbols) {
@@ -33,11 +42,21 @@ export function typeFiles(file: string | undefined, folder: string | undefined):
         .find((path) => existsSync(path));
       return found === undefined ? undefined : readTypes(found);
     },
+    kernelImage(buildId) {
+      if (image !== undefined) return readFile(image, "kernel image");
+      if (folder === undefined || !validBuildId.test(buildId)) return undefined;
+      const path = join(folder, `${buildId}.vmlinuz`);
+      return existsSync(path) ? readFile(path, "kernel image") : undefined;
+    },
   };
 }
 
 function readTypes(path: string): Uint8Array {
-  const fail = (why: string) => new ConnectError(`types of ${path}: ${why}`, Code.FailedPrecondition);
+  return readFile(path, "types");
+}
+
+function readFile(path: string, what: string): Uint8Array {
+  const fail = (why: string) => new ConnectError(`${what} of ${path}: ${why}`, Code.FailedPrecondition);
   let bytes: Uint8Array;
   try {
     if (statSync(path).size > maxFile) throw fail(`the file is larger than ${maxFile >> 20} MiB`);
@@ -46,8 +65,9 @@ function readTypes(path: string): Uint8Array {
     if (error instanceof ConnectError) throw error;
     throw fail(`can't be read: ${(error as Error).message}`);
   }
-  const packed =
-    bytes.length >= packFrom && !(bytes[0] === 0x1f && bytes[1] === 0x8b) ? gzipSync(bytes, { level: 1 }) : bytes;
+  // An image is packed already; one that is not (vmlinux) is worth it.
+  const isPacked = (bytes[0] === 0x1f && bytes[1] === 0x8b) || (bytes[0] === 0x4d && bytes[1] === 0x5a);
+  const packed = bytes.length >= packFrom && !isPacked ? gzipSync(bytes, { level: 1 }) : bytes;
   if (packed.length > maxSent) throw fail(`packed it is larger than ${maxSent >> 20} MiB`);
   return packed;
 }

@@ -26,6 +26,11 @@ export interface AttachOptions {
    * (ISF) are used where the kernel has none, or none of data.
    */
   readonly types?: Uint8Array;
+  /**
+   * The image of this very kernel build as it is installed (vmlinuz), which its text is compared with; see the check
+   * kernel-text. It is looked into when that is asked for.
+   */
+  readonly kernelImage?: Uint8Array;
 }
 
 const MAX_CANDIDATES = 16;
@@ -64,7 +69,7 @@ export function attachKernel(memory: PhysicalMemory, options: AttachOptions): At
       return seen.size >= MAX_CANDIDATES;
     }
     try {
-      const attached = openKernel(candidate, profiles, supplied);
+      const attached = openKernel(candidate, profiles, supplied, options.kernelImage);
       requireIdleTask(attached.kernel, supplied !== undefined);
       const clock = clockOf(attached.kernel)?.realSeconds ?? -1;
       if (best === undefined || clock > best.clock) best = { attached, clock };

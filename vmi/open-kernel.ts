@@ -27,11 +27,16 @@ const btfBounds = [
   [symbol("?_binary__btf_vmlinux_bin_start"), symbol("?_binary__btf_vmlinux_bin_end")],
 ] as const;
 
-/** A kernel with its symbols and types: its own, or those of a file. Throws GuestError. */
+/**
+ * A kernel with its symbols and types: its own, or those of a file. Throws GuestError.
+ *
+ * @param image of the kernel as it is installed, to compare it with
+ */
 export function openKernel(
   candidate: Candidate,
   profiles: readonly Profile[],
   supplied: SuppliedFile | undefined,
+  image?: Uint8Array,
 ): Attached {
   const { space, release, kaslrOffset, physBase } = candidate;
   const hints = profiles.flatMap(({ symbolHint }) => symbolHint);
@@ -41,7 +46,7 @@ export function openKernel(
   let profile = profiles.find((known) => known.buildId === buildId && fits(known, candidate, symbols, suppliedTypes));
   const profileWasCached = profile !== undefined;
   profile ??= profileOf(candidate, symbols, suppliedTypes);
-  const kernel = new Kernel({ space, kallsyms, profile, release, kaslrOffset, physBase });
+  const kernel = new Kernel({ space, kallsyms, profile, release, kaslrOffset, physBase, image });
   return {
     kernel,
     profileWasCached,

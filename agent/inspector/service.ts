@@ -66,7 +66,7 @@ export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<u
     const start = performance.now();
     attached = undefined;
     const registers = request.vcpus.map((vcpu) => ({ index: vcpu.index, registers: vcpu.registers }));
-    const guest = attach(memory, { registers, profiles: request.profiles, image, ...typesOf(request) });
+    const guest = attach(memory, { registers, profiles: request.profiles, image, ...filesOf(request) });
     attached = { guest, vm: request.vm, checked: performance.now() };
     worked();
     return { guest, microseconds: since(start) };
@@ -154,8 +154,8 @@ function changed(): GuestError {
   return new GuestError("kernel-changed", "the guest's kernel is no longer the one that was found");
 }
 
-function typesOf({ types }: AttachRequest): { types?: Uint8Array } {
-  return types.length === 0 ? {} : { types };
+function filesOf({ types, kernelImage }: AttachRequest): { types?: Uint8Array; kernelImage?: Uint8Array } {
+  return { ...(types.length > 0 && { types }), ...(kernelImage.length > 0 && { kernelImage }) };
 }
 
 function since(start: number): bigint {

@@ -28,6 +28,7 @@ interface TargetOptions {
   memory?: string;
   allowMissing?: Layer[];
   types?: string;
+  kernelImage?: string;
 }
 
 /** A guest of this machine, read by the agent's own sandboxed inspector: no service, no token. */
@@ -92,6 +93,7 @@ async function openTarget(session: Session, options: TargetOptions): Promise<Loc
       allowMissing: options.allowMissing,
       profiles: join(cache, "profiles"),
       types: options.types,
+      kernelImage: options.kernelImage,
       log: tell,
     });
   } catch (error) {
@@ -150,6 +152,7 @@ export function addLocalCommands(program: Command, io: Io): void {
       "--types <file>",
       "types of the guest's kernel, BTF or ISF, in place of its own; symbols too (ISF) if it has none",
     )
+    .option("--kernel-image <file>", "image of the guest's kernel (vmlinuz), which `checks` compares its text with")
     .option("--allow-missing <layers>", "what this machine may lack: namespaces, uid, seccomp", parseLayers);
   addTableCommands(local, io, localGuests);
   addChecksCommand(local, io, localGuests);

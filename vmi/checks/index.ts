@@ -1,9 +1,19 @@
+import { deferredCalls } from "./deferred-calls.ts";
 import { deletedExecutable } from "./deleted-executable.ts";
+import { ftraceHooks } from "./ftrace-hooks.ts";
+import { functionPointers } from "./function-pointers.ts";
 import { hiddenModule } from "./hidden-module.ts";
 import { hiddenModuleMemory } from "./hidden-module-memory.ts";
 import { hiddenProcess } from "./hidden-process.ts";
 import { hiddenProcessSlab } from "./hidden-process-slab.ts";
+import { inlineHook } from "./inline-hook.ts";
+import { interruptTable } from "./interrupt-table.ts";
 import { inventory } from "./inventory.ts";
+import { kernelCallbacks } from "./kernel-callbacks.ts";
+import { kernelText } from "./kernel-text.ts";
+import { kernelThreads } from "./kernel-threads.ts";
+import { kprobeHooks } from "./kprobe-hooks.ts";
+import { systemCallTable } from "./system-call-table.ts";
 import type { Check } from "./check.ts";
 
 /** The catalogue. A new check is one file, and one line here. */
@@ -14,4 +24,14 @@ export const checks: readonly Check[] = [
   hiddenModuleMemory,
   hiddenProcess,
   hiddenProcessSlab,
+  systemCallTable,
+  interruptTable,
+  functionPointers,
+  inlineHook,
+  kernelText,
+  ftraceHooks,
+  kprobeHooks,
+  kernelCallbacks,
+  kernelThreads,
+  deferredCalls,
 ];

@@ -33,6 +33,8 @@ export class Kernel {
   /** How far KASLR has moved the image, in bytes. */
   readonly kaslrOffset: number;
   readonly physBase: bigint;
+  /** The kernel's image as it is installed, where it was given. */
+  readonly image: Uint8Array | undefined;
   readonly #layouts: (Layout | undefined)[] = [];
   readonly #places = new Map<SymbolSpec, Place | undefined>();
 
@@ -43,6 +45,7 @@ export class Kernel {
     release: string;
     kaslrOffset: number;
     physBase: bigint;
+    image?: Uint8Array;
   }) {
     this.memory = parts.space.memory;
     this.space = parts.space;
@@ -55,6 +58,7 @@ export class Kernel {
     this.release = parts.release;
     this.kaslrOffset = parts.kaslrOffset;
     this.physBase = parts.physBase;
+    this.image = parts.image;
   }
 
   /** Forgets what was read for an earlier request. */

@@ -1,6 +1,6 @@
 import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
-import { struct } from "../symbols/specs.ts";
+import { struct, symbol } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
 import { walkList } from "./list.ts";
 import { netInode, netNamespaces } from "./net/namespaces.ts";
@@ -30,6 +30,8 @@ const netDevice = struct("?net_device", {
   ingress: ["?nf_hooks_ingress"],
   egress: ["?nf_hooks_egress"],
 });
+/** What the entry of a removed hook calls until its array is made anew. */
+const acceptAll = symbol("?accept_all");
 
 /** enum nf_inet_hooks, enum nf_arp_hooks (include/uapi/linux/netfilter.h, netfilter_arp.h); bridges have those of inet. */
 const INET_HOOKS = ["prerouting", "input", "forward", "output", "postrouting"];
@@ -169,11 +171,16 @@ function readEntries(kernel: Kernel, pointer: Halves, budget: Budget): Entry[] |
     const argument = original && readPointer(space, original, ops.priv);
     const priority = original && readU32(space, original, ops.priority);
     const same = registered && argument && sameAddress(registered, hook) && sameAddress(argument, priv);
-    if (priority !== undefined && (priority | 0) === DUMMY_PRIORITY) continue;
+    if (isDummy(kernel, hook, priority)) continue;
     found.push({ function: hook, priv, priority: priority === undefined ? undefined : priority | 0, registered: same });
   }
   return found;
 }
 
-/** Of dummy_ops, which takes a removed entry's place; no one else may have INT_MIN. */
-const DUMMY_PRIORITY = -0x8000_0000;
+/** What takes a removed entry's place (dummy_ops): by its function, as others may have that priority too (NF_IP_PRI_FIRST). */
+function isDummy(kernel: Kernel, hook: Halves, priority: number | undefined): boolean {
+  const place = kernel.optionalPlace(acceptAll);
+  return priority !== undefined && (priority | 0) === INT_MIN && (place === undefined || sameAddress(place, hook));
+}
+
+const INT_MIN = -0x8000_0000;

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cloudvmi/agent/v1/inspector.proto.
  */
 export const file_cloudvmi_agent_v1_inspector: GenFile = /*@__PURE__*/
-  fileDesc("CiFjbG91ZHZtaS9hZ2VudC92MS9pbnNwZWN0b3IucHJvdG8SEWNsb3Vkdm1pLmFnZW50LnYxInEKDUF0dGFjaFJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEiAKBXZjcHVzGAIgAygLMhEuY2xvdWR2bWkudjEuVmNwdRIQCghwcm9maWxlcxgDIAMoDBINCgV0eXBlcxgEIAEoDCKAAQoOQXR0YWNoUmVzcG9uc2USEAoIYnVpbGRfaWQYASABKAkSDwoHcmVsZWFzZRgCIAEoCRIPCgdwcm9maWxlGAMgASgMEhQKDG1pY3Jvc2Vjb25kcxgEIAEoBBINCgVsYWNrcxgFIAEoCRIVCg1sYWNrc19zeW1ib2xzGAYgASgIMmEKEEluc3BlY3RvclNlcnZpY2USTQoGQXR0YWNoEiAuY2xvdWR2bWkuYWdlbnQudjEuQXR0YWNoUmVxdWVzdBohLmNsb3Vkdm1pLmFnZW50LnYxLkF0dGFjaFJlc3BvbnNlYgZwcm90bzM", [file_cloudvmi_v1_guest]);
+  fileDesc("CiFjbG91ZHZtaS9hZ2VudC92MS9pbnNwZWN0b3IucHJvdG8SEWNsb3Vkdm1pLmFnZW50LnYxIocBCg1BdHRhY2hSZXF1ZXN0Eh0KAnZtGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZBIgCgV2Y3B1cxgCIAMoCzIRLmNsb3Vkdm1pLnYxLlZjcHUSEAoIcHJvZmlsZXMYAyADKAwSDQoFdHlwZXMYBCABKAwSFAoMa2VybmVsX2ltYWdlGAUgASgMIoABCg5BdHRhY2hSZXNwb25zZRIQCghidWlsZF9pZBgBIAEoCRIPCgdyZWxlYXNlGAIgASgJEg8KB3Byb2ZpbGUYAyABKAwSFAoMbWljcm9zZWNvbmRzGAQgASgEEg0KBWxhY2tzGAUgASgJEhUKDWxhY2tzX3N5bWJvbHMYBiABKAgyYQoQSW5zcGVjdG9yU2VydmljZRJNCgZBdHRhY2gSIC5jbG91ZHZtaS5hZ2VudC52MS5BdHRhY2hSZXF1ZXN0GiEuY2xvdWR2bWkuYWdlbnQudjEuQXR0YWNoUmVzcG9uc2ViBnByb3RvMw", [file_cloudvmi_v1_guest]);
 
 /**
  * @generated from message cloudvmi.agent.v1.AttachRequest
@@ -47,6 +47,13 @@ export type AttachRequest = Message<"cloudvmi.agent.v1.AttachRequest"> & {
    * @generated from field: bytes types = 4;
    */
   types: Uint8Array;
+
+  /**
+   * The kernel's image as it is installed (vmlinuz), which its text is compared with. The agent does not look into it.
+   *
+   * @generated from field: bytes kernel_image = 5;
+   */
+  kernelImage: Uint8Array;
 };
 
 /**
