@@ -29,16 +29,14 @@ export async function expectedFindings(): Promise<ReadonlyMap<string, readonly E
   return all;
 }
 
-const textOf = (row: Row) => `${row.what}\n${row.place}\n${row.evidence}`;
+const textOf = (row: Row) => `${row.what} | ${row.place} | ${row.evidence}`;
 
 /** Of the findings that there must be, those that are not among the rows, each in a line. */
 export function missing(expected: readonly ExpectedFinding[], rows: readonly Row[]): string[] {
   return expected
     .filter(({ check, what }) => !rows.some((row) => row.check_name === check && what.test(textOf(row))))
     .map(({ check, what }) => {
-      const others = rows
-        .filter((row) => row.check_name === check)
-        .map((row) => `  ${textOf(row).replaceAll("\n", " | ")}`);
+      const others = rows.filter((row) => row.check_name === check).map((row) => `  ${textOf(row)}`);
       return [`${check} has nothing like ${what}`, ...others].join("\n");
     });
 }
@@ -47,5 +45,5 @@ export function missing(expected: readonly ExpectedFinding[], rows: readonly Row
 export function alarms(rows: readonly Row[]): string[] {
   return rows
     .filter(({ severity }) => severity !== "info")
-    .map((row) => `${row.severity} ${row.check_name}: ${textOf(row).replaceAll("\n", " | ")}`);
+    .map((row) => `${row.severity} ${row.check_name}: ${textOf(row)}`);
 }

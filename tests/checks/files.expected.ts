@@ -5,10 +5,10 @@ export const expected: ExpectedFindings = {
   "deleted-executable": [
     {
       check: "deleted-executable",
-      what: /runs a deleted program, \/\S+\nprocess \d+ \(\S+\)\n\S+, inode \d+, \d+ bytes$/,
+      what: /runs a deleted program, \/\S+ \| process \d+ \(\S+\) \| \S+, inode \d+, \d+ bytes$/,
     },
   ],
   "memory-executable": [
-    { check: "deleted-executable", what: /runs a program that was never on a disk, \/memfd:\S+\n/ },
+    { check: "deleted-executable", what: /runs a program that was never on a disk, \/memfd:\S+ \| / },
   ],
 };

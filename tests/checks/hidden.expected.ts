@@ -1,6 +1,8 @@
 // What the checks for hidden processes and modules find of the lab's tricks.
 
-export const expected: Record<string, readonly { readonly check: string; readonly what: RegExp }[]> = {
+import type { ExpectedFindings } from "./expected.ts";
+
+export const expected: ExpectedFindings = {
   "hide-process": [
     {
       check: "hidden-process",

@@ -1,3 +1,4 @@
+import type { Check } from "./check.ts";
 import { deferredCalls } from "./deferred-calls.ts";
 import { deletedExecutable } from "./deleted-executable.ts";
 import { ebpfPrograms } from "./ebpf-programs.ts";
@@ -25,7 +26,6 @@ import { sharedCredentials } from "./shared-credentials.ts";
 import { systemCallTable } from "./system-call-table.ts";
 import { taintedModule } from "./tainted-module.ts";
 import { tracedProcess } from "./traced-process.ts";
-import type { Check } from "./check.ts";
 
 /** The catalogue. A new check is one file, and one line here. */
 export const checks: readonly Check[] = [

@@ -1,11 +1,12 @@
 import { formatHalves, type Halves, numberOf } from "../bytes/address.ts";
 import { consistently } from "../linux/consistent.ts";
 import { inodeOf } from "../linux/file.ts";
+import { Memo } from "../linux/memo.ts";
 import { readNumber, readPointer, sameAddress } from "../linux/read.ts";
 import { taskStruct } from "../linux/task-struct.ts";
 import { livePid } from "../linux/tasks.ts";
 import { uprobe, walkUprobes } from "../linux/uprobe.ts";
-import { describeVma, isMapped, VM, type Vma } from "../linux/vma.ts";
+import { boundsOf, describeVma, isMapped, VM, type Vma } from "../linux/vma.ts";
 import { type CheckContext, defineCheck, type Severity } from "./check.ts";
 import { type CodeFile, memorySeen, type SeenMemory } from "./memory-seen.ts";
 import { type FoundCode, firstCode, modifiedCode } from "./own-code.ts";
@@ -85,7 +86,7 @@ function examine(context: CheckContext, seen: SeenMemory): void {
 }
 
 function ownMemory({ kernel, budget }: CheckContext, seen: SeenMemory, area: Vma): Kind | undefined {
-  const { kind } = describeVma(kernel, seen.mm, area);
+  const { kind } = describeVma(kernel, boundsOf(kernel, seen.mm), area, new Memo(kernel));
   if (kind === "special") return undefined;
   const code = firstCode(kernel, seen.mm, area, budget);
   if (code === undefined) return undefined;

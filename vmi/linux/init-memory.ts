@@ -24,7 +24,7 @@ export function modulesChange(kernel: Kernel, budget: Budget): boolean {
   walkWorks(
     kernel,
     budget,
-    (_, read) => read(),
+    (_, read) => read(false),
     (work) => {
       found ||= sameAddress(work.function, free);
       return !found;
