@@ -4,6 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { gvaOf } from "../vmi/bytes/address.ts";
+import { checks } from "../vmi/checks/index.ts";
 import { attach, type GuestMemoryLayout, openMemory, prepare, tables, type VcpuRegisters } from "../vmi/index.ts";
 import { cred } from "../vmi/linux/cred.ts";
 import { initTask, taskStruct } from "../vmi/linux/task-struct.ts";
@@ -14,7 +15,9 @@ export interface EngineOrder {
   readonly registers: { readonly index: number; readonly registers: Record<string, string> }[];
   /** Base64. */
   readonly profile?: string;
-  readonly measure: "attach" | "list" | "read" | "tables" | "slabs";
+  /** Of the guest's kernel, which its text is compared with. */
+  readonly kernelImage?: string;
+  readonly measure: "attach" | "list" | "read" | "tables" | "checks";
 }
 
 export interface EngineResult {
@@ -29,8 +32,8 @@ export interface EngineResult {
   readonly readUs?: number[];
   /** Of each table, microseconds of a read of all its rows and columns, and how many rows it had. */
   readonly tables?: { readonly name: string; readonly medianUs: number; readonly rows: number }[];
-  /** Microseconds of each look at all slabs for hidden tasks, and bytes of RAM that they are in. */
-  readonly slabsUs?: number[];
+  /** Microseconds of the checks that are no scans, together, and of each one, by its name. */
+  readonly checksUs?: Readonly<Record<string, number>>;
   readonly ramBytes?: number;
   /** For the walker in C: pgd, levels, init_task and the offsets it takes, as decimal numbers. */
   readonly walker?: string[];
@@ -42,6 +45,7 @@ const WARM_UP = 3000;
 const RUNS = 2000;
 /** Of a whole table, and as many before to warm up. */
 const TABLE_RUNS = 40;
+const CHECK_RUNS = 15;
 
 const order = JSON.parse(readFileSync(0, "utf8")) as EngineOrder;
 const registers: VcpuRegisters[] = order.registers.map((vcpu) => ({
@@ -54,7 +58,8 @@ const profiles = order.profile === undefined ? [] : [Buffer.from(order.profile, 
 prepare();
 const begin = performance.now();
 using memory = openMemory({ ...order.layout, backings: [{ kind: "shared", fd: 3 }] });
-const guest = attach(memory, { registers, profiles });
+const kernelImage = order.kernelImage === undefined ? undefined : readFileSync(order.kernelImage);
+const guest = attach(memory, { registers, profiles, ...(kernelImage && { kernelImage }) });
 guest.table("processes", { columns: COLUMNS, limit: 1 });
 const result: { -readonly [Key in keyof EngineResult]: EngineResult[Key] } = {
   firstRowMs: performance.now() - begin,
@@ -94,14 +99,18 @@ if (order.measure === "tables") {
       return { name, medianUs: median(timed(read, TABLE_RUNS, TABLE_RUNS)), rows: read() };
     });
 }
-if (order.measure === "slabs") {
-  const where = [{ column: "check_name", values: ["hidden-process-slab"] }];
-  const look = () => {
-    const answer = guest.table("findings", { where });
-    if (answer.incomplete) throw new Error(answer.notes.join("; "));
-    return answer.rows + 1;
+if (order.measure === "checks") {
+  const medianOf = (values: string[]) => {
+    const look = () => {
+      const answer = guest.table("findings", { where: [{ column: "check_name", values }] });
+      if (answer.incomplete) throw new Error(answer.notes.join("; "));
+      return answer.rows + 1;
+    };
+    return median(timed(look, CHECK_RUNS, CHECK_RUNS));
   };
-  result.slabsUs = timed(look, TABLE_RUNS, TABLE_RUNS);
+  const alone = checks.map(({ name }) => [name, medianOf([name])] as const);
+  const quick = checks.filter(({ cost }) => cost !== "scan").map(({ name }) => name);
+  result.checksUs = { ...Object.fromEntries(alone), together: medianOf(quick) };
   result.ramBytes = order.layout.ranges.reduce((sum, { length }) => sum + length, 0);
 }
 process.stdout.write(JSON.stringify(result));

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startCluster } from "../demo/cluster.ts";
 import { ensureLab } from "../lab/index.ts";
-import { measureEngine, measureSlabs, measureTables } from "./engine.ts";
+import { measureChecks, measureEngine, measureTables } from "./engine.ts";
 import { type Figure, printFigures } from "./figures.ts";
 import { measureFirstAnswer, measureInspectors, measurePeak, measureService, measureStream } from "./service.ts";
 import { measureSql } from "./sql.ts";
@@ -71,7 +71,7 @@ async function measureGuests(): Promise<{ figures: Figure[]; acceleration: strin
     ...(await measureEngine(few, "few tasks", { listUs: 60, attach: true }, progress)),
     ...(await measureEngine(cluster.guests.get("many")!, "many tasks", { listUs: 600, attach: false }, progress)),
     ...(await measureTables(cluster.guests.get("full")!, progress)),
-    await measureSlabs(cluster.guests.get("full")!, progress),
+    ...(await measureChecks(cluster.guests.get("full")!, (await ensureLab())["6.12"].image, progress)),
     ...(await measureService(handles.few, handles.many, progress)),
     ...(await measureStream(handles.few, progress)),
     await measurePeak(cluster, handles.full, progress),

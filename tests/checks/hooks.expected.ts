@@ -15,8 +15,14 @@ export const expected: ExpectedFindings = {
     "system-call-table",
     `system call 217 \\(getdents64\\) goes to ${module("table_call")}`,
   ),
-  "hook-function-entry": found("inline-hook", `__x64_sys_kill begins with a jmp to ${module("jump_kill")}`),
-  "rewrite-function": found("inline-hook", `sys_vhangup begins with a mov; jmp to ${module("rewritten_vhangup")}`),
+  "hook-function-entry": [
+    ...found("inline-hook", `__x64_sys_kill begins with a jmp to ${module("jump_kill")}`),
+    ...found("kernel-text", `text was changed at __x64_sys_kill(\\+0x4)?: jmp to ${module("jump_kill")}`),
+  ],
+  "rewrite-function": [
+    ...found("inline-hook", `sys_vhangup begins with a mov; jmp to ${module("rewritten_vhangup")}`),
+    ...found("kernel-text", `text was changed at \\w*sys_vhangup(\\+0x4)?: mov; jmp to ${module("rewritten_vhangup")}`),
+  ],
   "hook-ftrace": found(
     "ftrace-hooks",
     `__x64_sys_getdents64 is hooked by ftrace: ${module("redirect")}[^]* flags enabled [a-z_ ]*ipmodify`,

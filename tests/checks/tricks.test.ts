@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, suite, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { buildModule } from "../../lab/artefacts/tricks.ts";
-import { bootGuest, type Evidence, type LabGuest, type Trick, tricks } from "../../lab/index.ts";
+import { bootGuest, type Evidence, ensureLab, type LabGuest, type Trick, tricks } from "../../lab/index.ts";
 import type { Guest } from "../../vmi/index.ts";
 import { type Row, read, Subject } from "../engine/support.ts";
 import { alarms, expectedFindings, missing } from "./expected.ts";
@@ -112,7 +112,8 @@ suite("tricks", { concurrency: 2 }, () => {
       before(async () => {
         subject = await Subject.boot({ kernel, workload: "quiet", tricks: true, name: `tricks-${kernel}` });
         guest = subject.lab;
-        seen = await subject.attach();
+        const { image } = (await ensureLab())[kernel];
+        seen = await subject.attach({ kernelImage: readFileSync(image) });
         const program = readFileSync(join(import.meta.dirname, "look.py"), "utf8");
         await guest.exec(`cat > /tmp/look.py <<'END'\n${program}\nEND`);
         await guest.exec("mount -t debugfs none /sys/kernel/debug; mount -t tracefs none /sys/kernel/tracing");

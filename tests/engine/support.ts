@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { bootGuest, type GuestSpec, type LabGuest, textOf } from "../../lab/index.ts";
 import { findRam, type OpenedRam, Qmp, readRegisters } from "../../vmi/driver/qemu/index.ts";
 import {
+  type AttachOptions,
   attach,
   type Guest,
   openMemory,
@@ -97,8 +98,8 @@ export class Subject implements AsyncDisposable {
     return readRegisters(this.qmp);
   }
 
-  async attach(): Promise<Guest> {
-    return attach(this.memory, { registers: await this.registers() });
+  async attach(options: Pick<AttachOptions, "kernelImage"> = {}): Promise<Guest> {
+    return attach(this.memory, { registers: await this.registers(), ...options });
   }
 
   async pause(): Promise<void> {
