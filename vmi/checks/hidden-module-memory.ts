@@ -19,7 +19,8 @@ const TOP: PageRange = {
 const KERNEL: PageRange = { first: pageNumber({ hi: 0xff000000 | 0, lo: 0 }), end: TOP.end };
 /** What the first MiB has is for starting and waking processors (arch/x86/realmode), and the firmware's. */
 const LOW_PAGES = 256;
-const LARGE_PAGES = 512;
+/** More is no module's. */
+const MAX_PAGES = 1 << 16;
 const CODE_BYTES = 32;
 const imageEnd = symbol("_end");
 
@@ -50,17 +51,18 @@ export const hiddenModuleMemory = defineCheck({
   look: (context) => {
     const { kernel, budget } = context;
     const executable: PageRange[] = [];
-    const modules: Halves[] = [];
+    const written: PageRange[] = [];
     const image = pageNumber(kernel.place(imageEnd));
-    walkMappings(kernel.space, KERNEL.first, KERNEL.end, budget, (page, pages, gpa, writable, execute) => {
+    walkMappings(kernel.space, KERNEL.first, KERNEL.end, budget, (page, pages, _, writable, execute) => {
       if (execute) addRange(executable, page, page + pages);
-      // A struct module has counters in it, so that it lies where the kernel may write.
-      if (page > image && writable && pages <= LARGE_PAGES) {
-        for (let i = 0; i < pages; i++) modules.push(...modulesOnPage(kernel, page + i, gpa + i * PAGE_SIZE));
-        budget.spend(pages);
-      }
+      if (writable && page > image) addRange(written, page, page + pages);
     });
-    const hidden = unlisted(context, modules);
+    // A struct module has counters in it, so that it lies where the kernel may write.
+    const strange = without(written, listedMemory(context));
+    const hidden = unlisted(
+      context,
+      strange.flatMap((range) => modulesIn(context, range)),
+    );
     const { areas, complete } = codeAreas(kernel, budget);
     const low = directMap(kernel);
     if (low !== undefined) areas.push({ first: pageNumber(low), end: pageNumber(low) + LOW_PAGES });
@@ -97,6 +99,27 @@ function without(ranges: readonly PageRange[], areas: readonly PageRange[]): Pag
     if (from < end) left.push({ first: from, end });
   }
   return left;
+}
+
+function listedMemory({ kernel, budget }: CheckContext): PageRange[] {
+  const list = walkModules(kernel, budget);
+  return list.hi.flatMap((hi, i) =>
+    moduleMemoryAreas(kernel, { hi, lo: list.lo[i]! }).map(({ base, size }) => pagesOf(base, size)),
+  );
+}
+
+function pagesOf(base: Halves, size: number): PageRange {
+  const first = pageNumber(base);
+  return { first, end: first + Math.ceil(size / PAGE_SIZE) };
+}
+
+function modulesIn({ kernel, budget }: CheckContext, { first, end }: PageRange): Halves[] {
+  const found: Halves[] = [];
+  for (let page = first; page < Math.min(end, first + MAX_PAGES); page++) {
+    budget.spend();
+    found.push(...modulesOnPage(kernel, page));
+  }
+  return found;
 }
 
 interface Unlisted {
@@ -140,10 +163,7 @@ function reportModule(context: CheckContext, { at, loaded }: Unlisted): PageRang
   });
   return moduleMemoryAreas(kernel, at)
     .filter(({ textSize }) => textSize > 0)
-    .map((area) => ({
-      first: pageNumber(area.base),
-      end: pageNumber(area.base) + Math.ceil(area.textSize / PAGE_SIZE),
-    }));
+    .map(({ base: start, textSize }) => pagesOf(start, textSize));
 }
 
 function isAccountedFor({ kernel, budget }: CheckContext, { first, end }: PageRange): boolean {

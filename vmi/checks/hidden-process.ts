@@ -15,7 +15,7 @@ export const hiddenProcess = defineCheck({
     "it is ending. Before 4.15 the pid numbers are not looked at. A program that hides only from readers, by hooks, is in " +
     "all lists: the checks of hooks find it.",
   confirm:
-    "kill -0 PID and ls /proc/PID in the guest go by numbers, ps by what /proc lists, and cgroup.procs by control groups: " +
+    "In the guest, kill -0 PID and ls /proc/PID go by numbers, ps by what /proc lists, and cgroup.procs by control groups: " +
     "they disagree. From outside, SELECT * FROM processes goes by the task list.",
   reads: [
     "init_task.tasks, children, thread_head",

@@ -13,16 +13,13 @@ const MAX_STATE = 3;
 /**
  * What looks like a struct module on a page: it has a pointer to itself where each has one (mkobj.mod), a name, and memory
  * of its own. No list is needed for that, and the kernel can't do without the pointer.
- *
- * @param gpa where the page is in physical memory
  */
-export function modulesOnPage(kernel: Kernel, page: number, gpa: number): Halves[] {
-  const { memory } = kernel;
+export function modulesOnPage(kernel: Kernel, page: number): Halves[] {
   const { mkobj_mod } = kernel.layout(moduleLinks);
-  const index = memory.locate(gpa);
-  if (mkobj_mod < 0 || index < 0) return [];
-  const { view } = memory;
   const start = pageAddress(page);
+  const index = kernel.space.resolve(start.hi, start.lo);
+  if (mkobj_mod < 0 || index < 0) return [];
+  const { view } = kernel.memory;
   const places: Halves[] = [];
   for (let offset = mkobj_mod % ALIGNMENT; offset < PAGE_SIZE; offset += ALIGNMENT) {
     if (view.getInt32(index + offset + 4, true) !== start.hi) continue;

@@ -39,21 +39,25 @@ export function walkMappings(
   const { memory, mmu } = space;
   const { view } = memory;
   const { shifts } = mmu;
+  const levels = shifts.map(() => new Int32Array(ENTRIES * 2));
   /** Kernel addresses are the upper half, of which the top bits are all ones. */
   const half = 2 ** (mmu.virtualBits - PAGE_SHIFT - 1);
   const walk = (table: number, level: number, base: number, writable: boolean, executable: boolean): void => {
     budget.spend(TABLE_COST);
     const shift = shifts[level]!;
     const pages = 2 ** (shift - PAGE_SHIFT);
+    const index = memory.locate(table);
+    if (index < 0) return;
+    // All of it at once: where memory is copied, what comes below may take its place.
+    const entries = levels[level]!;
+    for (let i = 0; i < entries.length; i++) entries[i] = view.getInt32(index + i * 4, true);
     for (let i = 0; i < ENTRIES; i++) {
       let page = base + i * pages;
       if (level === 0 && page >= half) page += ALL_PAGES - 2 * half;
       if (page >= end || page + pages <= first) continue;
-      const at = memory.locate(table + i * 8);
-      if (at < 0) return;
-      const lo = view.getInt32(at, true);
+      const lo = entries[2 * i]!;
       if ((lo & PTE_PRESENT) === 0) continue;
-      const whole = view.getInt32(at + 4, true);
+      const whole = entries[2 * i + 1]!;
       const hi = whole & space.smeMaskHi;
       const write = writable && (lo & PTE_WRITABLE) !== 0;
       const execute = executable && (whole & PTE_NX_HI) === 0;
