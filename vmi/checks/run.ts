@@ -33,10 +33,10 @@ export function runChecks(checks: readonly Check[], kernel: Kernel, budget: Budg
   let unseen = 0;
   for (const [check, before] of first.found) {
     const after = again.found.get(check);
-    for (const [identity, finding] of after ?? []) {
-      if (before.has(identity)) findings.push({ ...finding, check, severity: finding.severity ?? check.severity });
+    for (const [key, finding] of after ?? []) {
+      if (before.has(key)) findings.push({ ...finding, check, severity: finding.severity ?? check.severity });
     }
-    for (const identity of before.keys()) unseen += after?.has(identity) ? 0 : 1;
+    for (const key of before.keys()) unseen += after?.has(key) ? 0 : 1;
   }
   return {
     findings,
@@ -46,7 +46,7 @@ export function runChecks(checks: readonly Check[], kernel: Kernel, budget: Budg
 }
 
 interface Pass {
-  /** Of each check that found something, by identity. */
+  /** Of each check that found something, by identity and process. */
   readonly found: Map<Check, Map<string, Finding>>;
   readonly notes: Set<string>;
   retried: number;
@@ -62,7 +62,8 @@ function pass(checks: readonly Check[], kernel: Kernel, budget: Budget): Pass {
       budget,
       report: (reported) => {
         const finding = printable(reported);
-        if (found.size < MAX_FINDINGS) found.set(finding.identity, finding);
+        // Two processes of one program have one identity, for baselines: none of them is seen twice because the other is.
+        if (found.size < MAX_FINDINGS) found.set(`${finding.identity} ${finding.pid ?? ""}`, finding);
         else context.incomplete(`more than ${MAX_FINDINGS} findings`);
       },
       incomplete: (note) => result.notes.add(`${check.name}: ${note}`),

@@ -1,6 +1,7 @@
 import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
 import { struct, symbol } from "../symbols/specs.ts";
+import { userStruct } from "./cred.ts";
 import type { Kernel } from "./kernel.ts";
 import { isNull, plus, readCString, readNumber, readPointer, readU32, sameAddress } from "./read.ts";
 import { walkIdr } from "./xarray.ts";
@@ -35,7 +36,6 @@ export const bpfProgAux = struct("bpf_prog_aux", {
   attach_func_name: "?attach_func_name",
   attach_btf: "?attach_btf",
 });
-const userStruct = struct("user_struct", { uid: "uid" });
 /** kernel/bpf/btf.c; named from 5.11 (5329722057d4). */
 const btf = struct("?btf", { name: "?name" });
 

@@ -21,6 +21,19 @@ export const credPrivileges = struct("cred", {
   user_ns: "user_ns",
   group_info: "group_info",
 });
+/** What the kernel keeps beside the ids, and where a task has them. */
+export const credOwner = struct("cred", {
+  user: "user",
+  /** From 5.14 (905ae01c4ae2). */
+  ucounts: "?ucounts",
+  /** With CONFIG_KEYS. */
+  jit_keyring: "?jit_keyring",
+});
+/** `cred` is what a task acts with: another than `real_cred` only while the kernel acts for somebody else (override_creds). */
+export const taskCred = struct("task_struct", { cred: "cred" });
+/** include/linux/sched/user.h, include/linux/user_namespace.h: whose processes and other things are counted. */
+export const userStruct = struct("user_struct", { uid: "uid" });
+export const ucounts = struct("?ucounts", { uid: "uid" });
 /** include/linux/cred.h: the ids follow, each a u32 (from 4.9: 81243eacfa40). */
 const groupInfo = struct("group_info", { ngroups: "ngroups", gid: "gid" });
 export const userNamespace = struct("user_namespace", { inum: "ns.inum", level: "level", owner: "owner" });
