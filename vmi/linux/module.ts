@@ -6,6 +6,8 @@ import { type Addresses, walkList } from "./list.ts";
 import { plus, readCString, readNumber, readPointer, readU32 } from "./read.ts";
 
 const modules = symbol("modules");
+/** kernel/panic.c */
+const taintedMask = symbol("?tainted_mask");
 
 /** include/linux/module.h */
 export const moduleStruct = struct("module", {
@@ -13,6 +15,8 @@ export const moduleStruct = struct("module", {
   name: "name",
   state: "state",
   taints: "taints",
+  /** A bool, with CONFIG_MODULE_SIG. */
+  sig_ok: "?sig_ok",
   refcnt: "?refcnt",
   source_list: "?source_list",
   version: "?version",
@@ -185,7 +189,23 @@ const TAINTS: readonly (readonly [number, string])[] = [
 
 /** `OE` and the like, in the order of the bits; empty when it has none. */
 export function moduleTaints(kernel: Kernel, module: Halves): string | undefined {
-  const taints = readU32(kernel.space, module, kernel.layout(moduleStruct).taints);
+  return lettersOf(readU32(kernel.space, module, kernel.layout(moduleStruct).taints));
+}
+
+/** Of the taints that modules bring, those that the kernel has had since it booted: also of modules that are gone. */
+export function kernelTaints(kernel: Kernel): string | undefined {
+  const mask = kernel.optionalPlace(taintedMask);
+  return mask && lettersOf(readU32(kernel.space, mask));
+}
+
+/** False for a module whose signature the kernel did not find right; undefined where it looks at none. */
+export function isSigned(kernel: Kernel, module: Halves): boolean | undefined {
+  const { sig_ok } = kernel.layout(moduleStruct);
+  const word = sig_ok < 0 ? undefined : readU32(kernel.space, module, sig_ok);
+  return word === undefined ? undefined : (word & 0xff) !== 0;
+}
+
+function lettersOf(taints: number | undefined): string | undefined {
   if (taints === undefined) return undefined;
   return TAINTS.filter(([bit]) => (taints >>> bit) & 1)
     .map(([, letter]) => letter)

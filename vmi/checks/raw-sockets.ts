@@ -1,0 +1,65 @@
+import { AF } from "../linux/net/socket.ts";
+import { defineCheck } from "./check.ts";
+import { describeProgram, identify } from "./programs.ts";
+import { socketHolders } from "./socket-holders.ts";
+
+/** include/uapi/linux/in.h */
+const PROTOCOLS = new Map<unknown, string>([
+  [1, "ICMP"],
+  [2, "IGMP"],
+  [6, "TCP"],
+  [17, "UDP"],
+  [58, "ICMPv6"],
+  [89, "OSPF"],
+  [112, "VRRP"],
+  [255, "any, sending only"],
+]);
+
+export const rawSockets = defineCheck({
+  name: "raw-sockets",
+  severity: "medium",
+  cost: "walk",
+  compares:
+    "The descriptors of every process with what programs are known to need: a raw socket of IP gets all packets of a " +
+    "protocol, and sends packets with any header. Back doors listen by them without an open port. Programs that " +
+    "configure or test networks are told as info, where they are installed.",
+  misses:
+    "A known program's executable that was replaced, or that runs injected code. Sockets that a process has only handed " +
+    "to io_uring or to a queue. Monitoring software with raw sockets of its own is reported.",
+  confirm:
+    "SELECT * FROM process_open_sockets WHERE type = 'raw' AND family IN (2, 10). In the guest, ss -w -p, or the inode in " +
+    "/proc/net/raw and raw6.",
+  reads: [
+    "init_task",
+    "task_struct",
+    "files_struct",
+    "file",
+    "socket_file_ops",
+    "socket",
+    "sock",
+    "mm_struct.exe_file",
+  ],
+  look: (context) => {
+    for (const holder of socketHolders(context, [AF.inet, AF.inet6], ({ type }) => type === "raw")) {
+      const { program, sockets, severity } = holder;
+      const protocols = [...new Set(sockets.map(protocolOf))].sort();
+      const list = sockets.map(
+        (socket) =>
+          `descriptor ${socket.fd}, inode ${socket.socket}: ${protocolOf(socket)}, bound to ${socket.local_address}`,
+      );
+      context.report({
+        what: `${describeProgram(program)} has raw sockets: ${protocols.join(", ")}`,
+        where: describeProgram(program),
+        evidence: list.join("; "),
+        expected: "raw sockets in the hands of programs that configure or test networks",
+        identity: `${identify(program)} ${protocols.join(" ")}`,
+        severity,
+        pid: program.pid,
+      });
+    }
+  },
+});
+
+function protocolOf({ family, protocol }: { family?: unknown; protocol?: unknown }): string {
+  return `${PROTOCOLS.get(protocol) ?? `protocol ${protocol}`} of ${family === AF.inet ? "IPv4" : "IPv6"}`;
+}

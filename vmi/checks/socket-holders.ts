@@ -1,0 +1,65 @@
+import { processOpenSockets } from "../tables/process-open-sockets.ts";
+import type { CheckContext, CheckRow, Severity } from "./check.ts";
+import { baseName, isInstalled, type Program, programs } from "./programs.ts";
+
+/** What has raw or packet sockets for what it is made for: addresses, routes, neighbours, whether somebody answers. */
+const NETWORK_PROGRAMS: ReadonlySet<string> = new Set(
+  [
+    "systemd-networkd NetworkManager nm-dhcp-helper dhclient dhcpcd udhcpc udhcpd dhcpd dhcrelay kea-dhcp4 kea-dhcp6 dnsmasq",
+    "connmand wicked wickedd-dhcp4 wickedd-dhcp6 wpa_supplicant hostapd iwd pppd pppoe pppoe-server accel-pppd charon",
+    "keepalived vrrpd conntrackd bird bird6 zebra ospfd ospf6d isisd eigrpd pimd pim6d ldpd bfdd radvd ndppd igmpproxy mrouted",
+    "ping ping6 fping fping6 arping traceroute mtr mtr-packet clockdiff smokeping blackbox_exporter xtables-legacy-multi",
+    "lldpd lldpad ladvd arpwatch avahi-autoipd ptp4l ovs-vswitchd rarpd in.rarpd rdisc cilium-agent speaker",
+  ].flatMap((line) => line.split(" ")),
+);
+/** What is made to see other people's packets. */
+const CAPTURING: ReadonlySet<string> = new Set(
+  "tcpdump dumpcap tshark wireshark ngrep snort suricata zeek nmap netsniff-ng tcpflow iftop nethogs".split(" "),
+);
+
+export interface SocketHolder {
+  readonly program: Program;
+  readonly sockets: readonly CheckRow[];
+  /** By what the program is: it is believed where it is installed. */
+  readonly severity: Severity;
+}
+
+/** The processes that have sockets of some families and a type open. */
+export function socketHolders(
+  context: CheckContext,
+  families: readonly number[],
+  wanted: (socket: CheckRow) => boolean,
+): SocketHolder[] {
+  const columns = [
+    "pid",
+    "fd",
+    "family",
+    "type",
+    "protocol",
+    "local_address",
+    "remote_address",
+    "net_namespace",
+    "socket",
+  ];
+  const where = [{ column: "family", values: families.map(String) }];
+  const rows = context.rows(processOpenSockets, { columns, where }).filter(wanted);
+  if (rows.length === 0) return [];
+  const all = context.shared(programs);
+  return [...Map.groupBy(rows, (row) => row.pid as number)].map(([pid, sockets]) => {
+    const program = all.get(pid) ?? {
+      pid,
+      name: "?",
+      path: undefined,
+      commandLine: undefined,
+      parent: 0,
+      kernelThread: false,
+    };
+    return { program, sockets, severity: severityOf(program) };
+  });
+}
+
+function severityOf({ path }: Program): Severity {
+  if (path === undefined || !isInstalled(path)) return "medium";
+  const program = baseName(path);
+  return NETWORK_PROGRAMS.has(program) ? "info" : CAPTURING.has(program) ? "low" : "medium";
+}
