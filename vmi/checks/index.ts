@@ -1,5 +1,6 @@
 import type { Check } from "./check.ts";
 import { deletedExecutable } from "./deleted-executable.ts";
+import { ebpfPrograms } from "./ebpf-programs.ts";
 import { inventory } from "./inventory.ts";
 import { packetSockets } from "./packet-sockets.ts";
 import { promiscuousInterface } from "./promiscuous-interface.ts";
@@ -19,5 +20,6 @@ export const checks: readonly Check[] = [
   packetSockets,
   promiscuousInterface,
   taintedModule,
+  ebpfPrograms,
   inventory,
 ];

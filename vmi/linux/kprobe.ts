@@ -98,18 +98,29 @@ export function isReturnProbe(kernel: Kernel, probe: Halves): boolean {
 
 /** `group:name` of the event of tracefs that a probe belongs to; undefined for probes of others. */
 export function kprobeEvent(kernel: Kernel, probe: Halves): Uint8Array | undefined {
-  const { space } = kernel;
-  const layout = kernel.layout(traceKprobe);
+  const at = probeEventOf(kernel, probe);
   const event = kernel.layout(traceProbeEvent);
-  const pre = readPointer(space, probe, kernel.layout(kprobe).pre_handler);
-  const ours =
-    pointsTo(kernel, pre, entryDispatcher) || pointsTo(kernel, returnProbeHandler(kernel, probe), returnDispatcher);
-  if (!ours || layout.event < 0 || event.call < 0) return undefined;
-  const at = readPointer(space, plus(probe, -layout.kp), layout.event);
-  if (at === undefined || isNull(at)) return undefined;
+  if (at === undefined) return undefined;
   const system = text(kernel, at, event.class + kernel.layout(traceEventClass).system);
   const name = text(kernel, at, event.call + kernel.layout(traceEventCall).name);
   return system && name && Buffer.concat([system, COLON, name]);
+}
+
+/** The struct trace_event_call of a probe that tracefs or perf made; undefined for probes of others. */
+export function kprobeCall(kernel: Kernel, probe: Halves): Halves | undefined {
+  const at = probeEventOf(kernel, probe);
+  return at && plus(at, kernel.layout(traceProbeEvent).call);
+}
+
+function probeEventOf(kernel: Kernel, probe: Halves): Halves | undefined {
+  const { space } = kernel;
+  const layout = kernel.layout(traceKprobe);
+  const pre = readPointer(space, probe, kernel.layout(kprobe).pre_handler);
+  const ours =
+    pointsTo(kernel, pre, entryDispatcher) || pointsTo(kernel, returnProbeHandler(kernel, probe), returnDispatcher);
+  if (!ours || layout.event < 0 || kernel.layout(traceProbeEvent).call < 0) return undefined;
+  const at = readPointer(space, plus(probe, -layout.kp), layout.event);
+  return at === undefined || isNull(at) ? undefined : at;
 }
 
 /** Flags of a probe: disabled is its own, optimised and ftrace those of what is in the table. */

@@ -32,6 +32,8 @@ export function walkUprobes(kernel: Kernel, budget: Budget): Addresses {
 }
 
 export interface UprobeConsumer {
+  /** The struct uprobe_consumer. */
+  readonly at: Halves;
   readonly handler: Halves;
   readonly returnHandler: Halves;
 }
@@ -45,7 +47,7 @@ export function uprobeConsumers(kernel: Kernel, at: Halves, budget: Budget): Upr
     const handler = readPointer(kernel.space, consumer, layout.handler);
     const returnHandler = readPointer(kernel.space, consumer, layout.ret_handler);
     if (handler === undefined || returnHandler === undefined) return false;
-    found.push({ handler, returnHandler });
+    found.push({ at: consumer, handler, returnHandler });
     return true;
   };
   if (layout.cons_node >= 0) {
