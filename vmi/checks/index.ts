@@ -1,8 +1,11 @@
 import type { Check } from "./check.ts";
 import { deletedExecutable } from "./deleted-executable.ts";
 import { ebpfPrograms } from "./ebpf-programs.ts";
+import { falseName } from "./false-name.ts";
+import { injectedMemory } from "./injected-memory.ts";
 import { inventory } from "./inventory.ts";
 import { packetSockets } from "./packet-sockets.ts";
+import { preloadedLibrary } from "./preloaded-library.ts";
 import { promiscuousInterface } from "./promiscuous-interface.ts";
 import { raisedCredentials } from "./raised-credentials.ts";
 import { rawSockets } from "./raw-sockets.ts";
@@ -15,6 +18,9 @@ export const checks: readonly Check[] = [
   sharedCredentials,
   raisedCredentials,
   deletedExecutable,
+  injectedMemory,
+  falseName,
+  preloadedLibrary,
   tracedProcess,
   rawSockets,
   packetSockets,

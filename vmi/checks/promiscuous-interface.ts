@@ -29,12 +29,17 @@ export const promiscuousInterface = defineCheck({
       .filter(({ promiscuity }) => Number(promiscuity ?? 0) !== 0);
     if (found.length === 0) return;
     const holders = socketHolders(context, [AF.packet], () => true);
+    const names = new Map<string, number>();
     for (const device of found) {
       const { promiscuity, master, net_namespace } = device;
       const there = holders.filter(({ sockets }) => sockets.some((socket) => socket.net_namespace === net_namespace));
       const listeners = there.map(({ program }) => describeProgram(program));
       const by = master !== undefined ? `, a port of ${master},` : "";
       const asked = Number(device.flags ?? 0) & IFF_PROMISC ? ", also by name (IFF_PROMISC)" : "";
+      const identity = `${device.interface}${master === undefined ? "" : ` of ${master}`}`;
+      // Namespaces have other numbers after a restart.
+      const same = (names.get(identity) ?? 0) + 1;
+      names.set(identity, same);
       context.report({
         what: `interface ${device.interface}${by} takes packets that are for others`,
         where: `interface ${nameOf(device)}`,
@@ -42,7 +47,7 @@ export const promiscuousInterface = defineCheck({
           `promiscuity ${promiscuity}${asked}; ` +
           (listeners.length > 0 ? `packet sockets there: ${listeners.join(", ")}` : "nobody has a packet socket there"),
         expected: "promiscuity 0",
-        identity: `${device.interface}${master === undefined ? "" : ` of ${master}`}`,
+        identity: same === 1 ? identity : `${identity} #${same}`,
         severity: master !== undefined && promiscuity === 1 ? "info" : "medium",
       });
     }

@@ -17,6 +17,8 @@ export const mmStruct = struct("mm_struct", {
   env_end: "env_end",
   rss_stat: "rss_stat",
 });
+/** Where the program's text begins: 0 until execve() has mapped the program (fs/binfmt_elf.c). */
+export const mmCode = struct("mm_struct", { start_code: "start_code" });
 /** From 6.2 (f1a7941243c1) each counter of `rss_stat` is a percpu_counter; before, an atomic_long_t. */
 const percpuCounter = struct("?percpu_counter", { count: "count" });
 const mmRssStat = struct("?mm_rss_stat", { count: "count" });

@@ -4,8 +4,8 @@ import { struct, symbol } from "../symbols/specs.ts";
 import { inode, superBlock } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
-import { isNull, plus, readNumber, readPointer, readU32, sameAddress } from "./read.ts";
-import { walkXarray } from "./xarray.ts";
+import { isNull, plus, readNumber, readPointer, readU32, sameAddress, sum } from "./read.ts";
+import { walkXarray, xarrayEntry } from "./xarray.ts";
 
 const superBlocks = symbol("super_blocks");
 /** With CONFIG_DYNAMIC_MEMORY_LAYOUT, which KASLR of memory needs; fixed otherwise (Documentation/arch/x86/x86_64/mm.rst). */
@@ -13,9 +13,13 @@ const vmemmapBase = symbol("?vmemmap_base");
 const VMEMMAP: Halves = { hi: 0xffffea00 | 0, lo: 0 };
 
 const addressSpace = struct("address_space", { i_pages: "i_pages", nrpages: "nrpages" });
-const page = struct("page", { flags: "flags", mapping: "mapping" });
+/** Place in the file: __folio_index from 6.16 (acc53a0b4c15). */
+const page = struct("page", { flags: "flags", mapping: "mapping", index: ["?__folio_index", "?index"] });
 /** include/linux/page-flags.h: bit 2 in 6.1, 3 in 6.12. */
 const pageFlags = struct("?enum pageflags", { PG_uptodate: "PG_uptodate" });
+
+/** include/linux/page-flags.h: in the pointer `mapping`, for pages of processes' own. */
+const PAGE_MAPPING_ANON = 1;
 
 const PAGE_SIZE = 4096;
 const MAX_FILE_SYSTEMS = 65_536;
@@ -57,29 +61,62 @@ export function walkCachedPages(
   const mapping = readPointer(kernel.space, at, kernel.layout(inode).i_mapping);
   if (mapping === undefined || isNull(mapping)) return false;
   const pages = plus(mapping, kernel.layout(addressSpace).i_pages);
-  const found = kernel.optionalPlace(vmemmapBase);
-  const base = found === undefined ? VMEMMAP : readPointer(kernel.space, found);
-  const size = kernel.layout(page).sizeof;
-  const { PG_uptodate } = kernel.layout(pageFlags);
-  if (base === undefined || size === 0) return false;
+  const base = pagesBase(kernel);
+  if (base === undefined) return false;
   let known = true;
   const complete = walkXarray(kernel, pages, MAX_ENTRIES, budget, (index, entry, count) => {
-    // A value stands for a page that was here: it is in swap, or was dropped.
-    if (entry.lo & 1) return true;
-    const frame = distance(base, entry) / size;
-    if (!Number.isInteger(frame) || frame < 0) {
-      known = false;
-      return true;
-    }
-    // Whoever gets pages of the file meanwhile takes them off it first: see a unit's end.
-    const owner = readPointer(kernel.space, entry, kernel.layout(page).mapping);
-    if (owner === undefined || !sameAddress(owner, mapping)) return true;
-    // Until it has been read from the disk, a page holds what its memory was last used for.
-    const flags = readU32(kernel.space, entry, kernel.layout(page).flags);
-    if (PG_uptodate >= 0 && flags !== undefined && ((flags >>> PG_uptodate) & 1) === 0) return true;
-    return visit(index, frame * PAGE_SIZE, count);
+    const gpa = contentOf(kernel, base, mapping, entry);
+    known &&= gpa !== "unknown";
+    return typeof gpa !== "number" || visit(index, gpa, count);
   });
   return complete && known;
+}
+
+/** Guest physical address of the content of one page of an inode; undefined where it is not in memory. */
+export function cachedPage(kernel: Kernel, at: Halves, index: number): number | undefined {
+  const mapping = readPointer(kernel.space, at, kernel.layout(inode).i_mapping);
+  const base = pagesBase(kernel);
+  if (mapping === undefined || isNull(mapping) || base === undefined) return undefined;
+  const entry = xarrayEntry(kernel, plus(mapping, kernel.layout(addressSpace).i_pages), index);
+  const folio = entry && contentOf(kernel, base, mapping, entry);
+  if (entry === undefined || typeof folio !== "number") return undefined;
+  // Several pages that are one folio have one entry, that of the first.
+  const first = readNumber(kernel.space, entry, kernel.layout(page).index);
+  return first === undefined || first > index ? undefined : folio + (index - first) * PAGE_SIZE;
+}
+
+/** True for a page of processes' own, as one is that was written in a private mapping; undefined when it can't be told. */
+export function isAnonymousPage(kernel: Kernel, gpa: number): boolean | undefined {
+  const base = pagesBase(kernel);
+  if (base === undefined) return undefined;
+  const offset = Math.floor(gpa / PAGE_SIZE) * kernel.layout(page).sizeof;
+  const at = sum(base, { hi: Math.floor(offset / 2 ** 32), lo: offset | 0 });
+  const mapping = readPointer(kernel.space, at, kernel.layout(page).mapping);
+  return mapping && (mapping.lo & PAGE_MAPPING_ANON) !== 0;
+}
+
+/** Where the struct pages are; undefined when that can't be read. */
+function pagesBase(kernel: Kernel): Halves | undefined {
+  const found = kernel.optionalPlace(vmemmapBase);
+  if (kernel.layout(page).sizeof === 0) return undefined;
+  return found === undefined ? VMEMMAP : readPointer(kernel.space, found);
+}
+
+/** Guest physical address of the content that an entry of a page cache stands for. */
+function contentOf(kernel: Kernel, base: Halves, mapping: Halves, entry: Halves): number | "none" | "unknown" {
+  const layout = kernel.layout(page);
+  // A value stands for a page that was here: it is in swap, or was dropped.
+  if (entry.lo & 1) return "none";
+  const frame = distance(base, entry) / layout.sizeof;
+  if (!Number.isInteger(frame) || frame < 0) return "unknown";
+  // Whoever gets pages of the file meanwhile takes them off it first: see a unit's end.
+  const owner = readPointer(kernel.space, entry, layout.mapping);
+  if (owner === undefined || !sameAddress(owner, mapping)) return "none";
+  // Until it has been read from the disk, a page holds what its memory was last used for.
+  const { PG_uptodate } = kernel.layout(pageFlags);
+  const flags = readU32(kernel.space, entry, layout.flags);
+  if (PG_uptodate >= 0 && flags !== undefined && ((flags >>> PG_uptodate) & 1) === 0) return "none";
+  return frame * PAGE_SIZE;
 }
 
 function distance(from: Halves, to: Halves): number {

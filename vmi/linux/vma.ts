@@ -22,6 +22,7 @@ const vmArea = struct("vm_area_struct", {
   vm_flags: "vm_flags",
   vm_pgoff: "vm_pgoff",
   vm_file: "vm_file",
+  anon_vma: "?anon_vma",
   vm_ops: "vm_ops",
   vm_private_data: "vm_private_data",
   vm_next: "?vm_next",
@@ -52,6 +53,8 @@ export interface Vma {
   /** Pages from the start of the file. */
   readonly pageOffset: number;
   readonly file: Halves | undefined;
+  /** False for an area of a file of which nothing was ever written: it has no pages of the process's own (anon_vma). */
+  readonly mayHaveOwnPages: boolean;
 }
 
 export interface Vmas {
@@ -136,6 +139,7 @@ function readVma(kernel: Kernel, at: Halves, mmAt: Halves): Vma | undefined {
     flags: flags.lo,
     pageOffset: numberAt(offset),
     file: isNull(file) ? undefined : file,
+    mayHaveOwnPages: layout.anon_vma < 0 || !isNull(member(layout.anon_vma)),
   };
 }
 

@@ -1,0 +1,111 @@
+import type { Budget } from "../budget.ts";
+import { addHi, addLo, type Halves, numberOf, PAGE_SIZE } from "../bytes/address.ts";
+import { inodeOf } from "../linux/file.ts";
+import type { Kernel } from "../linux/kernel.ts";
+import { userSpace } from "../linux/mm.ts";
+import { cachedPage, isAnonymousPage } from "../linux/page-cache.ts";
+import { plus } from "../linux/read.ts";
+import type { Vma } from "../linux/vma.ts";
+
+/** Code that is shown of a place. */
+export interface FoundCode {
+  readonly at: Halves;
+  readonly found: Uint8Array;
+  readonly original?: Uint8Array;
+}
+
+/** Pages of one area that are looked at: a JIT's has many thousand, most of them never touched. */
+const MAX_PAGES = 32_768;
+const SHOWN = 64;
+const ALIGNMENT = 16;
+const INT3 = 0xcc;
+const ZEROS = Buffer.alloc(PAGE_SIZE);
+
+/** The first bytes in an area that are not zero, to be shown; undefined where nothing was written yet. */
+export function firstCode(kernel: Kernel, mm: Halves, area: Vma, budget: Budget): FoundCode | undefined {
+  let found: FoundCode | undefined;
+  eachPage(kernel, mm, area, budget, (offset, gpa) => {
+    const page = copyOf(kernel, gpa);
+    if (page === undefined || page.equals(ZEROS)) return true;
+    const first = page.findIndex((byte) => byte !== 0);
+    const from = first - (first % ALIGNMENT);
+    found = { at: plus(area.start, offset + from), found: page.subarray(from, from + SHOWN) };
+    return false;
+  });
+  return found;
+}
+
+/** What a process has in place of its file's code. */
+export interface ModifiedCode {
+  /** Pages that differ from the file's. */
+  readonly pages: number;
+  readonly bytes: number;
+  /** Offsets in the file where a breakpoint instruction stands and nothing else differs around; undefined when more does. */
+  readonly breakpoints: readonly number[] | undefined;
+  /** Pages of which the file's content is not in memory: whether they differ is not known. */
+  readonly unknown: number;
+  readonly first: FoundCode;
+}
+
+/** The pages of a private mapping of a file that were written, compared with the file's; undefined where none differs. */
+export function modifiedCode(kernel: Kernel, mm: Halves, area: Vma, budget: Budget): ModifiedCode | undefined {
+  const inode = area.file && inodeOf(kernel, area.file);
+  if (inode === undefined) return undefined;
+  let pages = 0;
+  let bytes = 0;
+  let unknown = 0;
+  let first: FoundCode | undefined;
+  let breakpoints: number[] | undefined = [];
+  eachPage(kernel, mm, area, budget, (offset, gpa) => {
+    const page = isAnonymousPage(kernel, gpa) === true ? copyOf(kernel, gpa) : undefined;
+    if (page === undefined) return true;
+    const index = area.pageOffset + offset / PAGE_SIZE;
+    const cached = cachedPage(kernel, inode, index);
+    const original = cached === undefined ? undefined : copyOf(kernel, cached);
+    if (original === undefined) {
+      unknown++;
+      return true;
+    }
+    if (page.equals(original)) return true;
+    pages++;
+    for (let i = 0; i < PAGE_SIZE; i++) {
+      if (page[i] === original[i]) continue;
+      bytes++;
+      if (page[i] !== INT3) breakpoints = undefined;
+      breakpoints?.push(index * PAGE_SIZE + i);
+      if (first !== undefined) continue;
+      const from = i - (i % ALIGNMENT);
+      first = {
+        at: plus(area.start, offset + from),
+        found: page.subarray(from, from + SHOWN),
+        original: original.subarray(from, from + SHOWN),
+      };
+    }
+    return true;
+  });
+  return first && { pages, bytes, breakpoints, unknown, first };
+}
+
+function copyOf(kernel: Kernel, gpa: number): Buffer | undefined {
+  const bytes = kernel.memory.copy(gpa, PAGE_SIZE);
+  return bytes && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+/** Visits the pages of an area that are in memory. */
+function eachPage(
+  kernel: Kernel,
+  mm: Halves,
+  area: Vma,
+  budget: Budget,
+  visit: (offset: number, gpa: number) => boolean,
+): void {
+  const space = userSpace(kernel, mm);
+  if (space === undefined) return;
+  const { hi, lo } = area.start;
+  const size = numberOf(area.end.hi, area.end.lo) - numberOf(hi, lo);
+  for (let offset = 0; offset < size && offset < MAX_PAGES * PAGE_SIZE; offset += PAGE_SIZE) {
+    budget.spend();
+    const gpa = space.physical(addHi(hi, lo, offset), addLo(lo, offset));
+    if (gpa >= 0 && !visit(offset, gpa)) return;
+  }
+}
