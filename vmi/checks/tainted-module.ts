@@ -42,7 +42,7 @@ export const taintedModule = defineCheck({
     if (found === undefined) context.incomplete("the modules kept changing while they were read");
     const modules = found?.value ?? [];
     for (const { at, name, taints, signed } of modules) {
-      const told = [...taints].flatMap((letter) => [TAINTS[letter] ?? (["low", `has taint ${letter}`] as const)]);
+      const told = taints.split("").flatMap((letter) => [TAINTS[letter] ?? (["low", `has taint ${letter}`] as const)]);
       if (signed === false && !taints.includes("E"))
         told.push(["high", "is not signed, and the taint for that was removed"]);
       if (told.length === 0) continue;
@@ -56,13 +56,19 @@ export const taintedModule = defineCheck({
         address: at,
       });
     }
-    const all = new Set(modules.flatMap(({ taints }) => [...taints]));
+    const all = new Set(modules.flatMap(({ taints }) => taints.split("")));
     const mask = kernelTaints(kernel) ?? "";
-    const left = [...mask].filter((letter) => OF_MODULES.includes(letter) && !all.has(letter)).join("");
+    const left = mask
+      .split("")
+      .filter((letter) => OF_MODULES.includes(letter) && !all.has(letter))
+      .join("");
     // What a module has that is being loaded comes to the kernel's mask first.
     if (left === "" || found === undefined) return;
     context.report({
-      what: `the kernel is tainted by a module that is not loaded: ${[...left].map((letter) => TAINTS[letter]![1]).join(", ")}`,
+      what: `the kernel is tainted by a module that is not loaded: ${left
+        .split("")
+        .map((letter) => TAINTS[letter]![1])
+        .join(", ")}`,
       where: "tainted_mask",
       evidence: `the kernel's taints ${mask}; no module of the list has ${left}`,
       expected: "a module that has the taint, or none",
