@@ -9,8 +9,9 @@ export const deletedExecutable = defineCheck({
     "The file that each process runs (mm_struct.exe_file) with its directory: one that has been removed since, or was " +
     "never in a directory (memfd, shared memory), leaves nothing to look at on the disk.",
   misses:
-    "A program that was replaced by an upgrade while it ran is found too: restart it. An interpreter that runs a deleted " +
-    "script is not, nor a program that was mapped by a loader of its own.",
+    "A program that was replaced by an upgrade while it ran is found too: restart it; so are container runtimes (runc, lxc), " +
+    "which run from a memfd while a container starts. An interpreter that runs a deleted script is not found, nor a program " +
+    "that was mapped by a loader of its own: see injected-memory.",
   confirm:
     "In the guest, ls -l /proc/PID/exe says (deleted). The program's pages that are in memory are given by file_contents " +
     "with the inode that is told.",

@@ -65,11 +65,11 @@ export const ebpfPrograms = defineCheck({
     "files_struct, file",
   ],
   look: (context) => {
+    const looksOn = ({ type }: CheckRow) => TRACING.has(type) || PACKETS.has(type);
+    // Who holds programs takes a walk of all descriptors, and systemd has programs of other kinds everywhere.
+    if (!context.rows(loadedBpfPrograms, { columns: ["type"] }).some(looksOn)) return;
     const columns = ["id", "type", "name", "uid", "attach_function", "pids", "program"];
-    const rows = context
-      .rows(loadedBpfPrograms, { columns })
-      .filter(({ type }) => TRACING.has(type) || PACKETS.has(type));
-    if (rows.length === 0) return;
+    const rows = context.rows(loadedBpfPrograms, { columns }).filter(looksOn);
     const links = Map.groupBy(
       context.rows(bpfLinks, { columns: ["type", "program_id", "target", "pids"] }),
       (row) => row.program_id,

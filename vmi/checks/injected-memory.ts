@@ -29,7 +29,7 @@ export const injectedMemory = defineCheck({
     "Code in memory that is not marked executable while it is looked at, or is paged out; pages made executable in the page " +
     "tables alone; a changed page of which the file's own is no longer in memory. Programs that compile while they run " +
     "(Java, JavaScript, .NET, PCRE, libffi) have such memory: it is reported as medium where the program or a library of " +
-    "it is known for that. Breakpoints of debuggers are low, those of uprobes info. Old programs with text relocations are " +
+    "it is known for that. Breakpoints of debuggers are low, those of uprobes are left out. Old programs with text relocations are " +
     "reported as changed.",
   confirm:
     "SELECT * FROM process_memory_map WHERE pid = … AND permissions LIKE '__x%'. The bytes are read with cloudvmi's memory " +
@@ -109,13 +109,14 @@ function changedFile(context: CheckContext, seen: SeenMemory, area: Vma): Kind |
   const file = seen.files.find(({ area: of }) => of.file && area.file && sameAddress(of.file, area.file));
   const name = file?.path ?? "a file";
   const { breakpoints, pages, bytes } = changed;
-  const probed = breakpoints !== undefined && areProbes(context, area, breakpoints);
+  // Told by the tables of probes, and not once for every process that has the file mapped.
+  if (breakpoints !== undefined && areProbes(context, area, breakpoints)) return undefined;
   return {
     what: breakpoints ? `has breakpoints in its code of ${name}` : `has code of ${name} that differs from the file's`,
     expected: "the same bytes as in the file",
-    severity: probed ? "info" : breakpoints ? "low" : area.flags & VM.WRITE ? "medium" : "high",
+    severity: breakpoints ? "low" : area.flags & VM.WRITE ? "medium" : "high",
     areas: [area],
-    notes: [`${bytes} bytes of ${pages} pages differ`, ...(probed ? ["they are those of uprobes"] : [])],
+    notes: [`${bytes} bytes of ${pages} pages differ`],
     code: changed.first,
   };
 }

@@ -1,10 +1,8 @@
 import { AF } from "../linux/net/socket.ts";
 import { type CheckRow, defineCheck } from "./check.ts";
 import { describeProgram, identify } from "./programs.ts";
-import { socketHolders } from "./socket-holders.ts";
+import { AF_XDP, socketHolders } from "./socket-holders.ts";
 
-/** include/linux/socket.h: packets before the kernel has seen them, in memory shared with the program. */
-const AF_XDP = 44;
 /** include/uapi/linux/if_ether.h */
 const ETHER_TYPES = new Map<unknown, string>([
   [0, "none yet"],
@@ -40,7 +38,7 @@ export const packetSockets = defineCheck({
     "mm_struct.exe_file",
   ],
   look: (context) => {
-    for (const { program, sockets, severity } of socketHolders(context, [AF.packet, AF_XDP], () => true)) {
+    for (const { program, sockets, severity } of socketHolders(context, getsPackets)) {
       const kinds = [...new Set(sockets.map(kindOf))].sort();
       const list = sockets.map((socket) => `descriptor ${socket.fd}, inode ${socket.socket}: ${kindOf(socket)}`);
       context.report({
@@ -55,6 +53,10 @@ export const packetSockets = defineCheck({
     }
   },
 });
+
+function getsPackets({ family }: CheckRow): boolean {
+  return family === AF.packet || family === AF_XDP;
+}
 
 function kindOf({ family, protocol }: CheckRow): string {
   if (family === AF_XDP) return "XDP";

@@ -28,7 +28,7 @@ export const promiscuousInterface = defineCheck({
       .rows(interfaceDetails, { columns })
       .filter(({ promiscuity }) => Number(promiscuity ?? 0) !== 0);
     if (found.length === 0) return;
-    const holders = socketHolders(context, [AF.packet], () => true);
+    const holders = socketHolders(context, ({ family }) => family === AF.packet);
     const names = new Map<string, number>();
     for (const device of found) {
       const { promiscuity, master, net_namespace } = device;

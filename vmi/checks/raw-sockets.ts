@@ -1,5 +1,5 @@
 import { AF } from "../linux/net/socket.ts";
-import { defineCheck } from "./check.ts";
+import { type CheckRow, defineCheck } from "./check.ts";
 import { describeProgram, identify } from "./programs.ts";
 import { socketHolders } from "./socket-holders.ts";
 
@@ -40,7 +40,7 @@ export const rawSockets = defineCheck({
     "mm_struct.exe_file",
   ],
   look: (context) => {
-    for (const holder of socketHolders(context, [AF.inet, AF.inet6], ({ type }) => type === "raw")) {
+    for (const holder of socketHolders(context, isRaw)) {
       const { program, sockets, severity } = holder;
       const protocols = [...new Set(sockets.map(protocolOf))].sort();
       const list = sockets.map(
@@ -60,6 +60,10 @@ export const rawSockets = defineCheck({
   },
 });
 
-function protocolOf({ family, protocol }: { family?: unknown; protocol?: unknown }): string {
+function isRaw({ family, type }: CheckRow): boolean {
+  return type === "raw" && (family === AF.inet || family === AF.inet6);
+}
+
+function protocolOf({ family, protocol }: CheckRow): string {
   return `${PROTOCOLS.get(protocol) ?? `protocol ${protocol}`} of ${family === AF.inet ? "IPv4" : "IPv6"}`;
 }

@@ -1,3 +1,4 @@
+import { AF } from "../linux/net/socket.ts";
 import { processOpenSockets } from "../tables/process-open-sockets.ts";
 import type { CheckContext, CheckRow, Severity } from "./check.ts";
 import { baseName, isInstalled, type Program, programs } from "./programs.ts";
@@ -24,25 +25,24 @@ export interface SocketHolder {
   readonly severity: Severity;
 }
 
-/** The processes that have sockets of some families and a type open. */
-export function socketHolders(
-  context: CheckContext,
-  families: readonly number[],
-  wanted: (socket: CheckRow) => boolean,
-): SocketHolder[] {
-  const columns = [
-    "pid",
-    "fd",
-    "family",
-    "type",
-    "protocol",
-    "local_address",
-    "remote_address",
-    "net_namespace",
-    "socket",
+/** include/linux/socket.h: packets before the kernel has seen them, in memory shared with the program. */
+export const AF_XDP = 44;
+
+/** Sockets that get more than what is meant for them: for CheckContext.shared, as two checks look at them. */
+function openSockets(context: CheckContext): CheckRow[] {
+  const columns = ["pid", "fd", "family", "type", "protocol", "local_address", "net_namespace", "socket"];
+  const families = [AF.inet, AF.inet6, AF.packet, AF_XDP].map(String);
+  const types = ["raw", "dgram", "packet"];
+  const where = [
+    { column: "family", values: families },
+    { column: "type", values: types },
   ];
-  const where = [{ column: "family", values: families.map(String) }];
-  const rows = context.rows(processOpenSockets, { columns, where }).filter(wanted);
+  return context.rows(processOpenSockets, { columns, where });
+}
+
+/** The processes that have such sockets open, of those that are wanted. */
+export function socketHolders(context: CheckContext, wanted: (socket: CheckRow) => boolean): SocketHolder[] {
+  const rows = context.shared(openSockets).filter(wanted);
   if (rows.length === 0) return [];
   const all = context.shared(programs);
   return [...Map.groupBy(rows, (row) => row.pid as number)].map(([pid, sockets]) => {
