@@ -1,11 +1,12 @@
 import { formatHalves, type Halves, numberOf } from "../bytes/address.ts";
 import { consistently } from "../linux/consistent.ts";
 import { inodeOf } from "../linux/file.ts";
+import { Memo } from "../linux/memo.ts";
 import { readNumber, readPointer, sameAddress } from "../linux/read.ts";
 import { taskStruct } from "../linux/task-struct.ts";
 import { livePid } from "../linux/tasks.ts";
 import { uprobe, walkUprobes } from "../linux/uprobe.ts";
-import { describeVma, isMapped, VM, type Vma } from "../linux/vma.ts";
+import { boundsOf, describeVma, isMapped, VM, type Vma } from "../linux/vma.ts";
 import { type CheckContext, defineCheck, type Severity } from "./check.ts";
 import { type CodeFile, memorySeen, type SeenMemory } from "./memory-seen.ts";
 import { type FoundCode, firstCode, modifiedCode } from "./own-code.ts";
@@ -43,12 +44,16 @@ export const injectedMemory = defineCheck({
     "the processes' page tables and memory",
   ],
   look: (context) => {
+    const specials: Specials = new Memo(context.kernel);
     for (const seen of context.shared(memorySeen)) {
-      if (seen.own.length > 0) examine(context, seen);
+      if (seen.own.length > 0) examine(context, seen, specials);
       for (const file of seen.files) if (file.rootless && file.path !== seen.path) reportNameless(context, seen, file);
     }
   },
 });
+
+/** Names of the kernel's own mappings: every process has one. */
+type Specials = Memo<Uint8Array | undefined>;
 
 /** What was found of one kind in one process. */
 interface Kind {
@@ -60,7 +65,7 @@ interface Kind {
   readonly code: FoundCode;
 }
 
-function examine(context: CheckContext, seen: SeenMemory): void {
+function examine(context: CheckContext, seen: SeenMemory, specials: Specials): void {
   const { kernel, budget } = context;
   const found = consistently(kernel, budget, () => {
     const kinds = new Map<string, Kind>();
@@ -69,7 +74,8 @@ function examine(context: CheckContext, seen: SeenMemory): void {
     if (livePid(kernel, seen.task) !== seen.pid || mm === undefined || !sameAddress(mm, seen.mm)) return kinds;
     for (const area of seen.own) {
       if (!isMapped(kernel, seen.mm, area, budget)) continue;
-      const kind = area.file === undefined ? ownMemory(context, seen, area) : changedFile(context, seen, area);
+      const kind =
+        area.file === undefined ? ownMemory(context, seen, area, specials) : changedFile(context, seen, area);
       if (kind === undefined) continue;
       const known = kinds.get(kind.what);
       if (known === undefined) kinds.set(kind.what, kind);
@@ -84,8 +90,13 @@ function examine(context: CheckContext, seen: SeenMemory): void {
   for (const kind of found?.value.values() ?? []) report(context, seen, kind);
 }
 
-function ownMemory({ kernel, budget }: CheckContext, seen: SeenMemory, area: Vma): Kind | undefined {
-  const { kind } = describeVma(kernel, seen.mm, area);
+function ownMemory(
+  { kernel, budget }: CheckContext,
+  seen: SeenMemory,
+  area: Vma,
+  specials: Specials,
+): Kind | undefined {
+  const { kind } = describeVma(kernel, boundsOf(kernel, seen.mm), area, specials);
   if (kind === "special") return undefined;
   const code = firstCode(kernel, seen.mm, area, budget);
   if (code === undefined) return undefined;
