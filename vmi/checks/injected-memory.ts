@@ -44,12 +44,16 @@ export const injectedMemory = defineCheck({
     "the processes' page tables and memory",
   ],
   look: (context) => {
+    const specials: Specials = new Memo(context.kernel);
     for (const seen of context.shared(memorySeen)) {
-      if (seen.own.length > 0) examine(context, seen);
+      if (seen.own.length > 0) examine(context, seen, specials);
       for (const file of seen.files) if (file.rootless && file.path !== seen.path) reportNameless(context, seen, file);
     }
   },
 });
+
+/** Names of the kernel's own mappings: every process has one. */
+type Specials = Memo<Uint8Array | undefined>;
 
 /** What was found of one kind in one process. */
 interface Kind {
@@ -61,7 +65,7 @@ interface Kind {
   readonly code: FoundCode;
 }
 
-function examine(context: CheckContext, seen: SeenMemory): void {
+function examine(context: CheckContext, seen: SeenMemory, specials: Specials): void {
   const { kernel, budget } = context;
   const found = consistently(kernel, budget, () => {
     const kinds = new Map<string, Kind>();
@@ -70,7 +74,8 @@ function examine(context: CheckContext, seen: SeenMemory): void {
     if (livePid(kernel, seen.task) !== seen.pid || mm === undefined || !sameAddress(mm, seen.mm)) return kinds;
     for (const area of seen.own) {
       if (!isMapped(kernel, seen.mm, area, budget)) continue;
-      const kind = area.file === undefined ? ownMemory(context, seen, area) : changedFile(context, seen, area);
+      const kind =
+        area.file === undefined ? ownMemory(context, seen, area, specials) : changedFile(context, seen, area);
       if (kind === undefined) continue;
       const known = kinds.get(kind.what);
       if (known === undefined) kinds.set(kind.what, kind);
@@ -85,8 +90,13 @@ function examine(context: CheckContext, seen: SeenMemory): void {
   for (const kind of found?.value.values() ?? []) report(context, seen, kind);
 }
 
-function ownMemory({ kernel, budget }: CheckContext, seen: SeenMemory, area: Vma): Kind | undefined {
-  const { kind } = describeVma(kernel, boundsOf(kernel, seen.mm), area, new Memo(kernel));
+function ownMemory(
+  { kernel, budget }: CheckContext,
+  seen: SeenMemory,
+  area: Vma,
+  specials: Specials,
+): Kind | undefined {
+  const { kind } = describeVma(kernel, boundsOf(kernel, seen.mm), area, specials);
   if (kind === "special") return undefined;
   const code = firstCode(kernel, seen.mm, area, budget);
   if (code === undefined) return undefined;

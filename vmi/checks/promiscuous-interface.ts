@@ -12,7 +12,7 @@ export const promiscuousInterface = defineCheck({
   severity: "medium",
   cost: "walk",
   compares:
-    "net_device.promiscuity, which counts who has asked for packets that are for others: what tools in the guest show " +
+    "How many have asked an interface for packets that are for others (net_device.promiscuity): what tools in the guest show " +
     "(IFF_PROMISC) is only what was asked for by name. A port of a bridge is promiscuous by that alone, and told as info; " +
     "so is whatever else is part of another interface.",
   misses:

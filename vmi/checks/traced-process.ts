@@ -10,7 +10,7 @@ export const tracedProcess = defineCheck({
   severity: "medium",
   cost: "walk",
   compares:
-    "task_struct.ptrace of every thread, which is set while another process traces it. Whoever traces a process reads and " +
+    "The threads of every process that another process traces (task_struct.ptrace). Whoever traces a process reads and " +
     "writes its memory and registers: so code is injected and passwords are read.",
   misses:
     "Tracing that has ended: what it left in memory is found by injected-memory. Memory that was written by other ways " +
