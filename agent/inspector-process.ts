@@ -22,7 +22,23 @@ export interface Call {
   readonly signal: AbortSignal;
   /** What the request may take. */
   readonly budgetMs: number;
+  /** How long after a message of a stream the next may take; absent: once the first is there, the answer is. */
+  readonly silenceMs?: number;
 }
+
+/** What a process is called, and what callers are told when it was ended. */
+export interface InspectorWords {
+  readonly name: string;
+  readonly hung: string;
+  /** @param memoryMiB the limit. */
+  grown(memoryMiB: number): string;
+}
+
+const inspectorWords: InspectorWords = {
+  name: "inspector",
+  hung: "the inspector of this VM did not answer in time and was ended; ask again",
+  grown: (memoryMiB) => `the inspector of this VM used more than ${memoryMiB} MiB and was ended; ask for less`,
+};
 
 /** Why an inspector ended, in words for the caller of the request that suffered from it. */
 export interface Ending {
@@ -56,6 +72,7 @@ export function startInspector(
   program: string,
   layout: GuestMemoryLayout,
   limits: InspectorLimits = defaultLimits,
+  words: InspectorWords = inspectorWords,
 ): InspectorProcess {
   const inherited: GuestMemoryLayout = {
     ...layout,
@@ -74,16 +91,12 @@ export function startInspector(
   };
   const stderr = tail(child.stderr!);
   const transport = createWireTransport({ connect: () => wire, client: "agent" });
-  const watch = watchProgress(limits.graceMs, () =>
-    end(Code.DeadlineExceeded, "the inspector of this VM did not answer in time and was ended; ask again"),
-  );
-  const memory = watchMemory(child.pid, limits.memoryMiB, () =>
-    end(Code.DataLoss, `the inspector of this VM used more than ${limits.memoryMiB} MiB and was ended; ask for less`),
-  );
+  const watch = watchProgress(limits.graceMs, () => end(Code.DeadlineExceeded, words.hung));
+  const memory = watchMemory(child.pid, limits.memoryMiB, () => end(Code.DataLoss, words.grown(limits.memoryMiB)));
   // A process that ends closes its stream a moment before; one that goes on without has broken the protocol.
   void transport.closed.then(() => {
     const giveUp = () =>
-      end(Code.DataLoss, "the inspector of this VM broke off its connection and was ended; ask again");
+      end(Code.DataLoss, `the ${words.name} of this VM broke off its connection and was ended; ask again`);
     setTimeout(giveUp, limits.graceMs).unref();
   });
   const ended = new Promise<Ending>((resolve) => {
@@ -91,7 +104,7 @@ export function startInspector(
       watch.close();
       memory.close();
       void transport.close();
-      const text = `the inspector of this VM ended (${how}) while it read the guest; ask again`;
+      const text = `the ${words.name} of this VM ended (${how}) while it read the guest; ask again`;
       resolve({ ...(cause ?? { code: Code.DataLoss, text }), stderr: stderr() });
     };
     child.once("exit", (code, signal) =>
@@ -145,13 +158,14 @@ export function startInspector(
         throw await explain(error, signal);
       }
     },
-    async *stream(method, request, { signal, budgetMs }) {
-      const finish = begin(budgetMs);
+    async *stream(method, request, { signal, budgetMs, silenceMs }) {
+      let finish = begin(budgetMs);
       try {
         for await (const bytes of transport.streamEncoded(method, request, { signal, timeoutMs: budgetMs })) {
           // From here on it is the reader who decides how long it takes.
           finish(true);
           yield Encoded.received(bytes);
+          if (silenceMs !== undefined) finish = begin(silenceMs);
         }
         finish(true);
       } catch (error) {

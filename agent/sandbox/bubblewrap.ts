@@ -2,7 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, realpathSync } from "node:fs";
 import { createRequire } from "node:module";
-import { delimiter, dirname, join } from "node:path";
+import { basename, delimiter, dirname, join } from "node:path";
 
 /** The identity that owns nothing: "nobody" and "nogroup" on every distribution. */
 export const nobody = 65534;
@@ -18,7 +18,7 @@ export const nodeFlags = [
   "--no-warnings",
 ];
 
-/** An empty root with Node, the libraries it is linked to, koffi, and the bundle; namespaces of its own; no capability but to become nobody. */
+/** An empty root with Node, the libraries it is linked to, native packages, and the bundle; namespaces of its own; no capability but to become nobody. */
 export function bubblewrapArguments(
   program: string,
   variables: Readonly<Record<string, string>>,
@@ -34,27 +34,49 @@ export function bubblewrapArguments(
   const cache = program.replace(/\.cjs$/, "-cache");
   if (existsSync(cache)) {
     // Paths in the cache are kept relative to it, so that it holds at another place too.
-    args.push("--ro-bind", cache, "/app/inspector-cache", "--setenv", "NODE_COMPILE_CACHE", "/app/inspector-cache");
+    const inside = `/app/${basename(cache)}`;
+    args.push("--ro-bind", cache, inside, "--setenv", "NODE_COMPILE_CACHE", inside);
     args.push("--setenv", "NODE_COMPILE_CACHE_PORTABLE", "1");
   }
   for (const [source, target] of programFiles(program)) args.push("--ro-bind", source, target);
   args.push("--remount-ro", "/", "--chdir", "/");
   if (filterFd !== undefined) args.push("--add-seccomp-fd", String(filterFd));
-  return [...args, "--", "/node", ...nodeFlags, "/app/inspector.cjs"];
+  return [...args, "--", "/node", ...nodeFlags, `/app/${basename(program)}`];
 }
 
 /** Host file and its place in the sandbox. */
 function programFiles(program: string): [string, string][] {
-  const nativeName = `@koromix/koffi-linux-${process.arch}`;
-  const koffi = createRequire(import.meta.url).resolve("koffi");
-  const native = createRequire(koffi).resolve(nativeName);
+  const natives = [nativePackage("koffi", `@koromix/koffi-linux-${process.arch}`)];
+  if (basename(program) === scanner) natives.push(nativePackage("@litko/yara-x", yaraNative));
   return [
     [realpathSync(process.execPath), "/node"],
     ...sharedLibraries().map((path): [string, string] => [path, path]),
-    [dirname(koffi), "/app/node_modules/koffi"],
-    [dirname(native), `/app/node_modules/${nativeName}`],
-    [program, "/app/inspector.cjs"],
+    ...natives.flat(),
+    [program, `/app/${basename(program)}`],
   ];
+}
+
+/** The bundle that has YARA. */
+const scanner = "scanner.cjs";
+const yaraNative = `@litko/yara-x-linux-${process.arch}-gnu`;
+
+/** A package and the one with its native part, and their places in the sandbox. @throws Error when one is not installed. */
+function nativePackage(name: string, nativeName: string): [string, string][] {
+  const main = createRequire(import.meta.url).resolve(name);
+  const native = createRequire(main).resolve(nativeName);
+  return [
+    [dirname(main), `/app/node_modules/${name}`],
+    [dirname(native), `/app/node_modules/${nativeName}`],
+  ];
+}
+
+/** False where YARA is not installed, or has no native part for this machine. */
+export function hasYara(): boolean {
+  try {
+    return nativePackage("@litko/yara-x", yaraNative).length > 0;
+  } catch {
+    return false;
+  }
 }
 
 let libraries: string[] | undefined;

@@ -4,7 +4,7 @@ import { struct, symbol } from "../symbols/specs.ts";
 import { inode, superBlock } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
-import { isNull, plus, readNumber, readPointer, readU32, sameAddress } from "./read.ts";
+import { isNull, plus, readNumber, readPointer, readU32, sameAddress, sum } from "./read.ts";
 import { walkXarray } from "./xarray.ts";
 
 const superBlocks = symbol("super_blocks");
@@ -57,11 +57,10 @@ export function walkCachedPages(
   const mapping = readPointer(kernel.space, at, kernel.layout(inode).i_mapping);
   if (mapping === undefined || isNull(mapping)) return false;
   const pages = plus(mapping, kernel.layout(addressSpace).i_pages);
-  const found = kernel.optionalPlace(vmemmapBase);
-  const base = found === undefined ? VMEMMAP : readPointer(kernel.space, found);
-  const size = kernel.layout(page).sizeof;
+  const map = memoryMap(kernel);
   const { PG_uptodate } = kernel.layout(pageFlags);
-  if (base === undefined || size === 0) return false;
+  if (map === undefined) return false;
+  const { base, size } = map;
   let known = true;
   const complete = walkXarray(kernel, pages, MAX_ENTRIES, budget, (index, entry, count) => {
     // A value stands for a page that was here: it is in swap, or was dropped.
@@ -80,6 +79,34 @@ export function walkCachedPages(
     return visit(index, frame * PAGE_SIZE, count);
   });
   return complete && known;
+}
+
+/** True when the page at a guest physical address, the first of those that walkCachedPages() told together, is still the inode's. */
+export function isCachedPage(kernel: Kernel, at: Halves, gpa: number): boolean {
+  const map = memoryMap(kernel);
+  const mapping = readPointer(kernel.space, at, kernel.layout(inode).i_mapping);
+  const owner = map && readPointer(kernel.space, pageOf(map, gpa), kernel.layout(page).mapping);
+  return mapping !== undefined && owner !== undefined && sameAddress(owner, mapping);
+}
+
+/** The array of struct page, by frame. */
+export interface MemoryMap {
+  readonly base: Halves;
+  /** Bytes of one. */
+  readonly size: number;
+}
+
+export function memoryMap(kernel: Kernel): MemoryMap | undefined {
+  const found = kernel.optionalPlace(vmemmapBase);
+  const base = found === undefined ? VMEMMAP : readPointer(kernel.space, found);
+  const size = kernel.layout(page).sizeof;
+  return base === undefined || size === 0 ? undefined : { base, size };
+}
+
+/** The struct page of the frame at a guest physical address. */
+export function pageOf({ base, size }: MemoryMap, gpa: number): Halves {
+  const offset = Math.floor(gpa / PAGE_SIZE) * size;
+  return sum(base, { hi: Math.floor(offset / 0x1_0000_0000) | 0, lo: offset | 0 });
 }
 
 function distance(from: Halves, to: Halves): number {

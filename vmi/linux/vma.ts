@@ -133,6 +133,16 @@ function readVma(kernel: Kernel, at: Halves, mmAt: Halves): Vma | undefined {
   };
 }
 
+/** As /proc/PID/maps writes them. */
+export function permissionsOf({ flags }: Vma): string {
+  return (
+    (flags & VM.READ ? "r" : "-") +
+    (flags & VM.WRITE ? "w" : "-") +
+    (flags & VM.EXEC ? "x" : "-") +
+    (flags & VM.MAYSHARE ? "s" : "p")
+  );
+}
+
 const numberAt = ({ hi, lo }: Halves) => numberOf(hi, lo);
 
 export type VmaKind = "file" | "anonymous" | "heap" | "stack" | "special";

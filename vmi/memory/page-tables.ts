@@ -32,7 +32,8 @@ export class PageTables {
   /** Guest physical address of the top table. */
   pgd: number;
   protected readonly smeMask: bigint;
-  protected readonly smeMaskHi: number;
+  /** What of an entry's high half is no mark of encryption. */
+  readonly smeMaskHi: number;
 
   /** @param smeMask bits of an entry that mean "encrypted" (VMCOREINFO's NUMBER(sme_mask)), 0 without SME */
   constructor(memory: PhysicalMemory, mmu: Mmu, pgd: number, smeMask = 0n) {

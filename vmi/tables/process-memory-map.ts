@@ -3,7 +3,7 @@ import { follow } from "../linux/follow.ts";
 import { Memo } from "../linux/memo.ts";
 import { Paths } from "../linux/path.ts";
 import { taskStruct } from "../linux/task-struct.ts";
-import { describeVma, isMapped, VM, type Vma, walkVmas } from "../linux/vma.ts";
+import { describeVma, isMapped, permissionsOf, walkVmas } from "../linux/vma.ts";
 import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
 import { defineTable, integer, text } from "./table.ts";
@@ -92,12 +92,3 @@ export const processMemoryMap = defineTable({
 });
 
 const UNASKED = { kind: "anonymous", name: undefined } as const;
-
-function permissionsOf({ flags }: Vma): string {
-  return (
-    (flags & VM.READ ? "r" : "-") +
-    (flags & VM.WRITE ? "w" : "-") +
-    (flags & VM.EXEC ? "x" : "-") +
-    (flags & VM.MAYSHARE ? "s" : "p")
-  );
-}
