@@ -1,5 +1,6 @@
 /** One running inspector, supervised: it is ended when it hangs or grows, and whoever waited for it learns why. */
 import { readFileSync } from "node:fs";
+import { constants } from "node:os";
 import type { DescMessage, DescMethodServerStreaming, DescMethodUnary } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { GuestService } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
@@ -32,6 +33,8 @@ export interface InspectorWords {
   readonly hung: string;
   /** @param memoryMiB the limit. */
   grown(memoryMiB: number): string;
+  /** Where Node gives up for lack of memory; by default that is an end like any other. */
+  readonly exhausted?: string;
 }
 
 const inspectorWords: InspectorWords = {
@@ -104,7 +107,8 @@ export function startInspector(
       watch.close();
       memory.close();
       void transport.close();
-      const text = `the ${words.name} of this VM ended (${how}) while it read the guest; ask again`;
+      const exhausted = how === `signal ${SIGABRT}` || how === "SIGABRT" ? words.exhausted : undefined;
+      const text = exhausted ?? `the ${words.name} of this VM ended (${how}) while it read the guest; ask again`;
       resolve({ ...(cause ?? { code: Code.DataLoss, text }), stderr: stderr() });
     };
     child.once("exit", (code, signal) =>
@@ -178,6 +182,9 @@ export function startInspector(
     kill: (reason) => end(Code.FailedPrecondition, reason),
   };
 }
+
+/** What V8 ends with when its heap is full. */
+const { SIGABRT } = constants.signals;
 
 /** What the promise brings, or undefined after so many milliseconds. */
 function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {

@@ -21,6 +21,8 @@ const idleMs = 60_000;
 const words: InspectorWords = {
   name: "scanner",
   hung: "the rules took too long on one piece of memory and the scan was ended: leave out slow patterns and loops",
+  exhausted:
+    "the matches need more memory than a scan may have and it was ended: leave out patterns that match long stretches",
   grown: (memoryMiB) =>
     `the scan used more than ${memoryMiB} MiB and was ended: give fewer rules, or rules that match less`,
 };
@@ -31,17 +33,24 @@ export function createScans(options: InspectionOptions): Scans {
   let idle: NodeJS.Timeout | undefined;
   return {
     async *scan(request, call, looksAtAll) {
-      if (!hasYara()) {
+      if (!hasYara) {
         throw new ConnectError("the host of this VM can't scan: YARA is not installed there", Code.Unimplemented);
       }
       clearTimeout(idle);
       if (looksAtAll && running === 0) inspection.restart();
       running++;
+      let left = true;
       try {
         yield* inspection.stream(GuestService.method.scan, request, call);
+        left = false;
+      } catch (error) {
+        left = call.signal.aborted;
+        throw error;
       } finally {
         running--;
-        if (running === 0) idle = setTimeout(() => inspection.restart(), idleMs).unref();
+        // Rules may be at one piece of memory for long: what nobody waits for ends with the process.
+        if (running === 0 && left) inspection.restart();
+        else if (running === 0) idle = setTimeout(() => inspection.restart(), idleMs).unref();
       }
     },
     restart: () => inspection.restart(),

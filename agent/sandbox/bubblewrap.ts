@@ -9,14 +9,24 @@ export const nobody = 65534;
 
 /** Heap of an inspector in MiB; what it reads lies outside the heap. */
 const heapMiB = 128;
+/** And of a scanner: each match comes with a copy of its bytes. */
+const scannerHeapMiB = 512;
+/** The bundle that has YARA. */
+const scanner = "scanner.cjs";
+
 /** How Node runs an inspector. */
-export const nodeFlags = [
-  `--max-old-space-size=${heapMiB}`,
-  "--max-semi-space-size=1",
-  // One helper thread: an inspector serves one guest, and a host runs a hundred of them.
-  "--v8-pool-size=1",
-  "--no-warnings",
-];
+export const nodeFlags = flagsOf("inspector.cjs");
+
+/** How Node runs a bundle. */
+export function flagsOf(program: string): string[] {
+  return [
+    `--max-old-space-size=${basename(program) === scanner ? scannerHeapMiB : heapMiB}`,
+    "--max-semi-space-size=1",
+    // One helper thread: an inspector serves one guest, and a host runs a hundred of them.
+    "--v8-pool-size=1",
+    "--no-warnings",
+  ];
+}
 
 /** An empty root with Node, the libraries it is linked to, native packages, and the bundle; namespaces of its own; no capability but to become nobody. */
 export function bubblewrapArguments(
@@ -41,52 +51,51 @@ export function bubblewrapArguments(
   for (const [source, target] of programFiles(program)) args.push("--ro-bind", source, target);
   args.push("--remount-ro", "/", "--chdir", "/");
   if (filterFd !== undefined) args.push("--add-seccomp-fd", String(filterFd));
-  return [...args, "--", "/node", ...nodeFlags, `/app/${basename(program)}`];
+  return [...args, "--", "/node", ...flagsOf(program), `/app/${basename(program)}`];
 }
+
+const koffi = nativePackage("koffi", `@koromix/koffi-linux-${process.arch}`);
+const yara = nativePackage("@litko/yara-x", `@litko/yara-x-linux-${process.arch}-gnu`);
+
+/** False where YARA is not installed, or has no native part for this machine. */
+export const hasYara = yara !== undefined;
 
 /** Host file and its place in the sandbox. */
 function programFiles(program: string): [string, string][] {
-  const natives = [nativePackage("koffi", `@koromix/koffi-linux-${process.arch}`)];
-  if (basename(program) === scanner) natives.push(nativePackage("@litko/yara-x", yaraNative));
+  const natives = [koffi, ...(basename(program) === scanner ? [yara] : [])].filter((found) => found !== undefined);
+  const binaries = natives.map(({ library }) => library).filter((file) => file.endsWith(".node"));
+  const linked = [process.execPath, ...binaries].flatMap(sharedLibraries);
   return [
     [realpathSync(process.execPath), "/node"],
-    ...sharedLibraries().map((path): [string, string] => [path, path]),
-    ...natives.flat(),
+    ...[...new Set(linked)].map((path): [string, string] => [path, path]),
+    ...natives.flatMap(({ folders }) => folders),
     [program, `/app/${basename(program)}`],
   ];
 }
 
-/** The bundle that has YARA. */
-const scanner = "scanner.cjs";
-const yaraNative = `@litko/yara-x-linux-${process.arch}-gnu`;
-
-/** A package and the one with its native part, and their places in the sandbox. @throws Error when one is not installed. */
-function nativePackage(name: string, nativeName: string): [string, string][] {
-  const main = createRequire(import.meta.url).resolve(name);
-  const native = createRequire(main).resolve(nativeName);
-  return [
-    [dirname(main), `/app/node_modules/${name}`],
-    [dirname(native), `/app/node_modules/${nativeName}`],
-  ];
-}
-
-/** False where YARA is not installed, or has no native part for this machine. */
-export function hasYara(): boolean {
+/** A package and the one with its native part, with their places in the sandbox; undefined when one is not installed. */
+function nativePackage(name: string, nativeName: string) {
   try {
-    return nativePackage("@litko/yara-x", yaraNative).length > 0;
+    const main = createRequire(import.meta.url).resolve(name);
+    const library = createRequire(main).resolve(nativeName);
+    const place = (file: string, within: string): [string, string] => [dirname(file), `/app/node_modules/${within}`];
+    return { library, folders: [place(main, name), place(library, nativeName)] };
   } catch {
-    return false;
+    return undefined;
   }
 }
 
-let libraries: string[] | undefined;
+const libraries = new Map<string, string[]>();
 
-/** The libraries that Node is linked to, under the names by which the loader looks for them. */
-function sharedLibraries(): string[] {
-  libraries ??= [
-    ...execFileSync("ldd", [process.execPath], { encoding: "utf8" }).matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm),
-  ].map((match) => match[1]!);
-  return libraries;
+/** The libraries that a program is linked to, under the names by which the loader looks for them. */
+function sharedLibraries(file: string): string[] {
+  let found = libraries.get(file);
+  if (found === undefined) {
+    const output = execFileSync("ldd", [file], { encoding: "utf8" });
+    found = [...output.matchAll(/(?:=> |^\s*)(\/\S+) \(0x/gm)].map((match) => match[1]!);
+    libraries.set(file, found);
+  }
+  return found;
 }
 
 /** True when a program of this name is in PATH. */

@@ -32,8 +32,8 @@ export class BadRules extends Error {
 /** Bytes and files of one set. */
 const mostRuleBytes = 1536 << 10;
 const mostRuleFiles = 1024;
-/** Of one pattern in one window; further ones are not told, and not counted by `#a`. */
-const mostMatchesOfPattern = 10_000;
+/** Of one pattern in one region, each of which comes with a copy of what matched: further ones are not told or counted. */
+const mostMatchesOfPattern = 1000;
 /** Problems that are told, and warnings. */
 const mostProblems = 5;
 const mostWarnings = 20;
