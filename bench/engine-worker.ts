@@ -3,8 +3,17 @@
  * process's doing alone. Gets a guest by descriptor 3 and its layout as JSON on stdin, prints the result as JSON.
  */
 import { readFileSync } from "node:fs";
+import { compileRules, type RuleSet } from "../agent/scanner/rules.ts";
 import { gvaOf } from "../vmi/bytes/address.ts";
-import { attach, type GuestMemoryLayout, openMemory, prepare, tables, type VcpuRegisters } from "../vmi/index.ts";
+import {
+  attach,
+  type GuestMemoryLayout,
+  openMemory,
+  prepare,
+  type ScanTarget,
+  tables,
+  type VcpuRegisters,
+} from "../vmi/index.ts";
 import { cred } from "../vmi/linux/cred.ts";
 import { initTask, taskStruct } from "../vmi/linux/task-struct.ts";
 import { median } from "./figures.ts";
@@ -14,7 +23,7 @@ export interface EngineOrder {
   readonly registers: { readonly index: number; readonly registers: Record<string, string> }[];
   /** Base64. */
   readonly profile?: string;
-  readonly measure: "attach" | "list" | "read" | "tables";
+  readonly measure: "attach" | "list" | "read" | "tables" | "scan";
 }
 
 export interface EngineResult {
@@ -29,6 +38,8 @@ export interface EngineResult {
   readonly readUs?: number[];
   /** Of each table, microseconds of a read of all its rows and columns, and how many rows it had. */
   readonly tables?: { readonly name: string; readonly medianUs: number; readonly rows: number }[];
+  /** Bytes a second with YARA: of RAM by physical address, of a plain copy of that, of the kernel, and of processes. */
+  readonly scan?: Record<"ram" | "plain" | "kernel" | "processes", number>;
   /** For the walker in C: pgd, levels, init_task and the offsets it takes, as decimal numbers. */
   readonly walker?: string[];
 }
@@ -39,6 +50,15 @@ const WARM_UP = 3000;
 const RUNS = 2000;
 /** Of a whole table, and as many before to warm up. */
 const TABLE_RUNS = 40;
+
+/** Pieces of RAM that are scanned in place and as copies, each of 4 MiB; how often. */
+const COPIES = 48;
+const SCANS = 5;
+/** Of each kind that rules have: a text, any case, bytes with gaps, an expression. */
+const RULES = `rule bench { strings:
+  $text = "a text that is nowhere" $word = "Another-Such-Text" nocase wide ascii
+  $bytes = { 4d 5a 90 00 ?? 00 [2-8] ff ee dd cc } $expression = /password=[0-9a-f]{32}/
+  condition: any of them }`;
 
 const order = JSON.parse(readFileSync(0, "utf8")) as EngineOrder;
 const registers: VcpuRegisters[] = order.registers.map((vcpu) => ({
@@ -91,7 +111,55 @@ if (order.measure === "tables") {
       return { name, medianUs: median(timed(read, TABLE_RUNS, TABLE_RUNS)), rows: read() };
     });
 }
+if (order.measure === "scan") {
+  const rules = compileRules([{ name: "bench", source: RULES }]);
+  const through = (target: ScanTarget) => rateOf(() => look(rules, guest.regions({ target })));
+  const copies: Uint8Array[] = [];
+  for (const { bytes } of guest.regions({ target: "physical" }))
+    if (copies.push(new Uint8Array(bytes)) === COPIES) break;
+  // Both in turn: what else the machine does then slows both.
+  let [ram, plain] = [0, 0];
+  for (let i = 0; i < SCANS; i++) {
+    ram = Math.max(
+      ram,
+      rateOf(() => look(rules, guest.regions({ target: "physical" }), COPIES)),
+    );
+    plain = Math.max(
+      plain,
+      rateOf(() =>
+        look(
+          rules,
+          copies.map((bytes) => ({ bytes })),
+        ),
+      ),
+    );
+  }
+  result.scan = { ram, plain, kernel: through("kernel"), processes: through("processes") };
+}
 process.stdout.write(JSON.stringify(result));
+
+/** Bytes a second. */
+function rateOf(work: () => number): number {
+  const start = performance.now();
+  const bytes = work();
+  return (bytes / (performance.now() - start)) * 1000;
+}
+
+/** Looks through regions; the bytes that they had. */
+function look(
+  rules: RuleSet,
+  regions: Iterable<{ readonly bytes: Uint8Array }>,
+  most = Number.POSITIVE_INFINITY,
+): number {
+  let bytes = 0;
+  let count = 0;
+  for (const region of regions) {
+    rules.scan(region.bytes);
+    bytes += region.bytes.length;
+    if (++count === most) break;
+  }
+  return bytes;
+}
 
 function timed(work: () => number, warmUp = WARM_UP, runs = RUNS): number[] {
   let sum = 0;

@@ -8,7 +8,7 @@ import { cacheFolder, type LabGuest } from "../lab/index.ts";
 import { bundle } from "../scripts/build.ts";
 import { findRam, Qmp, readRegisters } from "../vmi/driver/qemu/index.ts";
 import type { EngineOrder, EngineResult } from "./engine-worker.ts";
-import { atMost, type Figure, figure, median, ratioOf } from "./figures.ts";
+import { atLeast, atMost, type Figure, figure, median, ratioOf } from "./figures.ts";
 
 const distribution = join(import.meta.dirname, "..", "dist");
 const ATTACHMENTS = 7;
@@ -57,6 +57,24 @@ export async function measureTables(guest: LabGuest, progress: (line: string) =>
 }
 
 const SLOWEST = 8;
+
+const GIB = 2 ** 30;
+
+/** YARA over memory, against the same engine on a plain buffer. */
+export async function measureScan(guest: LabGuest, progress: (line: string) => void): Promise<Figure[]> {
+  progress("engine: YARA over RAM, and over a plain copy of it …");
+  using worker = await workerOn(guest);
+  const { scan } = await worker.run({ measure: "scan" });
+  const [ram, plain, kernel, processes] = [scan!.ram, scan!.plain, scan!.kernel, scan!.processes].map(
+    (rate) => rate / GIB,
+  );
+  return [
+    atLeast("scan: YARA over physical RAM", ram!, "GiB/s", 1),
+    ratioOf("  the same against a plain buffer", ram!, "GiB/s", { name: "buffer", value: plain! }, { atLeast: 0.5 }),
+    figure("  over the kernel: image, modules, vmalloc, slabs", kernel!, "GiB/s"),
+    figure("  over processes", processes!, "GiB/s"),
+  ];
+}
 
 /** @param targets what the issue wants of a guest of this size: microseconds for the list */
 export async function measureEngine(

@@ -29,6 +29,11 @@ export function atMost(name: string, value: number, unit: string, limit: number,
   };
 }
 
+/** A figure that must not be under a limit. */
+export function atLeast(name: string, value: number, unit: string, limit: number): Figure {
+  return { name, value, unit, wanted: { limit: `≥ ${limit} ${unit}`, met: value >= limit } };
+}
+
 /** A figure without a limit. */
 export function figure(name: string, value: number, unit: string, against?: Against): Figure {
   return { name, value, unit, ...compared(value, against) };

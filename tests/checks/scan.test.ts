@@ -176,7 +176,10 @@ for (const [title, spec] of Object.entries(specs)) {
     });
 
     test("rules whose matches are gigabytes end their scan, and no other", once, async () => {
-      const long = [{ name: "long", source: "rule long { strings: $a = /a.*b/s condition: $a }" }];
+      const patterns = Array.from({ length: 26 }, (_, i) => String.fromCharCode(97 + i)).map(
+        (a) => `$${a} = /${a}.*z/s`,
+      );
+      const long = [{ name: "long", source: `rule long { strings: ${patterns.join(" ")} condition: any of them }` }];
       const error = await refusal(guest, { rules: long, target: "physical" });
       assert.equal(error.code, Code.DataLoss);
       assert.match(error.rawMessage, /^the (?:matches need more memory|scan used more)/);
