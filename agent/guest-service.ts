@@ -10,10 +10,10 @@ import {
   ReadTableRequestSchema,
   type ScanRequest,
   ScanRequestSchema,
-  ScanTarget,
   TranslateRequestSchema,
   type VmId,
 } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { ScanTarget } from "../proto/gen/cloudvmi/v1/scan_pb.ts";
 import { type CallContext, Encoded, type Implementation } from "../wire/index.ts";
 import { tableSpecs } from "./inspector/catalogue.ts";
 import type { Call } from "./inspector-process.ts";

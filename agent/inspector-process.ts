@@ -30,6 +30,8 @@ export interface Call {
 /** What a process is called, and what callers are told when it was ended. */
 export interface InspectorWords {
   readonly name: string;
+  /** @param how such as "signal 11". */
+  ended(how: string): string;
   readonly hung: string;
   /** @param memoryMiB the limit. */
   grown(memoryMiB: number): string;
@@ -39,6 +41,7 @@ export interface InspectorWords {
 
 const inspectorWords: InspectorWords = {
   name: "inspector",
+  ended: (how) => `the inspector of this VM ended (${how}) while it read the guest; ask again`,
   hung: "the inspector of this VM did not answer in time and was ended; ask again",
   grown: (memoryMiB) => `the inspector of this VM used more than ${memoryMiB} MiB and was ended; ask for less`,
 };
@@ -108,7 +111,7 @@ export function startInspector(
       memory.close();
       void transport.close();
       const exhausted = how === `signal ${SIGABRT}` || how === "SIGABRT" ? words.exhausted : undefined;
-      const text = exhausted ?? `the ${words.name} of this VM ended (${how}) while it read the guest; ask again`;
+      const text = exhausted ?? words.ended(how);
       resolve({ ...(cause ?? { code: Code.DataLoss, text }), stderr: stderr() });
     };
     child.once("exit", (code, signal) =>

@@ -4,16 +4,16 @@ import { dirname, join } from "node:path";
 
 /** The inspector's bundle. @throws Error when it has not been built. */
 export function inspectorProgram(): string {
-  return find("inspector.cjs");
+  return find("inspector.cjs", "dist/inspector.cjs is missing: run `npm run build`");
 }
 
 /** The scanner's bundle. @throws Error when it has not been built. */
 export function scannerProgram(): string {
-  return find("scanner.cjs");
+  return find("scanner.cjs", "dist/scanner.cjs is missing: run `npm run build`");
 }
 
 /** Looks beside this program and above it, where the build puts it. */
-function find(name: string): string {
+function find(name: string, missing: string): string {
   const places = [import.meta.dirname, process.argv[1] && dirname(process.argv[1])];
   for (const place of places) {
     for (let folder = place; folder; folder = dirname(folder)) {
@@ -23,5 +23,5 @@ function find(name: string): string {
       if (folder === dirname(folder)) break;
     }
   }
-  throw new Error(`dist/${name} is missing: run \`npm run build\``);
+  throw new Error(missing);
 }

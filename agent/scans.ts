@@ -20,6 +20,7 @@ const idleMs = 60_000;
 
 const words: InspectorWords = {
   name: "scanner",
+  ended: (how) => `the scanner of this VM ended (${how}) while it read the guest; ask again`,
   hung: "the rules took too long on one piece of memory and the scan was ended: leave out slow patterns and loops",
   exhausted:
     "the matches need more memory than a scan may have and it was ended: leave out patterns that match long stretches",

@@ -5,11 +5,7 @@ import {
   type Symbol as GuestSymbol,
   type ObjectMember,
   type ReadResult,
-  type RuleFile,
-  type ScanMatch,
-  type ScanProgress,
   type ScanSummary,
-  ScanTarget,
   type StreamMemoryResponse,
   type TableSpec,
   type Translation,
@@ -17,6 +13,7 @@ import {
   type Vcpu,
   type VmId,
 } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { type RuleFile, type ScanMatch, type ScanProgress, ScanTarget } from "../proto/gen/cloudvmi/v1/scan_pb.ts";
 import { checkAddress, formatAddress } from "./address.ts";
 import { isWire, streamMessages } from "./calls.ts";
 import { inconsistent } from "./cells.ts";

@@ -1,6 +1,6 @@
 /** Places and matches as the public contract describes them. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { ScanMatchSchema, ScanPlaceSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import type { ScanMatchSchema, ScanPlaceSchema } from "../../proto/gen/cloudvmi/v1/scan_pb.ts";
 import type { Place, Region } from "../../vmi/index.ts";
 import type { FoundRule } from "./rules.ts";
 

@@ -1,7 +1,8 @@
 /** One scan: regions of memory one after another, rules upon each, until the end or a limit. */
 import { setImmediate } from "node:timers/promises";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { ScanEnd, type ScanMatchSchema, type ScanResponseSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import type { ScanResponseSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { ScanEnd, type ScanMatchSchema } from "../../proto/gen/cloudvmi/v1/scan_pb.ts";
 import { GuestError, type Region } from "../../vmi/index.ts";
 import { matchesIn, placeMessage } from "./messages.ts";
 import type { RuleSet } from "./rules.ts";

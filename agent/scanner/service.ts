@@ -3,12 +3,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { InspectorService } from "../../proto/gen/cloudvmi/agent/v1/inspector_pb.ts";
-import {
-  GuestService,
-  type ScanRequest,
-  type ScanResponseSchema,
-  ScanTarget,
-} from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { GuestService, type ScanRequest, type ScanResponseSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { ScanTarget } from "../../proto/gen/cloudvmi/v1/scan_pb.ts";
 import { Budget, type PhysicalMemory, type RegionQuery } from "../../vmi/index.ts";
 import { type CallContext, createRoutes, type Routes } from "../../wire/index.ts";
 import { createAttachment, since } from "../inspector/attachment.ts";

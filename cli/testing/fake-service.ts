@@ -1,7 +1,8 @@
 import { createServer, type TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { AdminService } from "../../proto/gen/cloudvmi/v1/admin_pb.ts";
-import { ColumnType, GuestService, ScanEnd, type VmId } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { ColumnType, GuestService, type VmId } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { ScanEnd } from "../../proto/gen/cloudvmi/v1/scan_pb.ts";
 import { SqlService } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
 import { AccountService, HealthService, VmService, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createRoutes, serveWire } from "../../wire/index.ts";

@@ -3,7 +3,8 @@
 import { createHash } from "node:crypto";
 import type { DescMessage, DescMethod, DescService, MessageShape } from "@bufbuild/protobuf";
 import type { AdminService } from "../../proto/gen/cloudvmi/v1/admin_pb.ts";
-import { type AddressSpace, type GuestService, ScanTargetSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import type { AddressSpace, GuestService } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { ScanTargetSchema } from "../../proto/gen/cloudvmi/v1/scan_pb.ts";
 import type { SqlService } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
 import type { AccountService, HealthService, VmService } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import type { Action } from "../action.ts";

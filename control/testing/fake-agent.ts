@@ -4,7 +4,8 @@ import net from "node:net";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { AgentService, type WatchVmsResponseSchema } from "../../proto/gen/cloudvmi/agent/v1/agent_pb.ts";
-import { ColumnType, GuestService, ScanEnd, type VmId } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { ColumnType, GuestService, type VmId } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { ScanEnd } from "../../proto/gen/cloudvmi/v1/scan_pb.ts";
 import { type Vm, VmSchema, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createRoutes, serveWire, type WireConnection } from "../../wire/index.ts";
 

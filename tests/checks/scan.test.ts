@@ -7,7 +7,8 @@ import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type LocalGuest, openLocal } from "../../agent/index.ts";
 import { bootGuest, type GuestSpec, type LabGuest } from "../../lab/index.ts";
-import { ScanEnd, VmIdSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { VmIdSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { ScanEnd } from "../../proto/gen/cloudvmi/v1/scan_pb.ts";
 import {
   bytesToText,
   type GuestHandle,

@@ -8,13 +8,15 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { RuleFile, ScanEnd, ScanMatch, ScanPlace, ScanProgress, ScanTarget } from "./scan_pb.ts";
+import { file_cloudvmi_v1_scan } from "./scan_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file cloudvmi/v1/guest.proto.
  */
 export const file_cloudvmi_v1_guest: GenFile = /*@__PURE__*/
-  fileDesc("ChdjbG91ZHZtaS92MS9ndWVzdC5wcm90bxILY2xvdWR2bWkudjEiKQoEVm1JZBIMCgR1dWlkGAEgASgJEhMKC2luY2FybmF0aW9uGAIgASgJImMKCkNvbHVtblNwZWMSDAoEbmFtZRgBIAEoCRIlCgR0eXBlGAIgASgOMhcuY2xvdWR2bWkudjEuQ29sdW1uVHlwZRITCgtkZXNjcmlwdGlvbhgDIAEoCRILCgNrZXkYBCABKAgirQEKCVRhYmxlU3BlYxIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEigKB2NvbHVtbnMYAyADKAsyFy5jbG91ZHZtaS52MS5Db2x1bW5TcGVjEhIKCnBlcm1pc3Npb24YBCABKAkSDAoEY29zdBgFIAEoCRIQCghleGFtcGxlcxgGIAMoCRIQCghyZXF1aXJlZBgHIAMoCRINCgVyZWFkcxgIIAMoCSIyChFMaXN0VGFibGVzUmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQiPAoSTGlzdFRhYmxlc1Jlc3BvbnNlEiYKBnRhYmxlcxgBIAMoCzIWLmNsb3Vkdm1pLnYxLlRhYmxlU3BlYyIsCgpDb25zdHJhaW50Eg4KBmNvbHVtbhgBIAEoCRIOCgZ2YWx1ZXMYAiADKAkiiAEKEFJlYWRUYWJsZVJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEg0KBXRhYmxlGAIgASgJEg8KB2NvbHVtbnMYAyADKAkSJgoFd2hlcmUYBCADKAsyFy5jbG91ZHZtaS52MS5Db25zdHJhaW50Eg0KBWxpbWl0GAUgASgEIkgKBkNvbHVtbhIQCghpbnRlZ2VycxgBIAMoEhINCgVyZWFscxgCIAMoARINCgV0ZXh0cxgDIAMoDBIOCgZzdGF0ZXMYBCABKAwimwEKEVJlYWRUYWJsZVJlc3BvbnNlEicKBmhlYWRlchgBIAMoCzIXLmNsb3Vkdm1pLnYxLkNvbHVtblNwZWMSDAoEcm93cxgCIAEoDRIkCgdjb2x1bW5zGAMgAygLMhMuY2xvdWR2bWkudjEuQ29sdW1uEikKB3N1bW1hcnkYBCABKAsyGC5jbG91ZHZtaS52MS5SZWFkU3VtbWFyeSKEAQoLUmVhZFN1bW1hcnkSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEgwKBHJvd3MYAiABKAQSDwoHcmV0cmllZBgDIAEoDRISCgppbmNvbXBsZXRlGAQgASgIEg0KBW5vdGVzGAUgAygJEhQKDG1pY3Jvc2Vjb25kcxgGIAEoBCJMCgxBZGRyZXNzU3BhY2USEgoIcGh5c2ljYWwYASABKAhIABIQCgZrZXJuZWwYAiABKAhIABINCgNwaWQYAyABKAVIAEIHCgVzcGFjZSJ+CghSZWFkSXRlbRIoCgVzcGFjZRgBIAEoCzIZLmNsb3Vkdm1pLnYxLkFkZHJlc3NTcGFjZRIPCgdhZGRyZXNzGAIgASgGEg4KBmxlbmd0aBgDIAEoDRInCgVhZnRlchgEIAEoCzIYLmNsb3Vkdm1pLnYxLkNoYWluZWRGcm9tIisKC0NoYWluZWRGcm9tEgwKBGl0ZW0YASABKA0SDgoGb2Zmc2V0GAIgASgNIlgKEVJlYWRNZW1vcnlSZXF1ZXN0Eh0KAnZtGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZBIkCgVpdGVtcxgCIAMoCzIVLmNsb3Vkdm1pLnYxLlJlYWRJdGVtIjoKClJlYWRSZXN1bHQSDAoEZGF0YRgBIAEoDBINCgVlcnJvchgCIAEoCRIPCgdhZGRyZXNzGAMgASgGIl0KElJlYWRNZW1vcnlSZXNwb25zZRIoCgdyZXN1bHRzGAEgAygLMhcuY2xvdWR2bWkudjEuUmVhZFJlc3VsdBIdCgJ2bRgCIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQiUwoTU3RyZWFtTWVtb3J5UmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSDQoFc3RhcnQYAiABKAYSDgoGbGVuZ3RoGAMgASgGIlQKFFN0cmVhbU1lbW9yeVJlc3BvbnNlEg8KB2FkZHJlc3MYASABKAYSDAoEZGF0YRgCIAEoDBINCgV6ZXJvcxgDIAEoBBIOCgZhYnNlbnQYBCABKAQiSgoNVHJhbnNsYXRlSXRlbRIoCgVzcGFjZRgBIAEoCzIZLmNsb3Vkdm1pLnYxLkFkZHJlc3NTcGFjZRIPCgdhZGRyZXNzGAIgASgGIlwKEFRyYW5zbGF0ZVJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEikKBWl0ZW1zGAIgAygLMhouY2xvdWR2bWkudjEuVHJhbnNsYXRlSXRlbSJ1CgtUcmFuc2xhdGlvbhIQCghwaHlzaWNhbBgBIAEoBhIRCglwYWdlX3NpemUYAiABKAQSEAoId3JpdGFibGUYAyABKAgSDAoEdXNlchgEIAEoCBISCgpleGVjdXRhYmxlGAUgASgIEg0KBWVycm9yGAYgASgJImIKEVRyYW5zbGF0ZVJlc3BvbnNlEi4KDHRyYW5zbGF0aW9ucxgBIAMoCzIYLmNsb3Vkdm1pLnYxLlRyYW5zbGF0aW9uEh0KAnZtGAIgASgLMhEuY2xvdWR2bWkudjEuVm1JZCJXChRMb29rdXBTeW1ib2xzUmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSDQoFbmFtZXMYAiADKAkSEQoJYWRkcmVzc2VzGAMgAygGImQKBlN5bWJvbBIMCgRuYW1lGAEgASgJEg8KB2FkZHJlc3MYAiABKAYSDAoEdHlwZRgDIAEoCRIOCgZvZmZzZXQYBCABKAQSDgoGbW9kdWxlGAUgASgJEg0KBWVycm9yGAYgASgJIlwKFUxvb2t1cFN5bWJvbHNSZXNwb25zZRIkCgdzeW1ib2xzGAEgAygLMhMuY2xvdWR2bWkudjEuU3ltYm9sEh0KAnZtGAIgASgLMhEuY2xvdWR2bWkudjEuVm1JZCJCChJMb29rdXBUeXBlc1JlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEg0KBW5hbWVzGAIgAygJIoIBCgpUeXBlTWVtYmVyEgwKBHBhdGgYASABKAkSEwoLZGVjbGFyYXRpb24YAiABKAkSDQoFZGVwdGgYAyABKA0SDgoGb2Zmc2V0GAQgASgNEgwKBHNpemUYBSABKA0SEgoKYml0X29mZnNldBgGIAEoDRIQCghiaXRfc2l6ZRgHIAEoDSKtAQoKVHlwZUxheW91dBIMCgRuYW1lGAEgASgJEgwKBGtpbmQYAiABKAkSEwoLZGVjbGFyYXRpb24YAyABKAkSDAoEc2l6ZRgEIAEoBBIoCgdtZW1iZXJzGAUgAygLMhcuY2xvdWR2bWkudjEuVHlwZU1lbWJlchInCgZ2YWx1ZXMYBiADKAsyFy5jbG91ZHZtaS52MS5FbnVtZXJhdG9yEg0KBWVycm9yGAcgASgJIikKCkVudW1lcmF0b3ISDAoEbmFtZRgBIAEoCRINCgV2YWx1ZRgCIAEoEiJcChNMb29rdXBUeXBlc1Jlc3BvbnNlEiYKBXR5cGVzGAEgAygLMhcuY2xvdWR2bWkudjEuVHlwZUxheW91dBIdCgJ2bRgCIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQiigEKEVJlYWRPYmplY3RSZXF1ZXN0Eh0KAnZtGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZBIMCgR0eXBlGAIgASgJEigKBXNwYWNlGAMgASgLMhkuY2xvdWR2bWkudjEuQWRkcmVzc1NwYWNlEg8KB2FkZHJlc3MYBCABKAYSDQoFZGVwdGgYBSABKA0iZQoMT2JqZWN0TWVtYmVyEicKBm1lbWJlchgBIAEoCzIXLmNsb3Vkdm1pLnYxLlR5cGVNZW1iZXISDQoFdmFsdWUYAiABKAkSDgoGc3ltYm9sGAMgASgJEg0KBWVycm9yGAQgASgJIpcBChJSZWFkT2JqZWN0UmVzcG9uc2USJQoEdHlwZRgBIAEoCzIXLmNsb3Vkdm1pLnYxLlR5cGVMYXlvdXQSDwoHYWRkcmVzcxgCIAEoBhIqCgdtZW1iZXJzGAMgAygLMhkuY2xvdWR2bWkudjEuT2JqZWN0TWVtYmVyEh0KAnZtGAQgASgLMhEuY2xvdWR2bWkudjEuVm1JZCI0ChNHZXRSZWdpc3RlcnNSZXF1ZXN0Eh0KAnZtGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZCJ8CgRWY3B1Eg0KBWluZGV4GAEgASgNEjMKCXJlZ2lzdGVycxgCIAMoCzIgLmNsb3Vkdm1pLnYxLlZjcHUuUmVnaXN0ZXJzRW50cnkaMAoOUmVnaXN0ZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgGOgI4ASJXChRHZXRSZWdpc3RlcnNSZXNwb25zZRIgCgV2Y3B1cxgBIAMoCzIRLmNsb3Vkdm1pLnYxLlZjcHUSHQoCdm0YAiABKAsyES5jbG91ZHZtaS52MS5WbUlkIkQKDFBhdXNlUmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSFQoNbGVhc2Vfc2Vjb25kcxgCIAEoDSJRCg1QYXVzZVJlc3BvbnNlEg0KBWxlYXNlGAEgASgJEhIKCmV4cGlyZXNfbXMYAiABKAQSHQoCdm0YAyABKAsyES5jbG91ZHZtaS52MS5WbUlkIj0KDVJlc3VtZVJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEg0KBWxlYXNlGAIgASgJIkAKDlJlc3VtZVJlc3BvbnNlEg8KB3J1bm5pbmcYASABKAgSHQoCdm0YAiABKAsyES5jbG91ZHZtaS52MS5WbUlkIigKCFJ1bGVGaWxlEgwKBG5hbWUYASABKAkSDgoGc291cmNlGAIgASgJIsgBCgtTY2FuUmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSJAoFcnVsZXMYAiADKAsyFS5jbG91ZHZtaS52MS5SdWxlRmlsZRInCgZ0YXJnZXQYAyABKA4yFy5jbG91ZHZtaS52MS5TY2FuVGFyZ2V0EgwKBHBpZHMYBCADKAUSEwoLbWF4X21hdGNoZXMYBSABKA0SEQoJbWF4X2J5dGVzGAYgASgEEhUKDXRpbWVfbGltaXRfbXMYByABKA0ijwEKDFNjYW5SZXNwb25zZRInCgdtYXRjaGVzGAEgAygLMhYuY2xvdWR2bWkudjEuU2Nhbk1hdGNoEisKCHByb2dyZXNzGAIgASgLMhkuY2xvdWR2bWkudjEuU2NhblByb2dyZXNzEikKB3N1bW1hcnkYAyABKAsyGC5jbG91ZHZtaS52MS5TY2FuU3VtbWFyeSLhAQoJU2Nhbk1hdGNoEgwKBHJ1bGUYASABKAkSEQoJbmFtZXNwYWNlGAIgASgJEgwKBHRhZ3MYAyADKAkSIwoEbWV0YRgEIAMoCzIVLmNsb3Vkdm1pLnYxLlJ1bGVNZXRhEg8KB3BhdHRlcm4YBSABKAkSJQoFcGxhY2UYBiABKAsyFi5jbG91ZHZtaS52MS5TY2FuUGxhY2USDwoHYWRkcmVzcxgHIAEoBhIOCgZsZW5ndGgYCCABKAQSDwoHY29udGV4dBgJIAEoDBIWCg5jb250ZXh0X2JlZm9yZRgKIAEoDSInCghSdWxlTWV0YRIMCgRuYW1lGAEgASgJEg0KBXZhbHVlGAIgASgJIqoBCglTY2FuUGxhY2USLAoHcHJvY2VzcxgBIAEoCzIZLmNsb3Vkdm1pLnYxLlByb2Nlc3NQbGFjZUgAEioKBmtlcm5lbBgCIAEoCzIYLmNsb3Vkdm1pLnYxLktlcm5lbFBsYWNlSAASJgoEZmlsZRgDIAEoCzIWLmNsb3Vkdm1pLnYxLkZpbGVQbGFjZUgAEhIKCHBoeXNpY2FsGAQgASgISABCBwoFcGxhY2UiawoMUHJvY2Vzc1BsYWNlEgsKA3BpZBgBIAEoBRIMCgRuYW1lGAIgASgMEg0KBXN0YXJ0GAMgASgGEgsKA2VuZBgEIAEoBhITCgtwZXJtaXNzaW9ucxgFIAEoCRIPCgdtYXBwaW5nGAYgASgMIjsKC0tlcm5lbFBsYWNlEgwKBGFyZWEYASABKAkSDgoGbW9kdWxlGAIgASgJEg4KBnN5bWJvbBgDIAEoCSJJCglGaWxlUGxhY2USDAoEcGF0aBgBIAEoDBINCgVpbm9kZRgCIAEoBBIOCgZkZXZpY2UYAyABKAkSDwoHZGVsZXRlZBgEIAEoCCJVCgxTY2FuUHJvZ3Jlc3MSDQoFYnl0ZXMYASABKAQSDwoHbWF0Y2hlcxgCIAEoBBIlCgVwbGFjZRgDIAEoCzIWLmNsb3Vkdm1pLnYxLlNjYW5QbGFjZSLMAQoLU2NhblN1bW1hcnkSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEg0KBWJ5dGVzGAIgASgEEg8KB21hdGNoZXMYAyABKAQSIQoDZW5kGAQgASgOMhQuY2xvdWR2bWkudjEuU2NhbkVuZBIlCgVwbGFjZRgFIAEoCzIWLmNsb3Vkdm1pLnYxLlNjYW5QbGFjZRIPCgdhZGRyZXNzGAYgASgGEg0KBW5vdGVzGAcgAygJEhQKDG1pY3Jvc2Vjb25kcxgIIAEoBCpuCgpDb2x1bW5UeXBlEhsKF0NPTFVNTl9UWVBFX1VOU1BFQ0lGSUVEEAASFwoTQ09MVU1OX1RZUEVfSU5URUdFUhABEhQKEENPTFVNTl9UWVBFX1JFQUwQAhIUChBDT0xVTU5fVFlQRV9URVhUEAMqjgEKCUNlbGxTdGF0ZRIWChJDRUxMX1NUQVRFX1BSRVNFTlQQABIdChlDRUxMX1NUQVRFX05PVF9BUFBMSUNBQkxFEAESGQoVQ0VMTF9TVEFURV9VTlJFQURBQkxFEAISEwoPQ0VMTF9TVEFURV9UT1JOEAMSGgoWQ0VMTF9TVEFURV9VTlNVUFBPUlRFRBAEKpIBCgpTY2FuVGFyZ2V0EhsKF1NDQU5fVEFSR0VUX1VOU1BFQ0lGSUVEEAASGQoVU0NBTl9UQVJHRVRfUFJPQ0VTU0VTEAESFgoSU0NBTl9UQVJHRVRfS0VSTkVMEAISGgoWU0NBTl9UQVJHRVRfUEFHRV9DQUNIRRADEhgKFFNDQU5fVEFSR0VUX1BIWVNJQ0FMEAQqdwoHU2NhbkVuZBIYChRTQ0FOX0VORF9VTlNQRUNJRklFRBAAEhUKEVNDQU5fRU5EX0NPTVBMRVRFEAESFAoQU0NBTl9FTkRfTUFUQ0hFUxACEhIKDlNDQU5fRU5EX0JZVEVTEAMSEQoNU0NBTl9FTkRfVElNRRAEMq0HCgxHdWVzdFNlcnZpY2USTQoKTGlzdFRhYmxlcxIeLmNsb3Vkdm1pLnYxLkxpc3RUYWJsZXNSZXF1ZXN0Gh8uY2xvdWR2bWkudjEuTGlzdFRhYmxlc1Jlc3BvbnNlEkwKCVJlYWRUYWJsZRIdLmNsb3Vkdm1pLnYxLlJlYWRUYWJsZVJlcXVlc3QaHi5jbG91ZHZtaS52MS5SZWFkVGFibGVSZXNwb25zZTABEk0KClJlYWRNZW1vcnkSHi5jbG91ZHZtaS52MS5SZWFkTWVtb3J5UmVxdWVzdBofLmNsb3Vkdm1pLnYxLlJlYWRNZW1vcnlSZXNwb25zZRJVCgxTdHJlYW1NZW1vcnkSIC5jbG91ZHZtaS52MS5TdHJlYW1NZW1vcnlSZXF1ZXN0GiEuY2xvdWR2bWkudjEuU3RyZWFtTWVtb3J5UmVzcG9uc2UwARJKCglUcmFuc2xhdGUSHS5jbG91ZHZtaS52MS5UcmFuc2xhdGVSZXF1ZXN0Gh4uY2xvdWR2bWkudjEuVHJhbnNsYXRlUmVzcG9uc2USVgoNTG9va3VwU3ltYm9scxIhLmNsb3Vkdm1pLnYxLkxvb2t1cFN5bWJvbHNSZXF1ZXN0GiIuY2xvdWR2bWkudjEuTG9va3VwU3ltYm9sc1Jlc3BvbnNlElAKC0xvb2t1cFR5cGVzEh8uY2xvdWR2bWkudjEuTG9va3VwVHlwZXNSZXF1ZXN0GiAuY2xvdWR2bWkudjEuTG9va3VwVHlwZXNSZXNwb25zZRJNCgpSZWFkT2JqZWN0Eh4uY2xvdWR2bWkudjEuUmVhZE9iamVjdFJlcXVlc3QaHy5jbG91ZHZtaS52MS5SZWFkT2JqZWN0UmVzcG9uc2USPQoEU2NhbhIYLmNsb3Vkdm1pLnYxLlNjYW5SZXF1ZXN0GhkuY2xvdWR2bWkudjEuU2NhblJlc3BvbnNlMAESUwoMR2V0UmVnaXN0ZXJzEiAuY2xvdWR2bWkudjEuR2V0UmVnaXN0ZXJzUmVxdWVzdBohLmNsb3Vkdm1pLnYxLkdldFJlZ2lzdGVyc1Jlc3BvbnNlEj4KBVBhdXNlEhkuY2xvdWR2bWkudjEuUGF1c2VSZXF1ZXN0GhouY2xvdWR2bWkudjEuUGF1c2VSZXNwb25zZRJBCgZSZXN1bWUSGi5jbG91ZHZtaS52MS5SZXN1bWVSZXF1ZXN0GhsuY2xvdWR2bWkudjEuUmVzdW1lUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("ChdjbG91ZHZtaS92MS9ndWVzdC5wcm90bxILY2xvdWR2bWkudjEiKQoEVm1JZBIMCgR1dWlkGAEgASgJEhMKC2luY2FybmF0aW9uGAIgASgJImMKCkNvbHVtblNwZWMSDAoEbmFtZRgBIAEoCRIlCgR0eXBlGAIgASgOMhcuY2xvdWR2bWkudjEuQ29sdW1uVHlwZRITCgtkZXNjcmlwdGlvbhgDIAEoCRILCgNrZXkYBCABKAgirQEKCVRhYmxlU3BlYxIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEigKB2NvbHVtbnMYAyADKAsyFy5jbG91ZHZtaS52MS5Db2x1bW5TcGVjEhIKCnBlcm1pc3Npb24YBCABKAkSDAoEY29zdBgFIAEoCRIQCghleGFtcGxlcxgGIAMoCRIQCghyZXF1aXJlZBgHIAMoCRINCgVyZWFkcxgIIAMoCSIyChFMaXN0VGFibGVzUmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQiPAoSTGlzdFRhYmxlc1Jlc3BvbnNlEiYKBnRhYmxlcxgBIAMoCzIWLmNsb3Vkdm1pLnYxLlRhYmxlU3BlYyIsCgpDb25zdHJhaW50Eg4KBmNvbHVtbhgBIAEoCRIOCgZ2YWx1ZXMYAiADKAkiiAEKEFJlYWRUYWJsZVJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEg0KBXRhYmxlGAIgASgJEg8KB2NvbHVtbnMYAyADKAkSJgoFd2hlcmUYBCADKAsyFy5jbG91ZHZtaS52MS5Db25zdHJhaW50Eg0KBWxpbWl0GAUgASgEIkgKBkNvbHVtbhIQCghpbnRlZ2VycxgBIAMoEhINCgVyZWFscxgCIAMoARINCgV0ZXh0cxgDIAMoDBIOCgZzdGF0ZXMYBCABKAwimwEKEVJlYWRUYWJsZVJlc3BvbnNlEicKBmhlYWRlchgBIAMoCzIXLmNsb3Vkdm1pLnYxLkNvbHVtblNwZWMSDAoEcm93cxgCIAEoDRIkCgdjb2x1bW5zGAMgAygLMhMuY2xvdWR2bWkudjEuQ29sdW1uEikKB3N1bW1hcnkYBCABKAsyGC5jbG91ZHZtaS52MS5SZWFkU3VtbWFyeSKEAQoLUmVhZFN1bW1hcnkSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEgwKBHJvd3MYAiABKAQSDwoHcmV0cmllZBgDIAEoDRISCgppbmNvbXBsZXRlGAQgASgIEg0KBW5vdGVzGAUgAygJEhQKDG1pY3Jvc2Vjb25kcxgGIAEoBCJMCgxBZGRyZXNzU3BhY2USEgoIcGh5c2ljYWwYASABKAhIABIQCgZrZXJuZWwYAiABKAhIABINCgNwaWQYAyABKAVIAEIHCgVzcGFjZSJ+CghSZWFkSXRlbRIoCgVzcGFjZRgBIAEoCzIZLmNsb3Vkdm1pLnYxLkFkZHJlc3NTcGFjZRIPCgdhZGRyZXNzGAIgASgGEg4KBmxlbmd0aBgDIAEoDRInCgVhZnRlchgEIAEoCzIYLmNsb3Vkdm1pLnYxLkNoYWluZWRGcm9tIisKC0NoYWluZWRGcm9tEgwKBGl0ZW0YASABKA0SDgoGb2Zmc2V0GAIgASgNIlgKEVJlYWRNZW1vcnlSZXF1ZXN0Eh0KAnZtGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZBIkCgVpdGVtcxgCIAMoCzIVLmNsb3Vkdm1pLnYxLlJlYWRJdGVtIjoKClJlYWRSZXN1bHQSDAoEZGF0YRgBIAEoDBINCgVlcnJvchgCIAEoCRIPCgdhZGRyZXNzGAMgASgGIl0KElJlYWRNZW1vcnlSZXNwb25zZRIoCgdyZXN1bHRzGAEgAygLMhcuY2xvdWR2bWkudjEuUmVhZFJlc3VsdBIdCgJ2bRgCIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQiUwoTU3RyZWFtTWVtb3J5UmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSDQoFc3RhcnQYAiABKAYSDgoGbGVuZ3RoGAMgASgGIlQKFFN0cmVhbU1lbW9yeVJlc3BvbnNlEg8KB2FkZHJlc3MYASABKAYSDAoEZGF0YRgCIAEoDBINCgV6ZXJvcxgDIAEoBBIOCgZhYnNlbnQYBCABKAQiSgoNVHJhbnNsYXRlSXRlbRIoCgVzcGFjZRgBIAEoCzIZLmNsb3Vkdm1pLnYxLkFkZHJlc3NTcGFjZRIPCgdhZGRyZXNzGAIgASgGIlwKEFRyYW5zbGF0ZVJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEikKBWl0ZW1zGAIgAygLMhouY2xvdWR2bWkudjEuVHJhbnNsYXRlSXRlbSJ1CgtUcmFuc2xhdGlvbhIQCghwaHlzaWNhbBgBIAEoBhIRCglwYWdlX3NpemUYAiABKAQSEAoId3JpdGFibGUYAyABKAgSDAoEdXNlchgEIAEoCBISCgpleGVjdXRhYmxlGAUgASgIEg0KBWVycm9yGAYgASgJImIKEVRyYW5zbGF0ZVJlc3BvbnNlEi4KDHRyYW5zbGF0aW9ucxgBIAMoCzIYLmNsb3Vkdm1pLnYxLlRyYW5zbGF0aW9uEh0KAnZtGAIgASgLMhEuY2xvdWR2bWkudjEuVm1JZCJXChRMb29rdXBTeW1ib2xzUmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSDQoFbmFtZXMYAiADKAkSEQoJYWRkcmVzc2VzGAMgAygGImQKBlN5bWJvbBIMCgRuYW1lGAEgASgJEg8KB2FkZHJlc3MYAiABKAYSDAoEdHlwZRgDIAEoCRIOCgZvZmZzZXQYBCABKAQSDgoGbW9kdWxlGAUgASgJEg0KBWVycm9yGAYgASgJIlwKFUxvb2t1cFN5bWJvbHNSZXNwb25zZRIkCgdzeW1ib2xzGAEgAygLMhMuY2xvdWR2bWkudjEuU3ltYm9sEh0KAnZtGAIgASgLMhEuY2xvdWR2bWkudjEuVm1JZCJCChJMb29rdXBUeXBlc1JlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEg0KBW5hbWVzGAIgAygJIoIBCgpUeXBlTWVtYmVyEgwKBHBhdGgYASABKAkSEwoLZGVjbGFyYXRpb24YAiABKAkSDQoFZGVwdGgYAyABKA0SDgoGb2Zmc2V0GAQgASgNEgwKBHNpemUYBSABKA0SEgoKYml0X29mZnNldBgGIAEoDRIQCghiaXRfc2l6ZRgHIAEoDSKtAQoKVHlwZUxheW91dBIMCgRuYW1lGAEgASgJEgwKBGtpbmQYAiABKAkSEwoLZGVjbGFyYXRpb24YAyABKAkSDAoEc2l6ZRgEIAEoBBIoCgdtZW1iZXJzGAUgAygLMhcuY2xvdWR2bWkudjEuVHlwZU1lbWJlchInCgZ2YWx1ZXMYBiADKAsyFy5jbG91ZHZtaS52MS5FbnVtZXJhdG9yEg0KBWVycm9yGAcgASgJIikKCkVudW1lcmF0b3ISDAoEbmFtZRgBIAEoCRINCgV2YWx1ZRgCIAEoEiJcChNMb29rdXBUeXBlc1Jlc3BvbnNlEiYKBXR5cGVzGAEgAygLMhcuY2xvdWR2bWkudjEuVHlwZUxheW91dBIdCgJ2bRgCIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQiigEKEVJlYWRPYmplY3RSZXF1ZXN0Eh0KAnZtGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZBIMCgR0eXBlGAIgASgJEigKBXNwYWNlGAMgASgLMhkuY2xvdWR2bWkudjEuQWRkcmVzc1NwYWNlEg8KB2FkZHJlc3MYBCABKAYSDQoFZGVwdGgYBSABKA0iZQoMT2JqZWN0TWVtYmVyEicKBm1lbWJlchgBIAEoCzIXLmNsb3Vkdm1pLnYxLlR5cGVNZW1iZXISDQoFdmFsdWUYAiABKAkSDgoGc3ltYm9sGAMgASgJEg0KBWVycm9yGAQgASgJIpcBChJSZWFkT2JqZWN0UmVzcG9uc2USJQoEdHlwZRgBIAEoCzIXLmNsb3Vkdm1pLnYxLlR5cGVMYXlvdXQSDwoHYWRkcmVzcxgCIAEoBhIqCgdtZW1iZXJzGAMgAygLMhkuY2xvdWR2bWkudjEuT2JqZWN0TWVtYmVyEh0KAnZtGAQgASgLMhEuY2xvdWR2bWkudjEuVm1JZCI0ChNHZXRSZWdpc3RlcnNSZXF1ZXN0Eh0KAnZtGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZCJ8CgRWY3B1Eg0KBWluZGV4GAEgASgNEjMKCXJlZ2lzdGVycxgCIAMoCzIgLmNsb3Vkdm1pLnYxLlZjcHUuUmVnaXN0ZXJzRW50cnkaMAoOUmVnaXN0ZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgGOgI4ASJXChRHZXRSZWdpc3RlcnNSZXNwb25zZRIgCgV2Y3B1cxgBIAMoCzIRLmNsb3Vkdm1pLnYxLlZjcHUSHQoCdm0YAiABKAsyES5jbG91ZHZtaS52MS5WbUlkIkQKDFBhdXNlUmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSFQoNbGVhc2Vfc2Vjb25kcxgCIAEoDSJRCg1QYXVzZVJlc3BvbnNlEg0KBWxlYXNlGAEgASgJEhIKCmV4cGlyZXNfbXMYAiABKAQSHQoCdm0YAyABKAsyES5jbG91ZHZtaS52MS5WbUlkIj0KDVJlc3VtZVJlcXVlc3QSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEg0KBWxlYXNlGAIgASgJIkAKDlJlc3VtZVJlc3BvbnNlEg8KB3J1bm5pbmcYASABKAgSHQoCdm0YAiABKAsyES5jbG91ZHZtaS52MS5WbUlkIsgBCgtTY2FuUmVxdWVzdBIdCgJ2bRgBIAEoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSJAoFcnVsZXMYAiADKAsyFS5jbG91ZHZtaS52MS5SdWxlRmlsZRInCgZ0YXJnZXQYAyABKA4yFy5jbG91ZHZtaS52MS5TY2FuVGFyZ2V0EgwKBHBpZHMYBCADKAUSEwoLbWF4X21hdGNoZXMYBSABKA0SEQoJbWF4X2J5dGVzGAYgASgEEhUKDXRpbWVfbGltaXRfbXMYByABKA0ijwEKDFNjYW5SZXNwb25zZRInCgdtYXRjaGVzGAEgAygLMhYuY2xvdWR2bWkudjEuU2Nhbk1hdGNoEisKCHByb2dyZXNzGAIgASgLMhkuY2xvdWR2bWkudjEuU2NhblByb2dyZXNzEikKB3N1bW1hcnkYAyABKAsyGC5jbG91ZHZtaS52MS5TY2FuU3VtbWFyeSLMAQoLU2NhblN1bW1hcnkSHQoCdm0YASABKAsyES5jbG91ZHZtaS52MS5WbUlkEg0KBWJ5dGVzGAIgASgEEg8KB21hdGNoZXMYAyABKAQSIQoDZW5kGAQgASgOMhQuY2xvdWR2bWkudjEuU2NhbkVuZBIlCgVwbGFjZRgFIAEoCzIWLmNsb3Vkdm1pLnYxLlNjYW5QbGFjZRIPCgdhZGRyZXNzGAYgASgGEg0KBW5vdGVzGAcgAygJEhQKDG1pY3Jvc2Vjb25kcxgIIAEoBCpuCgpDb2x1bW5UeXBlEhsKF0NPTFVNTl9UWVBFX1VOU1BFQ0lGSUVEEAASFwoTQ09MVU1OX1RZUEVfSU5URUdFUhABEhQKEENPTFVNTl9UWVBFX1JFQUwQAhIUChBDT0xVTU5fVFlQRV9URVhUEAMqjgEKCUNlbGxTdGF0ZRIWChJDRUxMX1NUQVRFX1BSRVNFTlQQABIdChlDRUxMX1NUQVRFX05PVF9BUFBMSUNBQkxFEAESGQoVQ0VMTF9TVEFURV9VTlJFQURBQkxFEAISEwoPQ0VMTF9TVEFURV9UT1JOEAMSGgoWQ0VMTF9TVEFURV9VTlNVUFBPUlRFRBAEMq0HCgxHdWVzdFNlcnZpY2USTQoKTGlzdFRhYmxlcxIeLmNsb3Vkdm1pLnYxLkxpc3RUYWJsZXNSZXF1ZXN0Gh8uY2xvdWR2bWkudjEuTGlzdFRhYmxlc1Jlc3BvbnNlEkwKCVJlYWRUYWJsZRIdLmNsb3Vkdm1pLnYxLlJlYWRUYWJsZVJlcXVlc3QaHi5jbG91ZHZtaS52MS5SZWFkVGFibGVSZXNwb25zZTABEk0KClJlYWRNZW1vcnkSHi5jbG91ZHZtaS52MS5SZWFkTWVtb3J5UmVxdWVzdBofLmNsb3Vkdm1pLnYxLlJlYWRNZW1vcnlSZXNwb25zZRJVCgxTdHJlYW1NZW1vcnkSIC5jbG91ZHZtaS52MS5TdHJlYW1NZW1vcnlSZXF1ZXN0GiEuY2xvdWR2bWkudjEuU3RyZWFtTWVtb3J5UmVzcG9uc2UwARJKCglUcmFuc2xhdGUSHS5jbG91ZHZtaS52MS5UcmFuc2xhdGVSZXF1ZXN0Gh4uY2xvdWR2bWkudjEuVHJhbnNsYXRlUmVzcG9uc2USVgoNTG9va3VwU3ltYm9scxIhLmNsb3Vkdm1pLnYxLkxvb2t1cFN5bWJvbHNSZXF1ZXN0GiIuY2xvdWR2bWkudjEuTG9va3VwU3ltYm9sc1Jlc3BvbnNlElAKC0xvb2t1cFR5cGVzEh8uY2xvdWR2bWkudjEuTG9va3VwVHlwZXNSZXF1ZXN0GiAuY2xvdWR2bWkudjEuTG9va3VwVHlwZXNSZXNwb25zZRJNCgpSZWFkT2JqZWN0Eh4uY2xvdWR2bWkudjEuUmVhZE9iamVjdFJlcXVlc3QaHy5jbG91ZHZtaS52MS5SZWFkT2JqZWN0UmVzcG9uc2USPQoEU2NhbhIYLmNsb3Vkdm1pLnYxLlNjYW5SZXF1ZXN0GhkuY2xvdWR2bWkudjEuU2NhblJlc3BvbnNlMAESUwoMR2V0UmVnaXN0ZXJzEiAuY2xvdWR2bWkudjEuR2V0UmVnaXN0ZXJzUmVxdWVzdBohLmNsb3Vkdm1pLnYxLkdldFJlZ2lzdGVyc1Jlc3BvbnNlEj4KBVBhdXNlEhkuY2xvdWR2bWkudjEuUGF1c2VSZXF1ZXN0GhouY2xvdWR2bWkudjEuUGF1c2VSZXNwb25zZRJBCgZSZXN1bWUSGi5jbG91ZHZtaS52MS5SZXN1bWVSZXF1ZXN0GhsuY2xvdWR2bWkudjEuUmVzdW1lUmVzcG9uc2ViBnByb3RvMw", [file_cloudvmi_v1_scan]);
 
 /**
  * A VM is its UUID and its incarnation: the incarnation changes with the process or domain that runs it.
@@ -1279,32 +1281,6 @@ export const ResumeResponseSchema: GenMessage<ResumeResponse> = /*@__PURE__*/
   messageDesc(file_cloudvmi_v1_guest, 39);
 
 /**
- * Rules of one namespace.
- *
- * @generated from message cloudvmi.v1.RuleFile
- */
-export type RuleFile = Message<"cloudvmi.v1.RuleFile"> & {
-  /**
-   * What messages call it, and the namespace of its rules.
-   *
-   * @generated from field: string name = 1;
-   */
-  name: string;
-
-  /**
-   * @generated from field: string source = 2;
-   */
-  source: string;
-};
-
-/**
- * Describes the message cloudvmi.v1.RuleFile.
- * Use `create(RuleFileSchema)` to create a new message.
- */
-export const RuleFileSchema: GenMessage<RuleFile> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 40);
-
-/**
  * @generated from message cloudvmi.v1.ScanRequest
  */
 export type ScanRequest = Message<"cloudvmi.v1.ScanRequest"> & {
@@ -1359,7 +1335,7 @@ export type ScanRequest = Message<"cloudvmi.v1.ScanRequest"> & {
  * Use `create(ScanRequestSchema)` to create a new message.
  */
 export const ScanRequestSchema: GenMessage<ScanRequest> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 41);
+  messageDesc(file_cloudvmi_v1_guest, 40);
 
 /**
  * Every list may be empty: then the message only shows that the scan goes on.
@@ -1390,286 +1366,7 @@ export type ScanResponse = Message<"cloudvmi.v1.ScanResponse"> & {
  * Use `create(ScanResponseSchema)` to create a new message.
  */
 export const ScanResponseSchema: GenMessage<ScanResponse> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 42);
-
-/**
- * @generated from message cloudvmi.v1.ScanMatch
- */
-export type ScanMatch = Message<"cloudvmi.v1.ScanMatch"> & {
-  /**
-   * @generated from field: string rule = 1;
-   */
-  rule: string;
-
-  /**
-   * @generated from field: string namespace = 2;
-   */
-  namespace: string;
-
-  /**
-   * @generated from field: repeated string tags = 3;
-   */
-  tags: string[];
-
-  /**
-   * @generated from field: repeated cloudvmi.v1.RuleMeta meta = 4;
-   */
-  meta: RuleMeta[];
-
-  /**
-   * Identifier of the pattern, such as `$a`; empty for a rule that matched without one.
-   *
-   * @generated from field: string pattern = 5;
-   */
-  pattern: string;
-
-  /**
-   * @generated from field: cloudvmi.v1.ScanPlace place = 6;
-   */
-  place?: ScanPlace | undefined;
-
-  /**
-   * Virtual, or physical, or an offset in the file.
-   *
-   * @generated from field: fixed64 address = 7;
-   */
-  address: bigint;
-
-  /**
-   * Bytes that matched.
-   *
-   * @generated from field: uint64 length = 8;
-   */
-  length: bigint;
-
-  /**
-   * What lies there: some bytes before the match, its beginning, and some behind.
-   *
-   * @generated from field: bytes context = 9;
-   */
-  context: Uint8Array;
-
-  /**
-   * How many bytes of `context` are before the match.
-   *
-   * @generated from field: uint32 context_before = 10;
-   */
-  contextBefore: number;
-};
-
-/**
- * Describes the message cloudvmi.v1.ScanMatch.
- * Use `create(ScanMatchSchema)` to create a new message.
- */
-export const ScanMatchSchema: GenMessage<ScanMatch> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 43);
-
-/**
- * @generated from message cloudvmi.v1.RuleMeta
- */
-export type RuleMeta = Message<"cloudvmi.v1.RuleMeta"> & {
-  /**
-   * @generated from field: string name = 1;
-   */
-  name: string;
-
-  /**
-   * @generated from field: string value = 2;
-   */
-  value: string;
-};
-
-/**
- * Describes the message cloudvmi.v1.RuleMeta.
- * Use `create(RuleMetaSchema)` to create a new message.
- */
-export const RuleMetaSchema: GenMessage<RuleMeta> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 44);
-
-/**
- * Names and paths are bytes as the guest has them.
- *
- * @generated from message cloudvmi.v1.ScanPlace
- */
-export type ScanPlace = Message<"cloudvmi.v1.ScanPlace"> & {
-  /**
-   * @generated from oneof cloudvmi.v1.ScanPlace.place
-   */
-  place: {
-    /**
-     * @generated from field: cloudvmi.v1.ProcessPlace process = 1;
-     */
-    value: ProcessPlace;
-    case: "process";
-  } | {
-    /**
-     * @generated from field: cloudvmi.v1.KernelPlace kernel = 2;
-     */
-    value: KernelPlace;
-    case: "kernel";
-  } | {
-    /**
-     * @generated from field: cloudvmi.v1.FilePlace file = 3;
-     */
-    value: FilePlace;
-    case: "file";
-  } | {
-    /**
-     * @generated from field: bool physical = 4;
-     */
-    value: boolean;
-    case: "physical";
-  } | { case: undefined; value?: undefined };
-};
-
-/**
- * Describes the message cloudvmi.v1.ScanPlace.
- * Use `create(ScanPlaceSchema)` to create a new message.
- */
-export const ScanPlaceSchema: GenMessage<ScanPlace> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 45);
-
-/**
- * @generated from message cloudvmi.v1.ProcessPlace
- */
-export type ProcessPlace = Message<"cloudvmi.v1.ProcessPlace"> & {
-  /**
-   * @generated from field: int32 pid = 1;
-   */
-  pid: number;
-
-  /**
-   * @generated from field: bytes name = 2;
-   */
-  name: Uint8Array;
-
-  /**
-   * The mapping.
-   *
-   * @generated from field: fixed64 start = 3;
-   */
-  start: bigint;
-
-  /**
-   * @generated from field: fixed64 end = 4;
-   */
-  end: bigint;
-
-  /**
-   * As in /proc/PID/maps.
-   *
-   * @generated from field: string permissions = 5;
-   */
-  permissions: string;
-
-  /**
-   * Path of its file, or [heap], [stack] and the like; empty for nameless memory.
-   *
-   * @generated from field: bytes mapping = 6;
-   */
-  mapping: Uint8Array;
-};
-
-/**
- * Describes the message cloudvmi.v1.ProcessPlace.
- * Use `create(ProcessPlaceSchema)` to create a new message.
- */
-export const ProcessPlaceSchema: GenMessage<ProcessPlace> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 46);
-
-/**
- * @generated from message cloudvmi.v1.KernelPlace
- */
-export type KernelPlace = Message<"cloudvmi.v1.KernelPlace"> & {
-  /**
-   * image, module, vmalloc, slab, or other for what was made at run time beside modules.
-   *
-   * @generated from field: string area = 1;
-   */
-  area: string;
-
-  /**
-   * @generated from field: string module = 2;
-   */
-  module: string;
-
-  /**
-   * @generated from field: string symbol = 3;
-   */
-  symbol: string;
-};
-
-/**
- * Describes the message cloudvmi.v1.KernelPlace.
- * Use `create(KernelPlaceSchema)` to create a new message.
- */
-export const KernelPlaceSchema: GenMessage<KernelPlace> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 47);
-
-/**
- * @generated from message cloudvmi.v1.FilePlace
- */
-export type FilePlace = Message<"cloudvmi.v1.FilePlace"> & {
-  /**
-   * Empty when no name of it is in memory.
-   *
-   * @generated from field: bytes path = 1;
-   */
-  path: Uint8Array;
-
-  /**
-   * @generated from field: uint64 inode = 2;
-   */
-  inode: bigint;
-
-  /**
-   * major:minor
-   *
-   * @generated from field: string device = 3;
-   */
-  device: string;
-
-  /**
-   * It has no name in a directory any more, or never had one.
-   *
-   * @generated from field: bool deleted = 4;
-   */
-  deleted: boolean;
-};
-
-/**
- * Describes the message cloudvmi.v1.FilePlace.
- * Use `create(FilePlaceSchema)` to create a new message.
- */
-export const FilePlaceSchema: GenMessage<FilePlace> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 48);
-
-/**
- * @generated from message cloudvmi.v1.ScanProgress
- */
-export type ScanProgress = Message<"cloudvmi.v1.ScanProgress"> & {
-  /**
-   * @generated from field: uint64 bytes = 1;
-   */
-  bytes: bigint;
-
-  /**
-   * @generated from field: uint64 matches = 2;
-   */
-  matches: bigint;
-
-  /**
-   * @generated from field: cloudvmi.v1.ScanPlace place = 3;
-   */
-  place?: ScanPlace | undefined;
-};
-
-/**
- * Describes the message cloudvmi.v1.ScanProgress.
- * Use `create(ScanProgressSchema)` to create a new message.
- */
-export const ScanProgressSchema: GenMessage<ScanProgress> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 49);
+  messageDesc(file_cloudvmi_v1_guest, 41);
 
 /**
  * @generated from message cloudvmi.v1.ScanSummary
@@ -1727,7 +1424,7 @@ export type ScanSummary = Message<"cloudvmi.v1.ScanSummary"> & {
  * Use `create(ScanSummarySchema)` to create a new message.
  */
 export const ScanSummarySchema: GenMessage<ScanSummary> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_guest, 50);
+  messageDesc(file_cloudvmi_v1_guest, 42);
 
 /**
  * @generated from enum cloudvmi.v1.ColumnType
@@ -1817,106 +1514,6 @@ export type CellState = (typeof CellState)[keyof typeof CellState] | UnknownEnum
  */
 export const CellStateSchema: GenEnum<CellState> = /*@__PURE__*/
   enumDesc(file_cloudvmi_v1_guest, 1);
-
-/**
- * @generated from enum cloudvmi.v1.ScanTarget
- */
-export const ScanTarget = {
-  /**
-   * processes
-   *
-   * @generated from enum value: SCAN_TARGET_UNSPECIFIED = 0;
-   */
-  UNSPECIFIED: 0,
-
-  /**
-   * the memory of processes
-   *
-   * @generated from enum value: SCAN_TARGET_PROCESSES = 1;
-   */
-  PROCESSES: 1,
-
-  /**
-   * the kernel's image, modules, vmalloc area and slabs
-   *
-   * @generated from enum value: SCAN_TARGET_KERNEL = 2;
-   */
-  KERNEL: 2,
-
-  /**
-   * files, as far as they are in memory
-   *
-   * @generated from enum value: SCAN_TARGET_PAGE_CACHE = 3;
-   */
-  PAGE_CACHE: 3,
-
-  /**
-   * all of RAM
-   *
-   * @generated from enum value: SCAN_TARGET_PHYSICAL = 4;
-   */
-  PHYSICAL: 4,
-} as const;
-
-/**
- * @generated from enum cloudvmi.v1.ScanTarget
- */
-export type ScanTarget = (typeof ScanTarget)[keyof typeof ScanTarget] | UnknownEnum;
-
-/**
- * Describes the enum cloudvmi.v1.ScanTarget.
- */
-export const ScanTargetSchema: GenEnum<ScanTarget> = /*@__PURE__*/
-  enumDesc(file_cloudvmi_v1_guest, 2);
-
-/**
- * @generated from enum cloudvmi.v1.ScanEnd
- */
-export const ScanEnd = {
-  /**
-   * @generated from enum value: SCAN_END_UNSPECIFIED = 0;
-   */
-  UNSPECIFIED: 0,
-
-  /**
-   * all was looked through
-   *
-   * @generated from enum value: SCAN_END_COMPLETE = 1;
-   */
-  COMPLETE: 1,
-
-  /**
-   * max_matches
-   *
-   * @generated from enum value: SCAN_END_MATCHES = 2;
-   */
-  MATCHES: 2,
-
-  /**
-   * max_bytes
-   *
-   * @generated from enum value: SCAN_END_BYTES = 3;
-   */
-  BYTES: 3,
-
-  /**
-   * time_limit_ms
-   *
-   * @generated from enum value: SCAN_END_TIME = 4;
-   */
-  TIME: 4,
-} as const;
-
-/**
- * @generated from enum cloudvmi.v1.ScanEnd
- */
-export type ScanEnd = (typeof ScanEnd)[keyof typeof ScanEnd] | UnknownEnum;
-
-/**
- * Describes the enum cloudvmi.v1.ScanEnd.
- */
-export const ScanEndSchema: GenEnum<ScanEnd> = /*@__PURE__*/
-  enumDesc(file_cloudvmi_v1_guest, 3);
 
 /**
  * @generated from service cloudvmi.v1.GuestService
