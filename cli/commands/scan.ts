@@ -33,20 +33,21 @@ const scanCommand: OneGuestCommand<[], ScanOptions> = {
   name: "scan",
   summary: "Look through memory with YARA rules.",
   description:
-    "What is looked through (one of them; --processes unless you say):\n" +
-    "  --processes   what is in memory of processes: heaps, stacks, programs, libraries, shared memory. A page that\n" +
-    "                several share is looked at once, and told with the first process that has it.\n" +
-    "  --kernel      the kernel's image and modules (text and data), vmalloc memory (buffers, stacks, BPF programs) and\n" +
-    "                slabs (the kernel's objects, free ones too)\n" +
+    "One of these is looked through:\n" +
+    "  --processes   what is in memory of processes (the default): heaps, stacks, programs, libraries. A\n" +
+    "                page that several share is looked at once, and told with the first that has it.\n" +
+    "  --kernel      the kernel's image and modules, text and data; vmalloc memory (buffers, stacks, BPF\n" +
+    "                programs); slabs (the kernel's objects, free ones too)\n" +
     "  --page-cache  files as far as they are in memory, deleted ones and memfds too\n" +
-    "  --physical    all of RAM by physical address: what has been freed as well, without an owner\n" +
+    "  --physical    all of RAM by physical address: also what has been freed, without an owner\n" +
     "The guest runs on. What is paged out, or only on its disks, can't be seen.\n\n" +
-    "A rule sees up to 4 MiB at a time that lie side by side: #a, filesize, offsets and `all of them` speak of that. A\n" +
-    "match may go over page borders; what is longer than 64 KiB can be missed where two such pieces meet.\n" +
-    "Of a folder every *.yar and *.yara file is read, each its own namespace. There is no include, and no module that\n" +
-    "needs data from elsewhere (cuckoo, vt). Rules that are wrong are refused with file, line and column (exit code 2).\n\n" +
-    "The scan stops at --limit, --max-bytes or --timeout, whichever is first, and says so. A match is no failure: the exit\n" +
-    "code is 0 with matches and without.",
+    "A rule sees up to 4 MiB that lie side by side: #a, filesize, offsets and `all of them` speak of that.\n" +
+    "A match may go over page borders; one of over 64 KiB can be missed where two such pieces meet.\n\n" +
+    "Of a folder every *.yar and *.yara file is read, each its own namespace. There is no include, and no\n" +
+    "module that needs data from elsewhere (cuckoo, vt). Rules that are wrong are refused with file, line\n" +
+    "and column, exit code 2.\n\n" +
+    "The scan stops at --limit, --max-bytes or --timeout, whichever is first, and says where. The exit code\n" +
+    "is 0 with matches and without.",
   examples: [
     "scan VM --rules webshells.yar",
     "scan VM --rules rules/ --page-cache --json",
