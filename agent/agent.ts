@@ -9,7 +9,7 @@ import { guestService } from "./guest-service.ts";
 import { watchHost } from "./host.ts";
 import { tableSpecs } from "./inspector/catalogue.ts";
 import { openProfileStores } from "./profiles.ts";
-import { inspectorProgram } from "./program.ts";
+import { inspectorProgram, scannerProgram } from "./program.ts";
 import { probeSandbox } from "./sandbox/layers.ts";
 import { serve } from "./server.ts";
 import { typeFiles } from "./type-files.ts";
@@ -30,7 +30,7 @@ export interface AgentOptions {
 }
 
 /** What can be asked of the VMs of an agent; control decides who may. */
-const actions = ["list", "table", "read", "stream", "translate", "symbols", "registers", "pause", "resume"];
+const actions = ["list", "table", "read", "stream", "scan", "translate", "symbols", "registers", "pause", "resume"];
 
 /** @throws ConfigError, SandboxError, each of one line. */
 export async function startAgent(config: AgentConfig, options: AgentOptions = {}): Promise<RunningAgent> {
@@ -44,6 +44,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     host: config.name,
     sandbox,
     program,
+    scanner: scannerProgram(),
     profiles: openProfileStores(join(config.state, "profiles")),
     pauses,
     entries: config.vms,

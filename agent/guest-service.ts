@@ -8,9 +8,12 @@ import {
   ReadMemoryRequestSchema,
   ReadObjectRequestSchema,
   ReadTableRequestSchema,
+  type ScanRequest,
+  ScanRequestSchema,
   TranslateRequestSchema,
   type VmId,
 } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { ScanTarget } from "../proto/gen/cloudvmi/v1/scan_pb.ts";
 import { type CallContext, Encoded, type Implementation } from "../wire/index.ts";
 import { tableSpecs } from "./inspector/catalogue.ts";
 import type { Call } from "./inspector-process.ts";
@@ -21,6 +24,11 @@ import type { HostVm } from "./vm.ts";
 /** What a question may take where the caller doesn't say, and at most. */
 const defaultMs = 10_000;
 const longestMs = 60_000;
+/** What a scan may take where the caller doesn't say, and until it has told how far it came. */
+const defaultScanMs = 60_000;
+const scanGraceMs = 5000;
+/** Rules that look at one piece of memory for longer than this are taken to go on forever. */
+const longestSilenceMs = 20_000;
 
 /** @param find the VM that a request names. @throws ConnectError */
 export function guestService<P>(find: (id: VmId | undefined) => HostVm): Implementation<typeof GuestService, P> {
@@ -58,6 +66,10 @@ export function guestService<P>(find: (id: VmId | undefined) => HostVm): Impleme
       using memory = await find(vm).openMemory();
       yield* streamMemory(memory, start, length);
     },
+    async *scan(request, context) {
+      const looksAtAll = request.target === ScanTarget.PHYSICAL;
+      yield* find(request.vm).scans.scan(encoded(ScanRequestSchema, request), scanCall(request, context), looksAtAll);
+    },
     async getRegisters(request) {
       const vm = find(request.vm);
       if (!vm.registers) throw noMonitor("registers");
@@ -90,6 +102,12 @@ function encoded<S extends DescMessage>(schema: S, request: MessageShape<S>): En
 
 function callOf({ signal, timeoutMs }: CallContext<unknown>): Call {
   return { signal, budgetMs: Math.min(timeoutMs ?? defaultMs, longestMs) };
+}
+
+/** A scan ends itself in time, and tells how far it came: what the call may take is a little more. */
+function scanCall({ timeLimitMs }: ScanRequest, { signal, timeoutMs }: CallContext<unknown>): Call {
+  const limit = (timeLimitMs || defaultScanMs) + scanGraceMs;
+  return { signal, budgetMs: Math.min(timeoutMs ?? limit, limit), silenceMs: longestSilenceMs };
 }
 
 function noMonitor(what: string): ConnectError {

@@ -21,6 +21,7 @@ import {
   defaultLimits,
   type InspectorLimits,
   type InspectorProcess,
+  type InspectorWords,
   startInspector,
 } from "./inspector-process.ts";
 import type { ProfileStore } from "./profiles.ts";
@@ -46,6 +47,8 @@ export interface InspectionOptions {
   readonly registers: () => Promise<VcpuRegisters[]>;
   readonly log: (line: string) => void;
   readonly limits?: InspectorLimits;
+  /** How it is spoken of, where it is no ordinary inspector. */
+  readonly words?: InspectorWords;
 }
 
 export interface Inspection {
@@ -115,7 +118,7 @@ export function createInspection(options: InspectionOptions): Inspection {
     if (closed) throw new ConnectError("the VM has ended", Code.NotFound);
     if (mine !== generation)
       throw new ConnectError("the guest was reset; ask again in a moment", Code.FailedPrecondition);
-    const process = startInspector(options.sandbox, options.program, ram.layout, limits);
+    const process = startInspector(options.sandbox, options.program, ram.layout, limits, options.words);
     const started = performance.now();
     running = process;
     void process.ended.then((ending) => {
@@ -193,13 +196,17 @@ export function createInspection(options: InspectionOptions): Inspection {
     async *stream(method, request, call) {
       for (let attempt = 1; ; attempt++) {
         const process = await inspector();
+        let begun = false;
         try {
-          yield* process.stream(method, request, call);
+          for await (const message of process.stream(method, request, call)) {
+            begun = true;
+            yield message;
+          }
           return;
         } catch (error) {
-          // The first message comes when the whole answer is there, so nothing has been passed on yet.
           if (!changed(error, process)) throw error;
-          if (attempt === 2) throw restless();
+          // What has been passed on can't be taken back.
+          if (begun || attempt === 2) throw restless();
         }
       }
     },

@@ -1,5 +1,6 @@
 /** One running inspector, supervised: it is ended when it hangs or grows, and whoever waited for it learns why. */
 import { readFileSync } from "node:fs";
+import { constants } from "node:os";
 import type { DescMessage, DescMethodServerStreaming, DescMethodUnary } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { GuestService } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
@@ -22,7 +23,28 @@ export interface Call {
   readonly signal: AbortSignal;
   /** What the request may take. */
   readonly budgetMs: number;
+  /** How long after a message of a stream the next may take; absent: once the first is there, the answer is. */
+  readonly silenceMs?: number;
 }
+
+/** What a process is called, and what callers are told when it was ended. */
+export interface InspectorWords {
+  readonly name: string;
+  /** @param how such as "signal 11". */
+  ended(how: string): string;
+  readonly hung: string;
+  /** @param memoryMiB the limit. */
+  grown(memoryMiB: number): string;
+  /** Where Node gives up for lack of memory; by default that is an end like any other. */
+  readonly exhausted?: string;
+}
+
+const inspectorWords: InspectorWords = {
+  name: "inspector",
+  ended: (how) => `the inspector of this VM ended (${how}) while it read the guest; ask again`,
+  hung: "the inspector of this VM did not answer in time and was ended; ask again",
+  grown: (memoryMiB) => `the inspector of this VM used more than ${memoryMiB} MiB and was ended; ask for less`,
+};
 
 /** Why an inspector ended, in words for the caller of the request that suffered from it. */
 export interface Ending {
@@ -56,6 +78,7 @@ export function startInspector(
   program: string,
   layout: GuestMemoryLayout,
   limits: InspectorLimits = defaultLimits,
+  words: InspectorWords = inspectorWords,
 ): InspectorProcess {
   const inherited: GuestMemoryLayout = {
     ...layout,
@@ -74,16 +97,12 @@ export function startInspector(
   };
   const stderr = tail(child.stderr!);
   const transport = createWireTransport({ connect: () => wire, client: "agent" });
-  const watch = watchProgress(limits.graceMs, () =>
-    end(Code.DeadlineExceeded, "the inspector of this VM did not answer in time and was ended; ask again"),
-  );
-  const memory = watchMemory(child.pid, limits.memoryMiB, () =>
-    end(Code.DataLoss, `the inspector of this VM used more than ${limits.memoryMiB} MiB and was ended; ask for less`),
-  );
+  const watch = watchProgress(limits.graceMs, () => end(Code.DeadlineExceeded, words.hung));
+  const memory = watchMemory(child.pid, limits.memoryMiB, () => end(Code.DataLoss, words.grown(limits.memoryMiB)));
   // A process that ends closes its stream a moment before; one that goes on without has broken the protocol.
   void transport.closed.then(() => {
     const giveUp = () =>
-      end(Code.DataLoss, "the inspector of this VM broke off its connection and was ended; ask again");
+      end(Code.DataLoss, `the ${words.name} of this VM broke off its connection and was ended; ask again`);
     setTimeout(giveUp, limits.graceMs).unref();
   });
   const ended = new Promise<Ending>((resolve) => {
@@ -91,7 +110,8 @@ export function startInspector(
       watch.close();
       memory.close();
       void transport.close();
-      const text = `the inspector of this VM ended (${how}) while it read the guest; ask again`;
+      const exhausted = how === `signal ${SIGABRT}` || how === "SIGABRT" ? words.exhausted : undefined;
+      const text = exhausted ?? words.ended(how);
       resolve({ ...(cause ?? { code: Code.DataLoss, text }), stderr: stderr() });
     };
     child.once("exit", (code, signal) =>
@@ -145,13 +165,14 @@ export function startInspector(
         throw await explain(error, signal);
       }
     },
-    async *stream(method, request, { signal, budgetMs }) {
-      const finish = begin(budgetMs);
+    async *stream(method, request, { signal, budgetMs, silenceMs }) {
+      let finish = begin(budgetMs);
       try {
         for await (const bytes of transport.streamEncoded(method, request, { signal, timeoutMs: budgetMs })) {
           // From here on it is the reader who decides how long it takes.
           finish(true);
           yield Encoded.received(bytes);
+          if (silenceMs !== undefined) finish = begin(silenceMs);
         }
         finish(true);
       } catch (error) {
@@ -164,6 +185,9 @@ export function startInspector(
     kill: (reason) => end(Code.FailedPrecondition, reason),
   };
 }
+
+/** What V8 ends with when its heap is full. */
+const { SIGABRT } = constants.signals;
 
 /** What the promise brings, or undefined after so many milliseconds. */
 function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {

@@ -20,8 +20,9 @@ import { incarnationOf, uuid5 } from "./identity.ts";
 import { createInspection, type OpenedMemory } from "./inspection.ts";
 import type { Process } from "./monitor.ts";
 import { noProfileStore, openProfileStores } from "./profiles.ts";
-import { inspectorProgram } from "./program.ts";
+import { inspectorProgram, scannerProgram } from "./program.ts";
 import { type Layer, probeSandbox } from "./sandbox/layers.ts";
+import { createScans } from "./scans.ts";
 import { typeFiles } from "./type-files.ts";
 import { type HostVm, openVm, type VmEnvironment } from "./vm.ts";
 
@@ -59,7 +60,18 @@ export async function openLocal(target: LocalTarget, options: LocalOptions = {})
   const sandbox = await probeSandbox(program, options.allowMissing ?? []);
   const profiles = options.profiles === undefined ? noProfileStore : openProfileStores(options.profiles);
   const types = () => typeFiles(options.types, undefined, options.kernelImage);
-  const environment = { host: "local", sandbox, program, profiles, pauses: undefined, entries: [], types, log };
+  const scanner = scannerProgram();
+  const environment = {
+    host: "local",
+    sandbox,
+    program,
+    scanner,
+    profiles,
+    pauses: undefined,
+    entries: [],
+    types,
+    log,
+  };
   const vm = await openTarget(target, environment);
   const find = (id: VmId | undefined) => {
     if (id?.uuid && id.uuid !== vm.id.uuid) throw new ConnectError("there is no such VM here", Code.NotFound);
@@ -122,9 +134,15 @@ function openWithoutMonitor(
   const id = { uuid: uuid5(noNamespace, place), incarnation };
   const openMemory = async () => open();
   const profiles = environment.profiles(`VM ${id.uuid}`);
-  const source = { vm: id, openRam: openMemory, registers: async () => [] };
-  const inspection = createInspection({ ...environment, ...source, profiles, types: environment.types(undefined) });
-  return { id, inspection, openMemory, close: async () => inspection.close() };
+  const own = { vm: id, openRam: openMemory, registers: async () => [] };
+  const source = { ...environment, ...own, profiles, types: environment.types(undefined) };
+  const inspection = createInspection(source);
+  const scans = createScans({ ...source, program: environment.scanner });
+  const close = async () => {
+    inspection.close();
+    scans.close();
+  };
+  return { id, inspection, scans, openMemory, close };
 }
 
 const noNamespace = "00000000-0000-0000-0000-000000000000";

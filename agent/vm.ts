@@ -12,14 +12,16 @@ import { createLeases, type Leases } from "./leases.ts";
 import { type Monitor, openMonitor, type Process } from "./monitor.ts";
 import type { ProfileStore } from "./profiles.ts";
 import type { Sandbox } from "./sandbox/layers.ts";
+import { createScans, type Scans } from "./scans.ts";
 import type { TypeFiles } from "./type-files.ts";
 
 export interface VmEnvironment {
   /** Name of this host. */
   readonly host: string;
   readonly sandbox: Sandbox;
-  /** The inspector's bundle. */
+  /** The bundles of the inspector and of the scanner. */
   readonly program: string;
+  readonly scanner: string;
   /** Of an owner, by a name of its own. */
   readonly profiles: (owner: string) => ProfileStore;
   /** Folder for the notes of pauses; undefined where nothing outlives the program. */
@@ -34,6 +36,7 @@ export interface VmEnvironment {
 export interface HostVm {
   readonly id: { readonly uuid: string; readonly incarnation: string };
   readonly inspection: Inspection;
+  readonly scans: Scans;
   /** Opens the memory to be streamed. @throws ConnectError */
   openMemory(): Promise<OpenedMemory>;
   /** Absent without a monitor. @throws ConnectError */
@@ -64,15 +67,15 @@ export async function openVm(
   events: VmEvents,
 ): Promise<QemuHostVm> {
   // Set once all is known; what the monitor tells before then is asked for anyway.
-  let vm: { readonly inspection: Inspection; refresh(): Promise<void> } | undefined;
+  let vm: { restart(): void; refresh(): Promise<void> } | undefined;
   const monitor = await openMonitor(path, expected, {
     event({ event }) {
-      if (restarting.has(event)) vm?.inspection.restart();
+      if (restarting.has(event)) vm?.restart();
       vm?.refresh().catch(() => {});
     },
     reconnected() {
       // A reset may have gone by unseen.
-      vm?.inspection.restart();
+      vm?.restart();
       vm?.refresh().catch(() => {});
     },
     gone: events.gone,
@@ -93,7 +96,7 @@ async function describeVm(
   monitor: Monitor,
   environment: VmEnvironment,
   events: VmEvents,
-): Promise<QemuHostVm & { refresh(): Promise<void> }> {
+): Promise<QemuHostVm & { restart(): void; refresh(): Promise<void> }> {
   const { process, path } = monitor;
   const facts = await monitor.use(queryVm);
   const id = { uuid: vmUuid(facts.uuid, path), incarnation: incarnationOf(process) };
@@ -107,7 +110,9 @@ async function describeVm(
   const profiles = environment.profiles(entry?.project ? `project ${entry.project}` : `VM ${id.uuid}`);
   const types = environment.types(entry?.types);
   const openHinted = () => openRam(true);
-  const inspection = createInspection({ ...environment, profiles, types, vm: id, openRam: openHinted, registers });
+  const source = { ...environment, profiles, types, vm: id, openRam: openHinted, registers };
+  const inspection = createInspection(source);
+  const scans = createScans({ ...source, program: environment.scanner });
   const note = environment.pauses === undefined ? undefined : join(environment.pauses, id.incarnation);
   const leases = createLeases(
     {
@@ -124,6 +129,7 @@ async function describeVm(
     process,
     path,
     inspection,
+    scans,
     openMemory: () => openRam(false),
     leases,
     registers: async () => (await registers()).map((vcpu) => create(VcpuSchema, vcpu)),
@@ -139,6 +145,10 @@ async function describeVm(
       labels: { ...entry?.labels },
       hypervisor: facts.hypervisor,
     }),
+    restart() {
+      inspection.restart();
+      scans.restart();
+    },
     async refresh() {
       const now = statusOf(await monitor.use(queryStatus));
       if (now === status) return;
@@ -147,6 +157,7 @@ async function describeVm(
     },
     async close() {
       inspection.close();
+      scans.close();
       await leases.close();
       monitor.close();
     },

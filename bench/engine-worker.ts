@@ -3,9 +3,18 @@
  * process's doing alone. Gets a guest by descriptor 3 and its layout as JSON on stdin, prints the result as JSON.
  */
 import { readFileSync } from "node:fs";
+import { compileRules, type RuleSet } from "../agent/scanner/rules.ts";
 import { gvaOf } from "../vmi/bytes/address.ts";
 import { checks } from "../vmi/checks/index.ts";
-import { attach, type GuestMemoryLayout, openMemory, prepare, tables, type VcpuRegisters } from "../vmi/index.ts";
+import {
+  attach,
+  type GuestMemoryLayout,
+  openMemory,
+  prepare,
+  type ScanTarget,
+  tables,
+  type VcpuRegisters,
+} from "../vmi/index.ts";
 import { cred } from "../vmi/linux/cred.ts";
 import { initTask, taskStruct } from "../vmi/linux/task-struct.ts";
 import { median } from "./figures.ts";
@@ -17,7 +26,7 @@ export interface EngineOrder {
   readonly profile?: string;
   /** Of the guest's kernel, which its text is compared with. */
   readonly kernelImage?: string;
-  readonly measure: "attach" | "list" | "read" | "tables" | "checks";
+  readonly measure: "attach" | "list" | "read" | "tables" | "checks" | "scan";
 }
 
 export interface EngineResult {
@@ -35,6 +44,8 @@ export interface EngineResult {
   /** Microseconds of the checks that are no scans, together, and of each one, by its name. */
   readonly checksUs?: Readonly<Record<string, number>>;
   readonly ramBytes?: number;
+  /** Bytes a second with YARA: of RAM by physical address, of a plain copy of that, of the kernel, and of processes. */
+  readonly scan?: Record<"ram" | "plain" | "kernel" | "processes", number>;
   /** For the walker in C: pgd, levels, init_task and the offsets it takes, as decimal numbers. */
   readonly walker?: string[];
 }
@@ -46,6 +57,15 @@ const RUNS = 2000;
 /** Of a whole table, and as many before to warm up. */
 const TABLE_RUNS = 40;
 const CHECK_RUNS = 15;
+
+/** Pieces of RAM that are scanned in place and as copies, each of 4 MiB; how often. */
+const COPIES = 48;
+const SCANS = 5;
+/** Of each kind that rules have: a text, any case, bytes with gaps, an expression. */
+const RULES = `rule bench { strings:
+  $text = "a text that is nowhere" $word = "Another-Such-Text" nocase wide ascii
+  $bytes = { 4d 5a 90 00 ?? 00 [2-8] ff ee dd cc } $expression = /password=[0-9a-f]{32}/
+  condition: any of them }`;
 
 const order = JSON.parse(readFileSync(0, "utf8")) as EngineOrder;
 const registers: VcpuRegisters[] = order.registers.map((vcpu) => ({
@@ -113,7 +133,55 @@ if (order.measure === "checks") {
   result.checksUs = { ...Object.fromEntries(alone), together: medianOf(quick) };
   result.ramBytes = order.layout.ranges.reduce((sum, { length }) => sum + length, 0);
 }
+if (order.measure === "scan") {
+  const rules = compileRules([{ name: "bench", source: RULES }]);
+  const through = (target: ScanTarget) => rateOf(() => look(rules, guest.regions({ target })));
+  const copies: Uint8Array[] = [];
+  for (const { bytes } of guest.regions({ target: "physical" }))
+    if (copies.push(new Uint8Array(bytes)) === COPIES) break;
+  // Both in turn: what else the machine does then slows both.
+  let [ram, plain] = [0, 0];
+  for (let i = 0; i < SCANS; i++) {
+    ram = Math.max(
+      ram,
+      rateOf(() => look(rules, guest.regions({ target: "physical" }), COPIES)),
+    );
+    plain = Math.max(
+      plain,
+      rateOf(() =>
+        look(
+          rules,
+          copies.map((bytes) => ({ bytes })),
+        ),
+      ),
+    );
+  }
+  result.scan = { ram, plain, kernel: through("kernel"), processes: through("processes") };
+}
 process.stdout.write(JSON.stringify(result));
+
+/** Bytes a second. */
+function rateOf(work: () => number): number {
+  const start = performance.now();
+  const bytes = work();
+  return (bytes / (performance.now() - start)) * 1000;
+}
+
+/** Looks through regions; the bytes that they had. */
+function look(
+  rules: RuleSet,
+  regions: Iterable<{ readonly bytes: Uint8Array }>,
+  most = Number.POSITIVE_INFINITY,
+): number {
+  let bytes = 0;
+  let count = 0;
+  for (const region of regions) {
+    rules.scan(region.bytes);
+    bytes += region.bytes.length;
+    if (++count === most) break;
+  }
+  return bytes;
+}
 
 function timed(work: () => number, warmUp = WARM_UP, runs = RUNS): number[] {
   let sum = 0;

@@ -81,6 +81,24 @@ export async function measureChecks(
   ];
 }
 
+const GIB = 2 ** 30;
+
+/** YARA over memory, against the same engine on a plain buffer. */
+export async function measureScan(guest: LabGuest, progress: (line: string) => void): Promise<Figure[]> {
+  progress("engine: YARA over RAM, and over a plain copy of it …");
+  using worker = await workerOn(guest);
+  const { scan } = await worker.run({ measure: "scan" });
+  const [ram, plain, kernel, processes] = [scan!.ram, scan!.plain, scan!.kernel, scan!.processes].map(
+    (rate) => rate / GIB,
+  );
+  return [
+    atLeast("scan: YARA over physical RAM", ram!, "GiB/s", 1),
+    ratioOf("  the same against a plain buffer", ram!, "GiB/s", { name: "buffer", value: plain! }, { atLeast: 0.5 }),
+    figure("  over the kernel: image, modules, vmalloc, slabs", kernel!, "GiB/s"),
+    figure("  over processes", processes!, "GiB/s"),
+  ];
+}
+
 /** @param targets what the issue wants of a guest of this size: microseconds for the list */
 export async function measureEngine(
   guest: LabGuest,

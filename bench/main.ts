@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startCluster } from "../demo/cluster.ts";
 import { ensureLab } from "../lab/index.ts";
-import { measureChecks, measureEngine, measureTables } from "./engine.ts";
+import { measureChecks, measureEngine, measureScan, measureTables } from "./engine.ts";
 import { type Figure, printFigures } from "./figures.ts";
 import { measureFirstAnswer, measureInspectors, measurePeak, measureService, measureStream } from "./service.ts";
 import { measureSql } from "./sql.ts";
@@ -13,7 +13,8 @@ import { measureSql } from "./sql.ts";
 const HELP = `Usage: npm run bench [-- --json]
 
 Boots three guests (1 GiB; about 270 tasks, twice, and about 2,060) under two agents and control, and measures
-  the engine alone, in processes of its own: attaching, process lists against a bare walk in C, 4 KiB reads, every table, slabs
+  the engine alone, in processes of its own: attaching, process lists against a bare walk in C, 4 KiB reads, every table,
+  every check, YARA over RAM against a plain buffer
   the service over TLS on loopback: first answer, process list, 4 KiB reads, rows, a memory stream against a
   bare TLS socket, and the private memory of the inspectors
   SQL over 20 VMs against the table reads that it needs, both through the service.
@@ -70,6 +71,7 @@ async function measureGuests(): Promise<{ figures: Figure[]; acceleration: strin
     await measureFirstAnswer(handles.few),
     ...(await measureEngine(few, "few tasks", { listUs: 60, attach: true }, progress)),
     ...(await measureEngine(cluster.guests.get("many")!, "many tasks", { listUs: 600, attach: false }, progress)),
+    ...(await measureScan(cluster.guests.get("full")!, progress)),
     ...(await measureTables(cluster.guests.get("full")!, progress)),
     ...(await measureChecks(cluster.guests.get("full")!, (await ensureLab())["6.12"].image, progress)),
     ...(await measureService(handles.few, handles.many, progress)),

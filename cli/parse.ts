@@ -66,6 +66,22 @@ export const parseDepth = integerBetween(1, 16, "Write a number of levels from 1
 export const parseLimit = integerBetween(1, Number.MAX_SAFE_INTEGER, "Write a number of rows, at least 1.");
 export const parseLeaseSeconds = integerBetween(1, 300, "Write a number of seconds from 1 to 300.");
 
+export const parseMatches = integerBetween(1, 100_000, "Write a number of matches from 1 to 100000.");
+
+/** Processes, one each time. */
+export function parsePids(text: string, previous: number[] | undefined): number[] {
+  return [...(previous ?? []), parsePid(text)];
+}
+
+/** Seconds, minutes or an hour: "90s", "10m", "1h". Returns milliseconds. */
+export function parseDuration(text: string): number {
+  const match = /^(\d{1,6})(s|m|h)?$/.exec(text);
+  const seconds =
+    match === null ? 0 : Number(match[1]) * { s: 1, m: 60, h: 3600 }[(match[2] ?? "s") as "s" | "m" | "h"];
+  if (seconds < 1 || seconds > 3600) throw new InvalidArgumentError("Write a time such as 90s or 10m, up to 1h.");
+  return seconds * 1000;
+}
+
 /** Days or hours: "30d", "12h". Returns hours. */
 export function parseLifetime(text: string): number {
   const match = /^(\d{1,6})([dh])$/.exec(text);

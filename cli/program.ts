@@ -8,6 +8,7 @@ import { addFleetCommands } from "./commands/fleet.ts";
 import { addLocalCommands } from "./commands/local.ts";
 import { addMemoryCommands } from "./commands/memory.ts";
 import { addPauseCommands } from "./commands/pause.ts";
+import { addScanCommand } from "./commands/scan.ts";
 import { addServeCommands } from "./commands/serve.ts";
 import { addSqlCommand, serviceSql } from "./commands/sql.ts";
 import { addTableCommands } from "./commands/tables.ts";
@@ -49,6 +50,7 @@ export function buildProgram(io: Io): Command {
   addSqlCommand(program, io, serviceSql);
   addMemoryCommands(program, io, serviceGuests);
   addTypeCommand(program, io, serviceGuests);
+  addScanCommand(program, io, serviceGuests);
   addPauseCommands(program, io);
   addLocalCommands(program, io);
   addServeCommands(program, io);

@@ -3,9 +3,11 @@ import type { Io } from "./io.ts";
 
 export interface Progress extends Disposable {
   update(text: string): void;
+  /** Takes the line away for what is printed now; it comes back with the next look. */
+  hide(): void;
 }
 
-const silent: Progress = { update() {}, [Symbol.dispose]() {} };
+const silent: Progress = { update() {}, hide() {}, [Symbol.dispose]() {} };
 
 /**
  * A line on stderr about something that takes long: shown after a second, on a terminal only, and gone at the end.
@@ -29,6 +31,9 @@ export function startProgress(io: Io, text: string): Progress {
   return {
     update(next) {
       current = next;
+    },
+    hide() {
+      if (shown) void io.err.write("\r\x1b[K");
     },
     [Symbol.dispose]() {
       clearTimeout(first);

@@ -12,6 +12,7 @@ export type VmAction =
   | "table"
   | "read"
   | "stream"
+  | "scan"
   | "translate"
   | "symbols"
   | "registers"
@@ -54,6 +55,8 @@ export const vmActions: { readonly [A in VmAction]: VmRules } = {
   read: { role: "analyst", effect: "read" },
   // A host's whole memory takes as long as its reader's line; who stops reading is cut off by the session.
   stream: { role: "analyst", effect: "read", concurrent: 4, timeoutMs: 6 * 3_600_000 },
+  // As long as the agent lets one take, and what it takes to tell so.
+  scan: { role: "analyst", effect: "read", concurrent: 4, timeoutMs: 3_610_000 },
   translate: { role: "analyst", effect: "read" },
   symbols: { role: "analyst", effect: "read" },
   registers: { role: "analyst", effect: "read" },

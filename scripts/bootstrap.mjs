@@ -36,7 +36,7 @@ if (!packagesArePresent()) {
 
 const node = join(modules, ".bin", "node");
 // A native package that could not be had is left out by npm without a word: say it here rather than in the middle of a run.
-const natives = { koffi: "", esbuild: ".transformSync('1')" };
+const natives = { koffi: "", "@litko/yara-x": "", esbuild: ".transformSync('1')" };
 for (const [name, use] of Object.entries(natives)) {
   const entry = createRequire(join(root, "package.json")).resolve(name);
   const { status, stderr } = spawnSync(node, ["-e", `require(${JSON.stringify(entry)})${use}`], { encoding: "utf8" });

@@ -6,7 +6,7 @@ import { build } from "esbuild";
 
 const root = resolve(import.meta.dirname, "..");
 
-/** Bundles a program into one minified CommonJS file; koffi stays outside: it has a native part. */
+/** Bundles a program into one minified CommonJS file; what has a native part stays outside. */
 export async function bundle(entry: string, outfile: string): Promise<void> {
   await build({
     entryPoints: [resolve(root, entry)],
@@ -16,7 +16,7 @@ export async function bundle(entry: string, outfile: string): Promise<void> {
     platform: "node",
     target: "node24",
     format: "cjs",
-    external: ["koffi"],
+    external: ["koffi", "@litko/yara-x"],
     logLevel: "warning",
   });
 }
@@ -62,20 +62,22 @@ export async function bundleCli(): Promise<void> {
 }
 
 /**
- * Keeps the inspector's compiled code beside it, for its sandbox to read. Started without a guest it ends at once, with an
+ * Keeps the compiled code of an inspector beside it, for its sandbox to read. Started without a guest it ends at once, with an
  * error; by then all has been compiled.
  */
-function compileInspector(): void {
-  const cache = resolve(root, "dist/inspector-cache");
+function compile(name: string): void {
+  const cache = resolve(root, `dist/${name}-cache`);
   rmSync(cache, { recursive: true, force: true });
-  spawnSync(process.execPath, [resolve(root, "dist/inspector.cjs")], {
+  spawnSync(process.execPath, [resolve(root, `dist/${name}.cjs`)], {
     env: { NODE_COMPILE_CACHE: cache, NODE_COMPILE_CACHE_PORTABLE: "1" },
     stdio: "ignore",
   });
 }
 
 if (import.meta.main) {
-  await bundle("agent/inspector/main.ts", join("dist", "inspector.cjs"));
-  compileInspector();
+  for (const name of ["inspector", "scanner"]) {
+    await bundle(`agent/${name}/main.ts`, join("dist", `${name}.cjs`));
+    compile(name);
+  }
   await bundleCli();
 }

@@ -171,6 +171,32 @@ for (const protocol of ["session", "connect"] as const) {
       }
     });
 
+    test("a scan: matches as they come, then the summary; left early without harm", async () => {
+      await withGuest(async (guest, service) => {
+        const rules = [{ name: "r.yar", source: "rule r { condition: true }" }];
+        const updates = await collect(guest.scan({ rules, target: "page-cache", limit: 2 }));
+        assert.deepEqual(
+          updates.flatMap(({ matches }) => matches.map(({ rule, length, address }) => [rule, length, address])),
+          [0, 1].map(() => ["r.yar", 3n, 0xffffffff81000000n]),
+        );
+        assert.equal(updates.at(-1)?.summary?.matches, 2n);
+        const [, found] = await collect(guest.scan({ rules, pids: [7] }));
+        const place = found?.matches[1]?.place?.place;
+        assert.ok(place?.case === "process" && place.value.pid === 7);
+        for await (const _ of guest.scan({ rules })) break;
+        await until(() => service.streams() === 0, "the scan's end");
+      });
+      const broken = async function* () {
+        yield {};
+      };
+      await withGuest(
+        async (guest) => {
+          assert.equal((await failure(collect(guest.scan({ rules: [] }))))[0], Code.DataLoss);
+        },
+        { scan: broken },
+      );
+    });
+
     test("translations, symbols and registers", async () => {
       await withGuest(async (guest) => {
         const [kernel, process] = await guest.translate([

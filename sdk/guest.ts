@@ -5,6 +5,7 @@ import {
   type Symbol as GuestSymbol,
   type ObjectMember,
   type ReadResult,
+  type ScanSummary,
   type StreamMemoryResponse,
   type TableSpec,
   type Translation,
@@ -12,6 +13,7 @@ import {
   type Vcpu,
   type VmId,
 } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { type RuleFile, type ScanMatch, type ScanProgress, ScanTarget } from "../proto/gen/cloudvmi/v1/scan_pb.ts";
 import { checkAddress, formatAddress } from "./address.ts";
 import { isWire, streamMessages } from "./calls.ts";
 import { inconsistent } from "./cells.ts";
@@ -55,6 +57,32 @@ export interface GuestObject {
   readonly members: readonly ObjectMember[];
 }
 
+/** What a scan looks through: processes' memory, the kernel's, files as far as they are in memory, or all of RAM. */
+export type ScanTargetName = "processes" | "kernel" | "page-cache" | "physical";
+
+export interface ScanQuery {
+  /** YARA rules; each file is a namespace, and may not include others. Up to 1.5 MiB together. */
+  readonly rules: readonly Pick<RuleFile, "name" | "source">[];
+  /** By default "processes". */
+  readonly target?: ScanTargetName | undefined;
+  /** Of processes only these. */
+  readonly pids?: readonly number[] | undefined;
+  /** Matches after which the scan stops: 1000 unless given, at most 100,000. */
+  readonly limit?: number | undefined;
+  /** Bytes after which it stops; by default none. */
+  readonly maxBytes?: number | undefined;
+  /** Milliseconds after which it stops: 60,000 unless given, at most an hour. */
+  readonly timeLimitMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What a scan tells, as it goes: what it found, how far it is, and, last of all, how it ended. */
+export interface ScanUpdate {
+  readonly matches: readonly ScanMatch[];
+  readonly progress?: ScanProgress | undefined;
+  readonly summary?: ScanSummary | undefined;
+}
+
 /** The VM stands still until it is resumed, by disposal too, or until the lease ends. */
 export interface PauseLease extends AsyncDisposable {
   /** The lease's secret: what `resume` needs, also from another program. */
@@ -92,6 +120,8 @@ export interface GuestHandle {
     address: bigint,
     options?: { readonly space?: Space; readonly depth?: number },
   ): Promise<GuestObject>;
+  /** Looks through memory with YARA rules. Fails with InvalidArgument, and the place in its file, for a rule that is wrong. */
+  scan(query: ScanQuery): AsyncIterable<ScanUpdate>;
   /** The vCPUs' registers, where the hypervisor tells them. */
   registers(): Promise<Vcpu[]>;
   /** Stops the VM for 1 to 300 seconds at most. */
@@ -109,6 +139,13 @@ export interface GuestHandle {
     reuse?: boolean;
   }): AsyncIterable<MemoryPiece>;
 }
+
+const scanTargets = {
+  processes: ScanTarget.PROCESSES,
+  kernel: ScanTarget.KERNEL,
+  "page-cache": ScanTarget.PAGE_CACHE,
+  physical: ScanTarget.PHYSICAL,
+} as const satisfies Record<ScanTargetName, ScanTarget>;
 
 const ITEM_BYTES = 1 << 20;
 const BATCH_BYTES = 16 << 20;
@@ -216,6 +253,24 @@ export function guestOver(transport: Transport, vm: VmId): GuestHandle {
       const answer = await client.readObject(request);
       if (answer.type === undefined) throw inconsistent("an object without a type");
       return { type: answer.type, address: answer.address, members: answer.members };
+    },
+    async *scan({ rules, target = "processes", pids = [], limit = 0, maxBytes = 0, timeLimitMs = 0, signal }) {
+      const request = {
+        vm,
+        rules: rules.map(({ name, source }) => ({ name, source })),
+        target: scanTargets[target],
+        pids: [...pids],
+        maxMatches: checkLength(limit),
+        maxBytes: BigInt(checkLength(maxBytes)),
+        timeLimitMs: checkLength(timeLimitMs),
+      };
+      let summarised = false;
+      for await (const message of streamMessages(transport, GuestService.method.scan, request, signal)) {
+        if (summarised) throw inconsistent("more came after the summary");
+        summarised = message.summary !== undefined;
+        yield message;
+      }
+      if (!summarised) throw inconsistent("it ended without its summary");
     },
     async registers() {
       return (await client.getRegisters({ vm })).vcpus;

@@ -26,6 +26,7 @@ export {
   type ObjectMember,
   type ReadResult,
   type ReadSummary,
+  type ScanSummary,
   type Symbol as GuestSymbol,
   type TableSpec,
   type Translation,
@@ -34,6 +35,7 @@ export {
   type Vcpu,
   type VmId,
 } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+export { ScanEnd, type ScanMatch, type ScanPlace, type ScanProgress } from "../proto/gen/cloudvmi/v1/scan_pb.ts";
 export type { SqlSummary } from "../proto/gen/cloudvmi/v1/sql_pb.ts";
 export { type CheckResponse, type Vm, VmStatus, type WhoAmIResponse } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
 export { formatAddress, parseAddress } from "./address.ts";
@@ -46,6 +48,9 @@ export {
   guestOver,
   type MemoryPiece,
   type PauseLease,
+  type ScanQuery,
+  type ScanTargetName,
+  type ScanUpdate,
   type Space,
   type TableQuery,
 } from "./guest.ts";

@@ -6,6 +6,7 @@ import { createServer as createTlsServer } from "node:tls";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { ColumnType, GuestService, type VmId } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { ScanEnd } from "../proto/gen/cloudvmi/v1/scan_pb.ts";
 import { AccountService, HealthService, VmService, VmStatus } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { addToConnect, createRoutes, type Implementation, type Routes, serveWire } from "../wire/index.ts";
 
@@ -123,6 +124,17 @@ function addServices(
             else if (at % (2n * PIECE) === 0n) yield { address: at, zeros: PIECE };
             else yield { address: at, data: memoryAt(at, Number(PIECE)).data };
           }
+        } finally {
+          state.streams--;
+        }
+      },
+      async *scan({ rules, target, pids, maxMatches }) {
+        state.streams++;
+        try {
+          yield {};
+          const match = { rule: rules[0]?.name, pattern: "$a", address: 0xffffffff81000000n, length: BigInt(target) };
+          yield { matches: [match, { ...match, place: { place: { case: "process", value: { pid: pids[0] ?? 0 } } } }] };
+          yield { summary: { bytes: 8192n, matches: BigInt(maxMatches), end: ScanEnd.MATCHES } };
         } finally {
           state.streams--;
         }

@@ -12,6 +12,8 @@ import { initTask, taskStruct } from "./linux/task-struct.ts";
 import { findProcess } from "./linux/tasks.ts";
 import type { AddressSpace } from "./memory/address-space.ts";
 import type { PhysicalMemory } from "./memory/physical-memory.ts";
+import type { Region, RegionQuery } from "./scan/region.ts";
+import { regionsOf } from "./scan/regions.ts";
 import type { Btf } from "./symbols/btf.ts";
 import type { KernelSymbol } from "./symbols/kallsyms.ts";
 import { decodeObject, type ObjectMember } from "./symbols/object-text.ts";
@@ -141,6 +143,16 @@ export class Guest {
       });
     }
     return results;
+  }
+
+  /**
+   * What there is to look through for patterns, region by region; `note` is told what could not be read.
+   * Throws GuestError "no-such-process", "deadline", "over-budget".
+   */
+  regions(query: RegionQuery, budget = new Budget(), note: (text: string) => void = () => {}): Generator<Region> {
+    this.kernel.dropCaches();
+    requireKernel(this.kernel);
+    return regionsOf(this.kernel, query, budget, note);
   }
 
   /** What the page tables say. Throws GuestError "bad-request", "no-such-process". */

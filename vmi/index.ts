@@ -19,6 +19,8 @@ export {
 } from "./guest.ts";
 export { openMemory } from "./memory/open.ts";
 export type { PhysicalMemory } from "./memory/physical-memory.ts";
+export type { Place, Region, RegionQuery, ScanTarget } from "./scan/region.ts";
+export { OVERLAP, WINDOW } from "./scan/windows.ts";
 export type { KernelSymbol } from "./symbols/kallsyms.ts";
 export type { ObjectMember } from "./symbols/object-text.ts";
 export { prepare } from "./symbols/profile.ts";

@@ -1,7 +1,7 @@
 /** What an inspector answers: the questions to one guest. */
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { type AttachRequest, InspectorService } from "../../proto/gen/cloudvmi/agent/v1/inspector_pb.ts";
+import { InspectorService } from "../../proto/gen/cloudvmi/agent/v1/inspector_pb.ts";
 import {
   type AddressSpace,
   GuestService,
@@ -10,12 +10,8 @@ import {
   type SymbolSchema,
   type TranslationSchema,
   type TypeLayoutSchema,
-  type VmId,
 } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import {
-  attach,
-  Budget,
-  FileMissing,
   type Guest,
   GuestError,
   type KernelSymbol,
@@ -26,68 +22,20 @@ import {
   type TypeLayout,
 } from "../../vmi/index.ts";
 import { createRoutes, Encoded, type Routes } from "../../wire/index.ts";
+import { createAttachment, since } from "./attachment.ts";
 import { encodedHeader, tableSpecs } from "./catalogue.ts";
 import { encodeRows } from "./encode-rows.ts";
-import { givesMemoryBack } from "./rest.ts";
-import { toStatus } from "./status.ts";
 
-/** Work that nobody set a limit to. */
-const defaultMs = 10_000;
-/** The guest is asked whether it still is the one that was attached to at most this often. */
-const recheckMs = 1000;
 /** Types of one request, and how deep an object's structures are opened. */
 const mostTypes = 64;
 const deepest = 16;
 
 /** @param image the memory is a copy, not a guest's that runs. */
 export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<undefined> {
-  let attached: { guest: Guest; vm: VmId | undefined; checked: number } | undefined;
-  const worked = givesMemoryBack();
-
-  /** Runs one question, and tells a guest that has become another one from a question that failed. */
-  function ask<T>(timeoutMs: number | undefined, question: (guest: Guest, budget: Budget) => T): T {
-    if (!attached) throw new ConnectError("the inspector has not been attached to its guest", Code.Internal);
-    const { guest } = attached;
-    worked();
-    try {
-      const now = performance.now();
-      if (now - attached.checked > recheckMs) {
-        if (!guest.isCurrent()) throw changed();
-        attached.checked = now;
-      }
-      return question(guest, new Budget(timeoutMs ?? defaultMs));
-    } catch (error) {
-      const doubtful = error instanceof GuestError && error.kind === "inconsistent" && !guest.isCurrent();
-      throw toStatus(doubtful ? changed() : error);
-    }
-  }
-
-  function attachTo(request: AttachRequest): { guest: Guest; microseconds: bigint } {
-    const start = performance.now();
-    attached = undefined;
-    const registers = request.vcpus.map((vcpu) => ({ index: vcpu.index, registers: vcpu.registers }));
-    const guest = attach(memory, { registers, profiles: request.profiles, image, ...filesOf(request) });
-    attached = { guest, vm: request.vm, checked: performance.now() };
-    worked();
-    return { guest, microseconds: since(start) };
-  }
-
+  const attachment = createAttachment(memory, image);
+  const { ask } = attachment;
   return createRoutes<undefined>()
-    .add(InspectorService, {
-      async attach(request) {
-        try {
-          const { guest, microseconds } = attachTo(request);
-          const { buildId, release } = guest.kernel;
-          return { buildId, release, profile: guest.profileWasCached ? undefined : guest.profile, microseconds };
-        } catch (error) {
-          if (error instanceof FileMissing) {
-            const { buildId, message, lacking } = error;
-            return { buildId, lacks: message, lacksSymbols: lacking === "symbols" };
-          }
-          throw toStatus(error);
-        }
-      },
-    })
+    .add(InspectorService, attachment.service)
     .add(GuestService, {
       async listTables() {
         return { tables: tableSpecs() };
@@ -100,7 +48,7 @@ export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<u
         const { rows, retried, incomplete, notes } = answer;
         const summary = create(ReadTableResponseSchema, {
           summary: {
-            vm: attached?.vm,
+            vm: attachment.vm,
             rows: BigInt(rows),
             retried,
             incomplete,
@@ -117,26 +65,26 @@ export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<u
         const results = ask(timeoutMs, (guest, budget) => guest.read(items.map(readItem), budget));
         return {
           results: results.map(({ bytes, address, error }) => ({ data: bytes, address, error })),
-          vm: attached?.vm,
+          vm: attachment.vm,
         };
       },
       async translate({ items }, { timeoutMs }) {
         const wanted = items.map(({ space, address }) => ({ space: spaceOf(space), address }));
         const translations = ask(timeoutMs, (guest, budget) => guest.translate(wanted, budget));
-        return { translations: translations.map(translation), vm: attached?.vm };
+        return { translations: translations.map(translation), vm: attachment.vm };
       },
       async lookupSymbols({ names, addresses }, { timeoutMs }) {
         const found = ask(timeoutMs, (guest, budget) => [
           ...guest.symbols(names, budget).map((symbol, i) => namedSymbol(names[i]!, symbol)),
           ...guest.symbolsAt(addresses, budget).map((symbol, i) => symbolBefore(addresses[i]!, symbol)),
         ]);
-        return { symbols: found, vm: attached?.vm };
+        return { symbols: found, vm: attachment.vm };
       },
       async lookupTypes({ names }, { timeoutMs }) {
         if (names.length > mostTypes)
           throw new ConnectError(`more than ${mostTypes} types in one request; split it`, Code.InvalidArgument);
         const types = names.map((name) => ask(timeoutMs, (guest) => typeNamed(guest, name)));
-        return { types, vm: attached?.vm };
+        return { types, vm: attachment.vm };
       },
       async readObject({ type, space, address, depth }, { timeoutMs }) {
         const options = { space: spaceOf(space), depth: depth === 0 ? undefined : Math.min(depth, deepest) };
@@ -145,21 +93,9 @@ export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<u
           const { value, symbol, error, ...member } = each;
           return { member, value, symbol, error };
         });
-        return { type: typeLayout({ ...found.type, members: [] }), address: found.address, members, vm: attached?.vm };
+        return { type: typeLayout({ ...found.type, members: [] }), address: found.address, members, vm: attachment.vm };
       },
     });
-}
-
-function changed(): GuestError {
-  return new GuestError("kernel-changed", "the guest's kernel is no longer the one that was found");
-}
-
-function filesOf({ types, kernelImage }: AttachRequest): { types?: Uint8Array; kernelImage?: Uint8Array } {
-  return { ...(types.length > 0 && { types }), ...(kernelImage.length > 0 && { kernelImage }) };
-}
-
-function since(start: number): bigint {
-  return BigInt(Math.round((performance.now() - start) * 1000));
 }
 
 function spaceOf(space: AddressSpace | undefined): Space {

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Duplex, Writable } from "node:stream";
 import { buildEarlyFilter } from "../inspector/filter.ts";
-import { bubblewrapArguments, nobody, nodeFlags } from "./bubblewrap.ts";
+import { bubblewrapArguments, flagsOf, nobody } from "./bubblewrap.ts";
 import type { Sandbox } from "./layers.ts";
 
 export interface Launched {
@@ -30,7 +30,7 @@ export function launch({ sandbox, program, input, descriptors, environment }: La
   if (sandbox.uid && process.getuid?.() === 0) variables.CLOUDVMI_UID = String(nobody);
   const [command, args, env] = sandbox.namespaces
     ? ["bwrap", bubblewrapArguments(program, variables, sandbox.seccomp ? filterFd : undefined), process.env]
-    : [process.execPath, [...nodeFlags, program], variables];
+    : [process.execPath, [...flagsOf(program), program], variables];
   const child = spawn(command, args, {
     cwd: "/",
     env,

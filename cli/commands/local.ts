@@ -18,6 +18,7 @@ import type { Session } from "../session.ts";
 import { addChecksCommand } from "./checks.ts";
 import { addGroup, groups } from "./command.ts";
 import { addMemoryCommands } from "./memory.ts";
+import { addScanCommand } from "./scan.ts";
 import { addSqlCommand, type SqlSource } from "./sql.ts";
 import { addTableCommands } from "./tables.ts";
 import { addTypeCommand } from "./types.ts";
@@ -159,6 +160,7 @@ export function addLocalCommands(program: Command, io: Io): void {
   addMemoryCommands(local, io, localGuests);
   addSqlCommand(local, io, localSql);
   addTypeCommand(local, io, localGuests);
+  addScanCommand(local, io, localGuests);
   local.addHelpText(
     "after",
     "\nExamples:\n  $ cloudvmi local ps --qmp /run/web1.qmp\n  $ cloudvmi local modules --pid 4711\n" +

@@ -102,6 +102,10 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
       const { action, detail } = guestRpcs.streamMemory;
       return stream(method.streamMemory, { action }, detail(request), request, context);
     },
+    scan(request, context) {
+      const { action, detail } = guestRpcs.scan;
+      return stream(method.scan, { action }, detail(request), request, context);
+    },
     readMemory: (request, context) => unary(method.readMemory, guestRpcs.readMemory, request, context),
     translate: (request, context) => unary(method.translate, guestRpcs.translate, request, context),
     lookupSymbols: (request, context) => unary(method.lookupSymbols, guestRpcs.lookupSymbols, request, context),

@@ -93,6 +93,7 @@ test("nothing of it reached the agent, and all of it is on the record", async ()
     "read",
     "registers",
     "resume",
+    "scan",
     "stream",
     "symbols",
     "table",

@@ -1,8 +1,10 @@
 // Which action each RPC is, and what the audit trail notes of its request: what was asked, never contents. Total
 // over the services: an RPC without a row does not compile.
+import { createHash } from "node:crypto";
 import type { DescMessage, DescMethod, DescService, MessageShape } from "@bufbuild/protobuf";
 import type { AdminService } from "../../proto/gen/cloudvmi/v1/admin_pb.ts";
 import type { AddressSpace, GuestService } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { ScanTargetSchema } from "../../proto/gen/cloudvmi/v1/scan_pb.ts";
 import type { SqlService } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
 import type { AccountService, HealthService, VmService } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import type { Action } from "../action.ts";
@@ -44,6 +46,17 @@ export const guestRpcs = {
     }),
   },
   streamMemory: { action: "stream", detail: ({ start, length }) => ({ start: hex(start), length: hex(length) }) },
+  scan: {
+    action: "scan",
+    detail: ({ target, pids, rules }) => ({
+      target: ScanTargetSchema.value[target]?.localName ?? target,
+      pids,
+      rules: rules.map(({ name }) => name),
+      sha256: createHash("sha256")
+        .update(rules.map(({ source }) => source).join("\0"))
+        .digest("hex"),
+    }),
+  },
   translate: {
     action: "translate",
     detail: ({ items }) => ({

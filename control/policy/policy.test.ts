@@ -28,6 +28,7 @@ const allowed: { [A in VmAction]: readonly Role[] } = {
   table: ["viewer", "analyst", "responder", "owner"],
   read: ["analyst", "responder", "owner"],
   stream: ["analyst", "responder", "owner"],
+  scan: ["analyst", "responder", "owner"],
   translate: ["analyst", "responder", "owner"],
   symbols: ["analyst", "responder", "owner"],
   registers: ["analyst", "responder", "owner"],

@@ -5,6 +5,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { AgentService, type WatchVmsResponseSchema } from "../../proto/gen/cloudvmi/agent/v1/agent_pb.ts";
 import { ColumnType, GuestService, type VmId } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { ScanEnd } from "../../proto/gen/cloudvmi/v1/scan_pb.ts";
 import { type Vm, VmSchema, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createRoutes, serveWire, type WireConnection } from "../../wire/index.ts";
 
@@ -96,6 +97,11 @@ export async function startFakeAgent(socket: string, vms: readonly FakeVm[]): Pr
         yield { address: start, data: new Uint8Array(16) };
         await agent.before("streamMemory, second piece", signal);
         yield { address: start + 16n, zeros: 4096n };
+      },
+      scan: async function* ({ vm, rules }, { signal }) {
+        const known = await check("scan", vm, signal);
+        yield { matches: rules.map(({ name }) => ({ rule: name })) };
+        yield { summary: { vm: known.id, end: ScanEnd.COMPLETE } };
       },
       translate: async ({ vm }, { signal }) => ({ vm: (await check("translate", vm, signal)).id }),
       lookupSymbols: async ({ vm }, { signal }) => ({ vm: (await check("lookupSymbols", vm, signal)).id }),

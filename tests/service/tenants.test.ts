@@ -1,15 +1,17 @@
 // Two tenants on shared hosts: each sees its own VMs wholly and of the other's nothing, not even that they exist.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { type Client, ConnectError, createClient } from "@connectrpc/connect";
 import { type Cluster, startCluster } from "../../demo/cluster.ts";
 import { GuestService } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { addressOf, dialSession } from "../../sdk/dial.ts";
 import { createWireTransport } from "../../wire/index.ts";
-import { json, topology } from "./support.ts";
+import { assertOneLine, json, topology } from "./support.ts";
 
 let cluster: Cluster;
 before(async () => {
@@ -151,6 +153,8 @@ const sessionQuestions: ((client: Client<typeof GuestService>, uuid: string) => 
   (client, uuid) => drain(client.readTable({ vm: { uuid }, table: "processes" })),
   (client, uuid) => drain(client.readTable({ vm: { uuid }, table: "no_such_table" })),
   (client, uuid) => drain(client.streamMemory({ vm: { uuid } })),
+  (client, uuid) => drain(client.scan({ vm: { uuid }, rules: [{ name: "r", source: "rule r { condition: true }" }] })),
+  (client, uuid) => drain(client.scan({ vm: { uuid }, rules: [{ name: "r", source: "no rule" }] })),
   (client, uuid) => client.getRegisters({ vm: { uuid } }),
   (client, uuid) => client.pause({ vm: { uuid }, leaseSeconds: 9999 }),
 ];
@@ -199,6 +203,51 @@ async function failure(answer: Promise<unknown>): Promise<ConnectError> {
 
 const described = ({ code, rawMessage, details, metadata }: ConnectError, uuid: string) =>
   anonymous({ code, rawMessage, details, metadata: [...metadata] }, uuid);
+
+describe("scans", () => {
+  const folder = mkdtempSync(join(tmpdir(), "cloudvmi-rules-"));
+  after(() => rmSync(folder, { recursive: true }));
+  const rulesOf = (name: string, source: string) => {
+    writeFileSync(join(folder, name), source);
+    return join(folder, name);
+  };
+  const init = () => rulesOf("banner.yar", 'rule banner { strings: $a = "Linux version 6.1" condition: $a }');
+
+  test("a tenant finds what its VM has, on shared and on private RAM", async () => {
+    for (const vm of ["web1", "db1"]) {
+      const rows = await json(cluster, "alice", ["scan", vm, "--rules", init(), "--kernel"]);
+      assert.ok(
+        rows.some(({ symbol, area }) => symbol === "linux_banner" && area === "image"),
+        vm,
+      );
+    }
+    const found = await cluster.cli("alice", ["scan", "web1", "--rules", init(), "--physical", "--limit", "1"]);
+    assert.equal(found.code, 0, found.stderr);
+    assert.match(found.stdout, /^banner\.yar:banner \$a: physical memory, 17 bytes at 0x/);
+    assert.match(found.stderr, /stopped before the end after 1 match: --limit allows more/);
+  });
+
+  test("wrong rules are refused with their place; a viewer may not scan; another's VM is none", async () => {
+    const wrong = await cluster.cli("alice", [
+      "scan",
+      "web1",
+      "--rules",
+      rulesOf("bad.yar", "rule x {\n condition: y }"),
+    ]);
+    assertOneLine(wrong, 2, /bad\.yar:2:13: unknown identifier `y`/, "wrong rules");
+    assertOneLine(
+      await cluster.cli("vera", ["scan", "web1", "--rules", init()]),
+      3,
+      /'scan' on VM web1 needs/,
+      "viewer",
+    );
+    const [theirs, none] = await Promise.all(
+      ["ledger", "nobody"].map((vm) => cluster.cli("alice", ["scan", vm, "--rules", init()])),
+    );
+    assert.equal(theirs!.code, 3);
+    assert.deepEqual(anonymous(theirs!, "ledger"), anonymous(none!, "nobody"));
+  });
+});
 
 describe("roles", () => {
   test("a viewer lists and reads tables, and no memory", async () => {

@@ -31,6 +31,11 @@ export function memmap(kernel: Kernel): Memmap | undefined {
   return base === undefined || size === 0 ? undefined : { base, size };
 }
 
+/** The struct page of the page at a guest physical address. */
+export function pageOf({ base, size }: Memmap, gpa: number): Halves {
+  return beyond(base, Math.floor(gpa / PAGE_SIZE) * size);
+}
+
 /** The address at which the kernel's map of all RAM begins: __va(0). */
 export function directMap(kernel: Kernel): Halves | undefined {
   const found = kernel.optionalPlace(pageOffsetBase);

@@ -4,7 +4,7 @@ import { struct, symbol } from "../symbols/specs.ts";
 import { inode, superBlock } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
-import { beyond, type Memmap, memmap } from "./memmap.ts";
+import { type Memmap, memmap, pageOf } from "./memmap.ts";
 import { isNull, plus, readNumber, readPointer, readU32, sameAddress } from "./read.ts";
 import { walkXarray, xarrayEntry } from "./xarray.ts";
 
@@ -87,8 +87,7 @@ export function cachedPage(kernel: Kernel, at: Halves, index: number): number | 
 export function isAnonymousPage(kernel: Kernel, gpa: number): boolean | undefined {
   const map = memmap(kernel);
   if (map === undefined) return undefined;
-  const at = beyond(map.base, Math.floor(gpa / PAGE_SIZE) * map.size);
-  const mapping = readPointer(kernel.space, at, kernel.layout(page).mapping);
+  const mapping = readPointer(kernel.space, pageOf(map, gpa), kernel.layout(page).mapping);
   return mapping && (mapping.lo & PAGE_MAPPING_ANON) !== 0;
 }
 
@@ -107,6 +106,14 @@ function contentOf(kernel: Kernel, map: Memmap, mapping: Halves, entry: Halves):
   const flags = readU32(kernel.space, entry, layout.flags);
   if (PG_uptodate >= 0 && flags !== undefined && ((flags >>> PG_uptodate) & 1) === 0) return "none";
   return frame * PAGE_SIZE;
+}
+
+/** True when the page at a guest physical address, the first of those that walkCachedPages() told together, is still the inode's. */
+export function isCachedPage(kernel: Kernel, at: Halves, gpa: number): boolean {
+  const map = memmap(kernel);
+  const mapping = readPointer(kernel.space, at, kernel.layout(inode).i_mapping);
+  const owner = map && readPointer(kernel.space, pageOf(map, gpa), kernel.layout(page).mapping);
+  return mapping !== undefined && owner !== undefined && sameAddress(owner, mapping);
 }
 
 function distance(from: Halves, to: Halves): number {

@@ -143,6 +143,17 @@ function readVma(kernel: Kernel, at: Halves, mmAt: Halves): Vma | undefined {
   };
 }
 
+/** As /proc/PID/maps writes them. */
+export function permissionsOf({ flags }: Vma): string {
+  return PERMISSIONS[(flags & (VM.READ | VM.WRITE | VM.EXEC)) | (flags & VM.MAYSHARE ? 8 : 0)]!;
+}
+
+/** By VM.READ, VM.WRITE and VM.EXEC, then VM.MAYSHARE as the fourth bit. */
+const PERMISSIONS = Array.from(
+  { length: 16 },
+  (_, bits) => (bits & 1 ? "r" : "-") + (bits & 2 ? "w" : "-") + (bits & 4 ? "x" : "-") + (bits & 8 ? "s" : "p"),
+);
+
 const numberAt = ({ hi, lo }: Halves) => numberOf(hi, lo);
 
 export type VmaKind = "file" | "anonymous" | "heap" | "stack" | "special";

@@ -64,6 +64,12 @@ export class MappedMemory implements PhysicalMemory {
     return this.contains(gpa, length) ? this.bytes.slice(gpa, gpa + length) : undefined;
   }
 
+  copyTo(gpa: number, target: Uint8Array): boolean {
+    if (!this.contains(gpa, target.length)) return false;
+    target.set(this.bytes.subarray(gpa, gpa + target.length));
+    return true;
+  }
+
   /** Nothing is copied: what is located is current. */
   current(gpa: number): number {
     return this.locate(gpa);

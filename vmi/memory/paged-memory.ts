@@ -93,10 +93,15 @@ export class PagedMemory implements PhysicalMemory {
   }
 
   copy(gpa: number, length: number): Uint8Array | undefined {
-    const range = rangeOf(this.layout.ranges, gpa);
-    if (range === undefined || !this.contains(gpa, length)) return undefined;
+    if (!this.contains(gpa, length)) return undefined;
     const target = new Uint8Array(length);
-    return this.#read(range.backing, target, range.offset + (gpa - range.gpa)) === length ? target : undefined;
+    return this.copyTo(gpa, target) ? target : undefined;
+  }
+
+  copyTo(gpa: number, target: Uint8Array): boolean {
+    const range = rangeOf(this.layout.ranges, gpa);
+    if (range === undefined || !this.contains(gpa, target.length)) return false;
+    return this.#read(range.backing, target, range.offset + (gpa - range.gpa)) === target.length;
   }
 
   /** A second copy, of the page as it is now; the first stays, since a caller may hold an index into it. */

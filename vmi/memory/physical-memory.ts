@@ -21,6 +21,8 @@ export interface PhysicalMemory extends Disposable {
   scan(chunk: number, visit: (piece: ScanPiece) => boolean | undefined): void;
   /** A copy of [gpa, gpa + length); undefined when part of it isn't RAM. */
   copy(gpa: number, length: number): Uint8Array | undefined;
+  /** Copies [gpa, gpa + target.length) as it is now into `target`; false when part of it isn't RAM or can't be read. */
+  copyTo(gpa: number, target: Uint8Array): boolean;
   /** As locate, for the byte as it is now, past the copies that this request has made. Good until the next refresh(). */
   current(gpa: number): number;
   /** Lets current() look anew. */

@@ -4,7 +4,7 @@ import { ALL, follow } from "../linux/follow.ts";
 import { Memo } from "../linux/memo.ts";
 import { Paths, type ResolvedPath } from "../linux/path.ts";
 import { taskStruct } from "../linux/task-struct.ts";
-import { boundsOf, describeVma, isMapped, VM, type Vma, walkVmas } from "../linux/vma.ts";
+import { boundsOf, describeVma, isMapped, permissionsOf, walkVmas } from "../linux/vma.ts";
 import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
 import { defineTable, integer, text } from "./table.ts";
@@ -104,13 +104,3 @@ interface MappedFile {
 }
 
 const UNASKED = { kind: "anonymous", name: undefined } as const;
-
-/** By VM.READ, VM.WRITE and VM.EXEC, then VM.MAYSHARE as the fourth bit. */
-const PERMISSIONS = Array.from(
-  { length: 16 },
-  (_, bits) => (bits & 1 ? "r" : "-") + (bits & 2 ? "w" : "-") + (bits & 4 ? "x" : "-") + (bits & 8 ? "s" : "p"),
-);
-
-function permissionsOf({ flags }: Vma): string {
-  return PERMISSIONS[(flags & (VM.READ | VM.WRITE | VM.EXEC)) | (flags & VM.MAYSHARE ? 8 : 0)]!;
-}
