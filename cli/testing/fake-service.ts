@@ -2,12 +2,12 @@ import { createServer, type TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { AdminService } from "../../proto/gen/cloudvmi/v1/admin_pb.ts";
 import { ColumnType, GuestService, type VmId } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
-import { ScanEnd } from "../../proto/gen/cloudvmi/v1/scan_pb.ts";
 import { SqlService } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
 import { AccountService, HealthService, VmService, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createRoutes, serveWire } from "../../wire/index.ts";
 import { selfSigned } from "./certificate.ts";
 import { checkColumns, checkRows, findingColumns, findingRows } from "./fake-findings.ts";
+import { scanUpdates } from "./fake-scan.ts";
 
 export const goodToken = "good-token";
 export const expiredToken = "expired-token";
@@ -292,37 +292,9 @@ export async function startFakeService(): Promise<FakeService> {
       yield { address: start + 16_384n, data: page };
       yield { address: start + 20_480n, zeros: 4096n };
     },
-    async *scan({ vm: id, rules, target, pids, maxMatches, maxBytes, timeLimitMs }) {
-      guestOf(id);
-      const [first] = rules;
-      if (first?.source.includes("wrong"))
-        throw new ConnectError(`${first.name}:1:2: syntax error: unexpected \`wrong\``, Code.InvalidArgument);
-      const match = {
-        rule: "found",
-        namespace: rules.map(({ name }) => name).join("+"),
-        tags: ["lab"],
-        meta: [{ name: "level", value: "3" }],
-        pattern: "$a",
-        address: 0x5555_0000_0ffbn,
-        length: 4n,
-        context: Buffer.from("before the \x1b[31mneedle"),
-        contextBefore: 16,
-      };
-      const process = { pid: 77, name: Buffer.from("\x1b[31m"), start: 0x5555_0000_0000n, end: 0x5555_0000_2000n };
-      yield {
-        matches: [
-          { ...match, place: { place: { case: "process", value: { ...process, permissions: "rw-p" } } } },
-          { ...match, place: { place: { case: "kernel", value: { area: "image", symbol: "linux_banner" } } } },
-          {
-            ...match,
-            place: { place: { case: "file", value: { path: Buffer.from("/a"), inode: 9n, deleted: true } } },
-          },
-          { ...match, pattern: "", place: { place: { case: "physical", value: true } } },
-        ],
-        progress: { bytes: 4096n, matches: 4n },
-      };
-      const notes = [`asked ${target} ${pids.join("+")} ${maxMatches} ${maxBytes} ${timeLimitMs}`];
-      yield { summary: { bytes: 8192n, matches: 4n, end: ScanEnd.MATCHES, notes, microseconds: 1_500_000n } };
+    async *scan(request) {
+      guestOf(request.vm);
+      yield* scanUpdates(request);
     },
     async translate({ vm: id, items }) {
       guestOf(id);

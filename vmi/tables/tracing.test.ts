@@ -183,7 +183,10 @@ test("uprobes, and who is called there", () => {
       assert.deepEqual([walk.count, walk.complete], [1, true]);
       const at = { hi: walk.hi[0]!, lo: walk.lo[0]! };
       const consumers = uprobeConsumers(kernel, at, new Budget());
-      assert.deepEqual(consumers, [{ handler: { hi: -1, lo: 0xb000_0000 | 0 }, returnHandler: { hi: 0, lo: 0 } }]);
+      assert.deepEqual(
+        consumers?.map(({ at: _, ...called }) => called),
+        [{ handler: { hi: -1, lo: 0xb000_0000 | 0 }, returnHandler: { hi: 0, lo: 0 } }],
+      );
     }
     // A consumer that comes after itself.
     const first = mini.readPointer(tracing.uprobe.at("consumers.next"));
