@@ -27,7 +27,9 @@ const ALL_PAGES = 2 ** 52;
 
 /**
  * Visits what an address space maps from one page to another (behind the last), ascending, by its page tables: whatever
- * else the kernel or an intruder says of its addresses, this is what the processor goes by.
+ * else the kernel or an intruder says of its addresses, this is what the processor goes by. What a table maps is visited
+ * at one of its addresses only, unless it may be used for more at another: the kernel has a stack's page at 2^26 addresses
+ * (arch/x86/kernel/espfix_64.c).
  */
 export function walkMappings(
   space: AddressSpace,
@@ -42,7 +44,13 @@ export function walkMappings(
   const levels = shifts.map(() => new Int32Array(ENTRIES * 2));
   /** Kernel addresses are the upper half, of which the top bits are all ones. */
   const half = 2 ** (mmu.virtualBits - PAGE_SHIFT - 1);
+  /** By table and level: with which rights it has been gone through. */
+  const seen = new Map<number, number>();
   const walk = (table: number, level: number, base: number, writable: boolean, executable: boolean): void => {
+    const rights = (writable ? 1 : 0) | (executable ? 2 : 0);
+    const before = seen.get(table + level);
+    if (before !== undefined && (before & rights) === rights) return;
+    seen.set(table + level, (before ?? 0) | rights);
     budget.spend(TABLE_COST);
     const shift = shifts[level]!;
     const pages = 2 ** (shift - PAGE_SHIFT);
