@@ -2,7 +2,7 @@ import { formatHalves, type Halves } from "../bytes/address.ts";
 import { walkBinaryFormats, walkPacketHandlers } from "../linux/handlers.ts";
 import { walkNetfilterHooks } from "../linux/netfilter.ts";
 import { walkNotifiers } from "../linux/notifiers.ts";
-import { latin1 } from "../linux/read.ts";
+import { isNull, latin1 } from "../linux/read.ts";
 import { type CheckContext, defineCheck, type Severity } from "./check.ts";
 import { callbackSeverity, codeOwner } from "./code-owner.ts";
 
@@ -95,7 +95,8 @@ function judge(context: CheckContext, list: string, does: string, called: Halves
   if (severity === undefined) return;
   context.report({
     what: `${owner.text} ${does}`,
-    where: `${list}, ${formatHalves(at.hi, at.lo)}`,
+    // What a netfilter hook has beside its function may be nothing.
+    where: isNull(at) ? list : `${list}, ${formatHalves(at.hi, at.lo)}`,
     evidence: `calls ${formatHalves(called.hi, called.lo)}`,
     expected: "a function of the kernel, or of a module that came with it",
     identity: `${list} ${owner.name}`,

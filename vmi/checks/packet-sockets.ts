@@ -1,7 +1,6 @@
 import { AF } from "../linux/net/socket.ts";
 import { type CheckRow, defineCheck } from "./check.ts";
-import { describeProgram, identify } from "./programs.ts";
-import { AF_XDP, socketHolders } from "./socket-holders.ts";
+import { AF_XDP, reportHolders } from "./socket-holders.ts";
 
 /** include/uapi/linux/if_ether.h */
 const ETHER_TYPES = new Map<unknown, string>([
@@ -37,21 +36,13 @@ export const packetSockets = defineCheck({
     "packet_sock",
     "mm_struct.exe_file",
   ],
-  look: (context) => {
-    for (const { program, sockets, severity } of socketHolders(context, getsPackets)) {
-      const kinds = [...new Set(sockets.map(kindOf))].sort();
-      const list = sockets.map((socket) => `descriptor ${socket.fd}, inode ${socket.socket}: ${kindOf(socket)}`);
-      context.report({
-        what: `${describeProgram(program)} has packet sockets: ${kinds.join(", ")}`,
-        where: describeProgram(program),
-        evidence: list.join("; "),
-        expected: "packet sockets in the hands of programs that configure networks",
-        identity: `${identify(program)} ${kinds.join(" ")}`,
-        severity,
-        pid: program.pid,
-      });
-    }
-  },
+  look: (context) =>
+    reportHolders(context, {
+      called: "packet sockets",
+      users: "programs that configure networks",
+      isOne: getsPackets,
+      kindOf,
+    }),
 });
 
 function getsPackets({ family }: CheckRow): boolean {

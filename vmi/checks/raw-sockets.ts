@@ -1,7 +1,6 @@
 import { AF } from "../linux/net/socket.ts";
 import { type CheckRow, defineCheck } from "./check.ts";
-import { describeProgram, identify } from "./programs.ts";
-import { socketHolders } from "./socket-holders.ts";
+import { reportHolders } from "./socket-holders.ts";
 
 /** include/uapi/linux/in.h */
 const PROTOCOLS = new Map<unknown, string>([
@@ -39,25 +38,13 @@ export const rawSockets = defineCheck({
     "sock",
     "mm_struct.exe_file",
   ],
-  look: (context) => {
-    for (const holder of socketHolders(context, isRaw)) {
-      const { program, sockets, severity } = holder;
-      const protocols = [...new Set(sockets.map(protocolOf))].sort();
-      const list = sockets.map(
-        (socket) =>
-          `descriptor ${socket.fd}, inode ${socket.socket}: ${protocolOf(socket)}, bound to ${socket.local_address}`,
-      );
-      context.report({
-        what: `${describeProgram(program)} has raw sockets: ${protocols.join(", ")}`,
-        where: describeProgram(program),
-        evidence: list.join("; "),
-        expected: "raw sockets in the hands of programs that configure or test networks",
-        identity: `${identify(program)} ${protocols.join(" ")}`,
-        severity,
-        pid: program.pid,
-      });
-    }
-  },
+  look: (context) =>
+    reportHolders(context, {
+      called: "raw sockets",
+      users: "programs that configure or test networks",
+      isOne: isRaw,
+      kindOf: protocolOf,
+    }),
 });
 
 function isRaw({ family, type }: CheckRow): boolean {

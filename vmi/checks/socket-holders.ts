@@ -1,7 +1,7 @@
 import { AF } from "../linux/net/socket.ts";
 import { processOpenSockets } from "../tables/process-open-sockets.ts";
 import type { CheckContext, CheckRow, Severity } from "./check.ts";
-import { baseName, isInstalled, type Program, programs } from "./programs.ts";
+import { baseName, describeProgram, identify, isInstalled, type Program, programs } from "./programs.ts";
 
 /** What has raw or packet sockets for what it is made for: addresses, routes, neighbours, whether somebody answers. */
 const NETWORK_PROGRAMS: ReadonlySet<string> = new Set(
@@ -38,6 +38,37 @@ function openSockets(context: CheckContext): CheckRow[] {
     { column: "type", values: types },
   ];
   return context.rows(processOpenSockets, { columns, where });
+}
+
+/** Sockets that one check is about. */
+export interface SocketsOfInterest {
+  /** "raw sockets" */
+  readonly called: string;
+  /** Whom they are for: "programs that configure networks". */
+  readonly users: string;
+  isOne(socket: CheckRow): boolean;
+  /** What a socket gets, for people. */
+  kindOf(socket: CheckRow): string;
+}
+
+/** One finding a process that has such sockets open. */
+export function reportHolders(context: CheckContext, { called, users, isOne, kindOf }: SocketsOfInterest): void {
+  for (const { program, sockets, severity } of socketHolders(context, isOne)) {
+    const kinds = [...new Set(sockets.map(kindOf))].sort();
+    const list = sockets.map((socket) => {
+      const bound = socket.local_address === undefined ? "" : `, bound to ${socket.local_address}`;
+      return `descriptor ${socket.fd}, inode ${socket.socket}: ${kindOf(socket)}${bound}`;
+    });
+    context.report({
+      what: `${describeProgram(program)} has ${called}: ${kinds.join(", ")}`,
+      where: describeProgram(program),
+      evidence: list.join("; "),
+      expected: `${called} in the hands of ${users}`,
+      identity: `${identify(program)} ${kinds.join(" ")}`,
+      severity,
+      pid: program.pid,
+    });
+  }
 }
 
 /** The processes that have such sockets open, of those that are wanted. */
