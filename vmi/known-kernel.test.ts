@@ -46,7 +46,7 @@ function known(mmu: Mmu = fourLevel, kaslr = 0x1200_0000n): Known {
   ram.view.setUint16(idt + 6, Number((handler >> 16n) & 0xffffn), true);
   ram.view.setUint32(idt + 8, Number(handler >> 32n), true);
   const { registers } = kernel.registers();
-  const memory = new CountingMemory(ram.layout, ram.bytes.buffer, ram.end, () => {});
+  const memory = new CountingMemory(ram.layout, ram.bytes, ram.end, () => {});
   return { kernel, memory, registers: { index: 0, registers: { ...registers, idtr_base: IDT } }, idt };
 }
 

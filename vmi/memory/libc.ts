@@ -31,6 +31,11 @@ export function viewOf(address: bigint, length: number): ArrayBuffer {
   return koffi.view(address, length);
 }
 
+/** Address of a buffer's first byte, for as long as the buffer is there. */
+export function addressOf(buffer: SharedArrayBuffer): bigint {
+  return koffi.address(new Uint8Array(buffer));
+}
+
 function errnoName(): string {
   const errno = koffi.errno();
   return Object.entries(koffi.os.errno).find(([, value]) => value === errno)?.[0] ?? `errno ${errno}`;

@@ -1,5 +1,7 @@
 import type { Backing, GuestMemoryLayout } from "../driver/driver.ts";
+import { PAGE_SIZE } from "../bytes/address.ts";
 import {
+  addressOf,
   MAP_ANONYMOUS,
   MAP_FIXED,
   MAP_NORESERVE,
@@ -28,11 +30,11 @@ export class MappedMemory implements PhysicalMemory {
   #rangeStart = 0;
   #rangeEnd = 0;
 
-  /** `buffer` holds RAM at its guest physical addresses and SCRATCH_SIZE writable bytes from `scratch` on. */
-  constructor(layout: GuestMemoryLayout, buffer: ArrayBuffer, scratch: number, release: () => void) {
+  /** `bytes` holds RAM at its guest physical addresses and SCRATCH_SIZE writable bytes from `scratch` on. */
+  constructor(layout: GuestMemoryLayout, bytes: Uint8Array, scratch: number, release: () => void) {
     this.layout = layout;
-    this.view = new DataView(buffer);
-    this.bytes = new Uint8Array(buffer);
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.bytes = bytes;
     this.scratch = scratch;
     this.#release = release;
   }
@@ -89,18 +91,48 @@ export function mapMemory(layout: GuestMemoryLayout): MappedMemory {
   const last = layout.ranges.at(-1);
   if (last === undefined) throw new Error("the guest has no RAM");
   const scratch = last.gpa + last.length;
-  const size = scratch + SCRATCH_SIZE;
-  const base = mmap(0n, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  const release = () => munmap(base, size);
+  const { bytes, base, release } = reserve(scratch + SCRATCH_SIZE);
   try {
     for (const range of layout.ranges) {
       const backing = layout.backings[range.backing] as Backing;
       mmap(base + BigInt(range.gpa), range.length, PROT_READ, MAP_SHARED | MAP_FIXED, backing.fd, range.offset);
     }
-    mmap(base + BigInt(scratch), SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   } catch (error) {
     release();
     throw error;
   }
-  return new MappedMemory(layout, viewOf(base, size), scratch, release);
+  return new MappedMemory(layout, bytes, scratch, release);
+}
+
+/** Address space that was never written to: it reads as zeros, and takes no memory. */
+interface Reservation {
+  readonly bytes: Uint8Array;
+  /** Address of the first byte, which a page begins with. */
+  readonly base: bigint;
+  readonly release: () => void;
+}
+
+const ANONYMOUS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+/** From this size on malloc maps memory of its own: twice glibc's DEFAULT_MMAP_THRESHOLD_MAX. */
+const OWN_MAPPING = 64 << 20;
+
+/**
+ * A SharedArrayBuffer where there can be one: V8 counts any other buffer as memory of its own, and answers the size of a
+ * guest's RAM by collecting all garbage at once, for some 10 ms.
+ */
+function reserve(size: number): Reservation {
+  let buffer: SharedArrayBuffer;
+  try {
+    buffer = new SharedArrayBuffer(Math.max(size + PAGE_SIZE, OWN_MAPPING));
+  } catch {
+    // The host's kernel promises nobody more memory than it has, as for the image of a larger machine.
+    const base = mmap(0n, size, PROT_READ | PROT_WRITE, ANONYMOUS, -1, 0);
+    return { bytes: new Uint8Array(viewOf(base, size)), base, release: () => munmap(base, size) };
+  }
+  const address = addressOf(buffer);
+  const skipped = -Number(address % BigInt(PAGE_SIZE)) & (PAGE_SIZE - 1);
+  const base = address + BigInt(skipped);
+  // Whoever made the buffer gives it back, and must find no RAM of a guest in it.
+  const release = () => void mmap(base, size, PROT_READ | PROT_WRITE, ANONYMOUS | MAP_FIXED, -1, 0);
+  return { bytes: new Uint8Array(buffer, skipped, size), base, release };
 }

@@ -54,7 +54,7 @@ class Watched extends MappedMemory {
 }
 
 function watched({ ram }: MiniKernel): Watched {
-  return new Watched(ram.layout, ram.bytes.buffer, ram.end, () => {});
+  return new Watched(ram.layout, ram.bytes, ram.end, () => {});
 }
 
 /** Waits long enough for the kernel to have freed what was on its lists. */

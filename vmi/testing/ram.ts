@@ -45,7 +45,7 @@ export class Ram {
 
   /** Seen as an inspector sees shared RAM. */
   mapped(): MappedMemory {
-    return new MappedMemory(this.layout, this.bytes.buffer, this.end, () => {});
+    return new MappedMemory(this.layout, this.bytes, this.end, () => {});
   }
 
   /** Seen as an inspector sees another process's memory; pages for which `fails` is true can't be read. */
