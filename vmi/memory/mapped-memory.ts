@@ -1,5 +1,5 @@
-import type { Backing, GuestMemoryLayout } from "../driver/driver.ts";
 import { PAGE_SIZE } from "../bytes/address.ts";
+import type { Backing, GuestMemoryLayout } from "../driver/driver.ts";
 import {
   addressOf,
   MAP_ANONYMOUS,
