@@ -162,7 +162,7 @@ export function createInspection(options: InspectionOptions): Inspection {
     if (profile.length > 0) options.profiles.save(buildId, profile);
     else options.profiles.used(buildId);
     // Which image it is shows only now; the kernel is known, so that it is found at once.
-    const image = options.types.kernelImage(buildId);
+    const image = await options.types.kernelImage(buildId);
     if (image !== undefined) await ask(types, image);
   }
 

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,19 +29,43 @@ test("a file by the build id: any that there is for types, an ISF for symbols", 
   assert.equal(typeFiles(undefined, undefined).ofBuild(buildId, false), undefined);
 });
 
-test("an image by the build id, or the one that is named for a guest", (t) => {
+test("an image by the build id, or the one that is named for a guest", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cloudvmi-files-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const image = Buffer.alloc(5 << 20, "MZ");
   writeFileSync(join(folder, `${buildId}.vmlinuz`), image);
   const files = typeFiles(undefined, folder);
-  assert.deepEqual(files.kernelImage(buildId), image, "it is packed already");
-  assert.equal(files.kernelImage("fedcba9876543210"), undefined);
+  assert.deepEqual(await files.kernelImage(buildId), image, "it is packed already");
+  assert.equal(await files.kernelImage("fedcba9876543210"), undefined);
   assert.equal(files.ofBuild(buildId, false), undefined);
   const named = typeFiles(undefined, undefined, join(folder, `${buildId}.vmlinuz`));
-  assert.deepEqual(named.kernelImage("fedcba9876543210"), image);
+  assert.deepEqual(await named.kernelImage("fedcba9876543210"), image);
   const missing = typeFiles(undefined, undefined, join(folder, "nothing"));
-  assert.throws(() => missing.kernelImage(buildId), /kernel image of .*nothing: can't be read/);
+  await assert.rejects(missing.kernelImage(buildId), /kernel image of .*nothing: can't be read/);
+});
+
+const hasXz = spawnSync("xz", ["--version"]).status === 0;
+
+test("an image in xz is unpacked by the host", { skip: hasXz ? false : "no xz on this host" }, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cloudvmi-files-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const kernel = Buffer.alloc(3 << 20, "a kernel ");
+  const packed = execFileSync("xz", ["--x86", "--lzma2"], { input: kernel });
+  const file = join(folder, "vmlinuz");
+  const put = (payload: Buffer) => writeFileSync(file, Buffer.concat([Buffer.alloc(4096, "MZ"), payload]));
+  const files = typeFiles(undefined, undefined, file);
+  // Its size and more are behind it.
+  put(Buffer.concat([packed, Buffer.alloc(5000, 7)]));
+  assert.deepEqual(gunzipSync((await files.kernelImage(buildId))!), kernel);
+  put(packed.subarray(0, packed.length >> 1));
+  await assert.rejects(files.kernelImage(buildId), /kernel image of .*vmlinuz: it is packed with xz, and damaged/);
+  const path = process.env.PATH;
+  try {
+    process.env.PATH = folder;
+    await assert.rejects(files.kernelImage(buildId), /this host has no xz: install xz-utils/);
+  } finally {
+    process.env.PATH = path;
+  }
 });
 
 test("what is large is packed; what can't be read is said", (t) => {

@@ -6,6 +6,7 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { isInXz, withoutXz } from "./kernel-image.ts";
 
 export interface TypeFiles {
   /** For whatever kernel the VM runs: takes the place of its own types. @throws ConnectError */
@@ -13,7 +14,7 @@ export interface TypeFiles {
   /** For a kernel without types, or without symbols, of its own. @throws ConnectError */
   ofBuild(buildId: string, symbols: boolean): Uint8Array | undefined;
   /** The image of a kernel build, which its text is compared with. @throws ConnectError */
-  kernelImage(buildId: string): Uint8Array | undefined;
+  kernelImage(buildId: string): Promise<Uint8Array | undefined>;
 }
 
 /** Bytes of a file, and of what a message to an inspector can hold. */
@@ -42,32 +43,47 @@ export function typeFiles(file: string | undefined, folder: string | undefined, 
         .find((path) => existsSync(path));
       return found === undefined ? undefined : readTypes(found);
     },
-    kernelImage(buildId) {
-      if (image !== undefined) return readFile(image, "kernel image");
+    async kernelImage(buildId) {
+      if (image !== undefined) return readImage(image);
       if (folder === undefined || !validBuildId.test(buildId)) return undefined;
       const path = join(folder, `${buildId}.vmlinuz`);
-      return existsSync(path) ? readFile(path, "kernel image") : undefined;
+      return existsSync(path) ? readImage(path) : undefined;
     },
   };
 }
 
 function readTypes(path: string): Uint8Array {
-  return readFile(path, "types");
+  const what = `types of ${path}`;
+  return sendable(readWhole(path, what), what);
 }
 
-function readFile(path: string, what: string): Uint8Array {
-  const fail = (why: string) => new ConnectError(`${what} of ${path}: ${why}`, Code.FailedPrecondition);
-  let bytes: Uint8Array;
+async function readImage(path: string): Promise<Uint8Array> {
+  const what = `kernel image of ${path}`;
+  const bytes = readWhole(path, what);
+  if (!isInXz(bytes)) return sendable(bytes, what);
+  const kernel = await withoutXz(bytes, maxFile).catch((error: Error) => {
+    throw failure(what, error.message);
+  });
+  return sendable(kernel, what);
+}
+
+function readWhole(path: string, what: string): Uint8Array {
   try {
-    if (statSync(path).size > maxFile) throw fail(`the file is larger than ${maxFile >> 20} MiB`);
-    bytes = readFileSync(path);
+    if (statSync(path).size <= maxFile) return readFileSync(path);
   } catch (error) {
-    if (error instanceof ConnectError) throw error;
-    throw fail(`can't be read: ${(error as Error).message}`);
+    throw failure(what, `can't be read: ${(error as Error).message}`);
   }
+  throw failure(what, `the file is larger than ${maxFile >> 20} MiB`);
+}
+
+function sendable(bytes: Uint8Array, what: string): Uint8Array {
   // An image is packed already; one that is not (vmlinux) is worth it.
   const isPacked = (bytes[0] === 0x1f && bytes[1] === 0x8b) || (bytes[0] === 0x4d && bytes[1] === 0x5a);
   const packed = bytes.length >= packFrom && !isPacked ? gzipSync(bytes, { level: 1 }) : bytes;
-  if (packed.length > maxSent) throw fail(`packed it is larger than ${maxSent >> 20} MiB`);
+  if (packed.length > maxSent) throw failure(what, `packed it is larger than ${maxSent >> 20} MiB`);
   return packed;
+}
+
+function failure(what: string, why: string): ConnectError {
+  return new ConnectError(`${what}: ${why}`, Code.FailedPrecondition);
 }
