@@ -9,7 +9,7 @@ import { buildModule } from "../../lab/artefacts/tricks.ts";
 import { bootGuest, type Evidence, ensureLab, type LabGuest, type Trick, tricks } from "../../lab/index.ts";
 import type { Guest } from "../../vmi/index.ts";
 import { type Row, read, Subject } from "../engine/support.ts";
-import { alarms, expectedFindings, missing } from "./expected.ts";
+import { alarms, type ExpectedFinding, expectedFindings, missing } from "./expected.ts";
 
 const hex = (address: bigint | undefined) => `0x${address!.toString(16)}`;
 const listed = (pid: number | undefined) => `ls /proc | grep -qx ${pid}`;
@@ -109,11 +109,14 @@ suite("tricks", { concurrency: 2 }, () => {
       let subject: Subject;
       let guest: LabGuest;
       let seen: Guest;
+      /** Without the kernel's image. */
+      let unaided: Guest;
       before(async () => {
         subject = await Subject.boot({ kernel, workload: "quiet", tricks: true, name: `tricks-${kernel}` });
         guest = subject.lab;
         const { image } = (await ensureLab())[kernel];
         seen = await subject.attach({ kernelImage: readFileSync(image) });
+        unaided = await subject.attach();
         const program = readFileSync(join(import.meta.dirname, "look.py"), "utf8");
         await guest.exec(`cat > /tmp/look.py <<'END'\n${program}\nEND`);
         await guest.exec("mount -t debugfs none /sys/kernel/debug; mount -t tracefs none /sys/kernel/tracing");
@@ -121,6 +124,13 @@ suite("tricks", { concurrency: 2 }, () => {
       after(() => subject?.[Symbol.asyncDispose]());
 
       const findings = () => read(seen, "findings");
+      /** What the text's comparison with its own first look finds has to be what its comparison with the image has to. */
+      const expectSameText = (wanted: readonly ExpectedFinding[]) => {
+        const rows = read(unaided, "findings", { where: [{ column: "check_name", values: ["kernel-text"] }] });
+        const ofText = wanted.filter(({ check }) => check === "kernel-text");
+        assert.deepEqual(missing(ofText, rows), []);
+        assert.equal(alarms(rows).length, ofText.length, alarms(rows).join("\n"));
+      };
       /** What checks find while the guest is busy, so many times. */
       async function* whileBusy(times: number): AsyncGenerator<Row[]> {
         await guest.exec(churn);
@@ -137,7 +147,29 @@ suite("tricks", { concurrency: 2 }, () => {
 
       test("nothing is found where nothing was done, idle and busy", async () => {
         assert.deepEqual(alarms(findings()), []);
-        for await (const rows of whileBusy(2 * BUSY_LOOKS)) assert.deepEqual(alarms(rows), []);
+        for await (const rows of whileBusy(2 * BUSY_LOOKS)) {
+          assert.deepEqual(alarms(rows), []);
+          expectSameText([]);
+        }
+      });
+
+      test("what the kernel changes of its text when it is traced is no finding, with its image and without", async () => {
+        const tracing = {
+          "echo 'vfs_*' > set_ftrace_filter; echo function > current_tracer": "echo > set_ftrace_filter",
+          "echo vfs_read > set_graph_function; echo function_graph > current_tracer": "echo > set_graph_function",
+          // Behind the tracer's nop, which is at the beginning or behind ENDBR: a breakpoint, or a jump.
+          "for at in 9 5; do echo p:cloudvmi vfs_write+$at > kprobe_events && break; done; echo 1 > events/kprobes/enable":
+            "echo 0 > events/kprobes/enable; echo > kprobe_events",
+          "echo 1 > events/sched/enable": "echo 0 > events/sched/enable",
+        };
+        const ofText = () => read(seen, "findings", { where: [{ column: "check_name", values: ["kernel-text"] }] });
+        for (const [on, off] of Object.entries(tracing)) {
+          for (const command of [on, `echo nop > current_tracer; ${off}`]) {
+            await guest.exec(`cd /sys/kernel/tracing; ${command}`);
+            assert.deepEqual(alarms(ofText()), [], command);
+            expectSameText([]);
+          }
+        }
       });
 
       const evidenceOf = new Map<Trick, Evidence>();
@@ -149,9 +181,11 @@ suite("tricks", { concurrency: 2 }, () => {
         const wanted = expected.get(trick.name)!;
         assert.notEqual(wanted.length, 0, "no check is said to find it");
         assert.deepEqual(missing(wanted, findings()), []);
+        expectSameText(wanted);
         if (!canPause(trick, evidence)) return;
         await guest.exec(`echo "-${trick.name}" > /proc/lab-tricks`);
         await expectEffect(guest, trick, evidence, false);
+        expectSameText([]);
       }
       async function stop(trick: Trick): Promise<void> {
         await trick.stop(guest);
@@ -172,6 +206,7 @@ suite("tricks", { concurrency: 2 }, () => {
         }
         const wanted = others.flatMap(({ name }) => expected.get(name)!);
         assert.deepEqual(missing(wanted, findings()), []);
+        expectSameText(wanted);
         for await (const rows of whileBusy(BUSY_LOOKS)) assert.deepEqual(missing(wanted, rows), []);
         for (const trick of [...others].reverse()) await stop(trick);
       });

@@ -1,5 +1,6 @@
+import type { Site, SiteList } from "./patch-sites.ts";
 import type { TextReference } from "./text-reference.ts";
-import { isExpectedChange, isLasting, type TextPair } from "./verify-site.ts";
+import { isExpectedChange, isLasting, isOwnState, type TextPair } from "./verify-site.ts";
 
 /** What a guest's text has that the kernel did not make of it: offsets from the text's start. */
 export interface TextDifference {
@@ -23,24 +24,11 @@ export interface TextJudges {
  * Compares a kernel's text with what was linked. A difference is expected where the kernel's own tables say that it
  * changes its text there, and what is found is what it makes of it.
  *
- * @param reference whose `found` the guest's text has been copied to
+ * @param found a copy of the guest's text, as long as the reference
  */
-export function compareText(reference: TextReference, judges: TextJudges): TextDifference[] {
-  const { bytes: linked, found, settled, start, moved, sites, replacements } = reference;
-  const text: TextPair = {
-    found,
-    linked,
-    start,
-    moved,
-    mayCall: judges.mayCall,
-    isTracer: judges.isTracer,
-    codeAt: judges.codeAt,
-    linkedBytes: (at, length) => {
-      const from = at - (replacements?.address ?? 0);
-      return from >= 0 ? replacements?.bytes.subarray(from, from + length) : undefined;
-    },
-    some: (address, visit) => sites.some(address, visit),
-  };
+export function compareText(reference: TextReference, found: Buffer, judges: TextJudges): TextDifference[] {
+  const { settled, start, moved, sites } = reference;
+  const text = pairOf(reference, found, judges);
   const base = start - moved;
   const differences: { from: number; to: number }[] = [];
   /** Up to here everything was looked at, and is expected. */
@@ -66,6 +54,38 @@ export function compareText(reference: TextReference, judges: TextJudges): TextD
     if (differences.length >= MAX_DIFFERENCES) break;
   }
   return differences;
+}
+
+/**
+ * Places that hold nothing that the kernel makes of such a place, whatever they held before: of those that change while it
+ * runs, in a text of which nothing earlier is known.
+ *
+ * @param start lower half of the address where it is; the places are where the guest has them
+ */
+export function strangeSites(start: number, found: Buffer, sites: SiteList, judges: TextJudges): Site[] {
+  const text = pairOf({ bytes: found, start, moved: 0, sites, replacements: undefined }, found, judges);
+  return [...sites].filter((site) => !isOwnState(site, text));
+}
+
+function pairOf(
+  { bytes, start, moved, sites, replacements }: Omit<TextReference, "settled">,
+  found: Buffer,
+  judges: TextJudges,
+): TextPair {
+  return {
+    found,
+    linked: bytes,
+    start,
+    moved,
+    mayCall: judges.mayCall,
+    isTracer: judges.isTracer,
+    codeAt: judges.codeAt,
+    linkedBytes: (at, length) => {
+      const from = at - (replacements?.address ?? 0);
+      return from >= 0 ? replacements?.bytes.subarray(from, from + length) : undefined;
+    },
+    some: (address, visit) => sites.some(address, visit),
+  };
 }
 
 function add(differences: { from: number; to: number }[], offset: number): void {

@@ -1,5 +1,5 @@
 import { GuestError } from "../errors.ts";
-import type { KernelFile, Section } from "./kernel-file.ts";
+import type { Section } from "./kernel-file.ts";
 
 /**
  * Where the kernel changes its own text, by the tables that it was linked with. They are read from the file, whose tables
@@ -44,10 +44,16 @@ export interface Site {
   /** Lower half of the address that it was linked for. */
   readonly at: number;
   readonly length: number;
-  /** Of an alternative where its instructions lie and how many bytes they have; of a jump label where it jumps to; else 0. */
+  /**
+   * Of an alternative where its instructions lie and how many bytes they have; of a jump label where it jumps to; of a
+   * static call whether it is a jump; else 0.
+   */
   readonly other: number;
   readonly otherLength: number;
 }
+
+/** `other` of a static call that ends its function: a jump (STATIC_CALL_SITE_TAIL). */
+export const STATIC_CALL_TAIL = 1;
 
 const FIELDS = 3;
 const MAX_LENGTH = 255;
@@ -90,6 +96,11 @@ export class SiteList {
       if (site.at + site.length > address && visit(site)) return true;
     }
     return false;
+  }
+
+  /** All of them, by address. */
+  *[Symbol.iterator](): Generator<Site> {
+    for (const key of this.#order) yield this.#site(key % MAX_SITES);
   }
 
   #site(index: number): Site {
@@ -141,7 +152,6 @@ const distances: readonly (readonly [string, SiteKind, number])[] = [
   [".return_sites", "return", 5],
   [".call_sites", "call", 5],
   [".ibt_endbr_seal", "endbr", 4],
-  [".smp_locks", "lock", 1],
 ];
 /** include/asm-generic/runtime-const.h, from 6.12 (e3c92e81711d): 64-bit pointers and 8-bit shifts. */
 const RUNTIME_POINTER = "runtime_ptr_";
@@ -151,12 +161,12 @@ const JUMP_ENTRY = 16;
 const STATIC_CALL_SITE = 8;
 const PARAVIRT_SITE = 16;
 
-/** Sections of a kernel file by address. */
+/** Sections of a kernel by address. */
 export class Sections {
   readonly #sections: readonly Section[];
 
-  constructor(file: KernelFile) {
-    this.#sections = file.sections;
+  constructor(sections: readonly Section[]) {
+    this.#sections = sections;
   }
 
   named(name: string): Section | undefined {
@@ -182,11 +192,14 @@ export class Sections {
 export function patchSites(sections: Sections, bounds: TableBounds, alternative: AlternativeLayout): SiteList {
   const sites = new SiteList();
   for (const [name, kind, length] of distances) distanceSites(sites, sections.named(name), kind, length);
+  smpLocks(sites, sections);
   for (const section of sections.startingWith(RUNTIME_POINTER)) distanceSites(sites, section, "constant", 8);
   for (const section of sections.startingWith(RUNTIME_SHIFT)) distanceSites(sites, section, "constant", 1);
   ftraceSites(sites, sections, bounds.ftrace);
   jumpLabels(sites, sections, bounds.jumpLabels);
-  staticCalls(sites, sections, bounds.staticCalls);
+  const trampolines = new Set<number>();
+  for (const target of staticCalls(sites, sections, bounds.staticCalls)) trampolines.add(target);
+  for (const target of trampolines) sites.add("static-trampoline", target, 8);
   alternatives(sites, sections.named(".altinstructions"), alternative);
   paravirtSites(sites, sections.named(".parainstructions"));
   sites.sort();
@@ -203,6 +216,11 @@ function distanceSites(sites: SiteList, section: Section | undefined, kind: Site
   for (let i = 0; i + 4 <= section.bytes.length; i += 4) {
     sites.add(kind, (section.address + i + view.getInt32(i, true)) >>> 0, length);
   }
+}
+
+/** Prefixes that are no lock while there is one processor (arch/x86/include/asm/alternative.h: LOCK_PREFIX). */
+export function smpLocks(sites: SiteList, sections: Sections): void {
+  distanceSites(sites, sections.named(".smp_locks"), "lock", 1);
 }
 
 function table(sections: Sections, bounds: readonly [number, number] | undefined): Uint8Array | undefined {
@@ -227,37 +245,42 @@ function ftraceSites(sites: SiteList, sections: Sections, bounds: TableBounds["f
 }
 
 /** include/linux/jump_label.h: distances of the code and of where it jumps to, each from itself. */
-function jumpLabels(sites: SiteList, sections: Sections, bounds: TableBounds["jumpLabels"]): void {
+export function jumpLabels(sites: SiteList, sections: Sections, bounds: TableBounds["jumpLabels"]): void {
   const bytes = table(sections, bounds);
   if (bytes === undefined || bounds === undefined) return;
   const view = viewOf(bytes);
   for (let entry = 0; entry + JUMP_ENTRY <= bytes.length; entry += JUMP_ENTRY) {
     const at = (bounds[0] + entry + view.getInt32(entry, true)) >>> 0;
     const other = (bounds[0] + entry + 4 + view.getInt32(entry + 4, true)) >>> 0;
-    const [first, second] = sections.bytes(at, 2) ?? [];
-    // jmp of 8 bits, or the nop of two bytes that it becomes.
-    const short = first === 0xeb || (first === 0x66 && second === 0x90);
-    sites.add("jump-label", at, short ? 2 : 5, other);
+    const code = sections.bytes(at, 5);
+    if (code !== undefined) sites.add("jump-label", at, isLongLabel(code, at, other) ? 5 : 2, other);
   }
 }
 
-/** include/linux/static_call_types.h; what the calls lead to as linked are the jumps that stand for the functions. */
-function staticCalls(sites: SiteList, sections: Sections, bounds: TableBounds["staticCalls"]): void {
+/** jmp of 32 bits or the nop of as many bytes; the first of which is a breakpoint while the place is being changed. */
+function isLongLabel(code: Uint8Array, at: number, target: number): boolean {
+  const [first, second] = code;
+  if (first !== 0xcc) return first === 0xe9 || first === 0x0f;
+  const distance = viewOf(code).getInt32(1, true);
+  return (second === 0x1f && distance === 0x0000_441f) || (at + 5 + distance) >>> 0 === target;
+}
+
+/** include/linux/static_call_types.h. @returns where each leads: as linked, to the jumps that stand for the functions. */
+export function staticCalls(sites: SiteList, sections: Sections, bounds: TableBounds["staticCalls"]): number[] {
+  const targets: number[] = [];
   const bytes = table(sections, bounds);
-  if (bytes === undefined || bounds === undefined) return;
+  if (bytes === undefined || bounds === undefined) return targets;
   const view = viewOf(bytes);
-  const trampolines = new Set<number>();
   for (let entry = 0; entry + STATIC_CALL_SITE <= bytes.length; entry += STATIC_CALL_SITE) {
     const at = (bounds[0] + entry + view.getInt32(entry, true)) >>> 0;
     const code = sections.bytes(at, 6);
     if (code === undefined) continue;
     // A conditional jump from 6.2 on (db7adcfd1cec).
-    const length = code[0] === 0x0f ? 6 : 5;
-    const target = (at + length + viewOf(code).getInt32(length - 4, true)) >>> 0;
-    if (!trampolines.has(target)) sites.add("static-trampoline", target, 8);
-    trampolines.add(target);
-    sites.add("static-call", at, length);
+    const length = code[0] === 0x0f && (code[1]! & 0xf0) === 0x80 ? 6 : 5;
+    targets.push((at + length + viewOf(code).getInt32(length - 4, true)) >>> 0);
+    sites.add("static-call", at, length, view.getInt32(entry + 4, true) & STATIC_CALL_TAIL);
   }
+  return targets;
 }
 
 /** arch/x86/include/asm/alternative.h: distances from the members themselves. */

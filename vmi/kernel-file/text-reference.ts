@@ -12,8 +12,6 @@ export interface TextReference {
   readonly replacements: Section | undefined;
   /** Text that was found to be as it should be: what is the same needs no other look. */
   readonly settled: Buffer;
-  /** Where a guest's text is copied to. */
-  readonly found: Buffer;
 }
 
 const TEXT = ".text";
@@ -26,7 +24,7 @@ export function textReference(
   bounds: TableBounds,
   alternative: AlternativeLayout,
 ): TextReference | undefined {
-  const sections = new Sections(file);
+  const sections = new Sections(file.sections);
   const text = sections.named(TEXT);
   if (text === undefined || (file.relocations === undefined && moved !== 0)) return undefined;
   const bytes = movedBytes(text, file.relocations, moved);
@@ -38,7 +36,6 @@ export function textReference(
     sites: patchSites(sections, bounds, alternative),
     replacements: own && { ...own, bytes: movedBytes(own, file.relocations, moved) },
     settled: Buffer.from(bytes),
-    found: Buffer.alloc(bytes.length),
   };
 }
 

@@ -1,4 +1,4 @@
-import type { Site } from "./patch-sites.ts";
+import { type Site, type SiteKind, STATIC_CALL_TAIL } from "./patch-sites.ts";
 
 /** Text as it is in a guest, beside what it was when it was linked, moved to where it is. Offsets are from the text's start. */
 export interface TextPair {
@@ -35,7 +35,20 @@ export function isExpectedChange(site: Site, text: TextPair): boolean {
   if (from < 0 || from + site.length > text.found.length) return false;
   const found = text.found.subarray(from, from + site.length);
   const linked = text.linked.subarray(from, from + site.length);
-  if (found.equals(linked)) return true;
+  return found.equals(linked) || isMade(site, found, linked, text);
+}
+
+/** The same of a place that the kernel changes while it runs: what is there counts, whatever was there before. */
+export function isOwnState(site: Site, text: TextPair): boolean {
+  const from = site.at + text.moved - text.start;
+  if (!CHANGES.has(site.kind) || from < 0 || from + site.length > text.found.length) return true;
+  const found = text.found.subarray(from, from + site.length);
+  return isMade(site, found, found, text);
+}
+
+const CHANGES: ReadonlySet<SiteKind> = new Set(["ftrace", "jump-label", "static-call"]);
+
+function isMade(site: Site, found: Buffer, linked: Buffer, text: TextPair): boolean {
   const address = (site.at + text.moved) >>> 0;
   switch (site.kind) {
     case "ftrace":
@@ -43,9 +56,11 @@ export function isExpectedChange(site: Site, text: TextPair): boolean {
     case "jump-label":
       return isNops(found) || jumpsTo(found, address, (site.other + text.moved) >>> 0);
     case "static-call":
-      return isStaticCall(found, linked, address, text);
+      return isStaticCall(found, linked, site.other === STATIC_CALL_TAIL, address, text);
     case "static-trampoline":
-      return isStaticCall(found.subarray(0, 5), linked, address, text) && found.subarray(5).equals(linked.subarray(5));
+      return (
+        isStaticCall(found.subarray(0, 5), linked, true, address, text) && found.subarray(5).equals(linked.subarray(5))
+      );
     case "alternative":
       return isAlternative(site, found, linked, address, text);
     case "paravirt":
@@ -93,13 +108,13 @@ function isReturn(code: Buffer): boolean {
   return code[0] === RET && code.subarray(1).every((byte) => byte === INT3 || byte === NOP);
 }
 
-function isStaticCall(found: Buffer, linked: Buffer, address: number, text: TextPair): boolean {
+/** arch/x86/kernel/static_call.c: __static_call_transform. */
+function isStaticCall(found: Buffer, linked: Buffer, tail: boolean, address: number, text: TextPair): boolean {
   if (found.length === 6) {
     return found[0] === 0x0f && found[1] === linked[1] && text.mayCall((address + 6 + found.readInt32LE(2)) >>> 0);
   }
-  if (linked[0] === CALL && (isNops(found) || found.equals(XOR5))) return true;
-  if (linked[0] !== CALL && isReturn(found)) return true;
-  return (found[0] === CALL) === (linked[0] === CALL) && isCallOrJump(found) && text.mayCall(targetOf(found, address));
+  if (tail ? isReturn(found) : isNops(found) || found.equals(XOR5)) return true;
+  return (found[0] === JMP) === tail && isCallOrJump(found) && text.mayCall(targetOf(found, address));
 }
 
 /** A call of the kernel's own function in place of one through pv_ops, or what that function does. */

@@ -5,7 +5,7 @@ import { type SymbolSpec, struct, symbol } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
 
 /** Tables of where the kernel changes its text, which are in no section of their own (include/asm-generic/vmlinux.lds.h). */
-const tables = {
+export const patchTables = {
   ftrace: [symbol("?__start_mcount_loc"), symbol("?__stop_mcount_loc")],
   jumpLabels: [symbol("?__start___jump_table"), symbol("?__stop___jump_table")],
   staticCalls: [symbol("?__start_static_call_sites"), symbol("?__stop_static_call_sites")],
@@ -45,9 +45,9 @@ function makeReference(kernel: Kernel, image: Uint8Array): TextReference | strin
   if (file.buildId !== kernel.buildId)
     return `the kernel image that was given is of another build (${file.buildId || "unknown"}) than the guest's kernel (${kernel.buildId})`;
   const bounds = {
-    ftrace: boundsOf(kernel, tables.ftrace),
-    jumpLabels: boundsOf(kernel, tables.jumpLabels),
-    staticCalls: boundsOf(kernel, tables.staticCalls),
+    ftrace: boundsOf(kernel, patchTables.ftrace),
+    jumpLabels: boundsOf(kernel, patchTables.jumpLabels),
+    staticCalls: boundsOf(kernel, patchTables.staticCalls),
   };
   const reference = textReference(file, kernel.kaslrOffset, bounds, kernel.layout(altInstr));
   return (
