@@ -13,16 +13,56 @@ const PROGRAM_HEADER = 56;
 const PT_LOAD = 1;
 const PT_DYNAMIC = 2;
 const DT_STRTAB = 5;
+const DT_STRSZ = 10;
 const DT_SONAME = 14;
 const MAX_PROGRAM_HEADERS = 64;
 const MAX_DYNAMIC = 1024;
 const MAX_NAME = 256;
+const MAX_STRINGS = 4 << 20;
 
 /**
  * DT_SONAME of a 64-bit ELF file that is mapped from `base` on; "none" when it has none or is no such file, undefined when
  * what tells is not in memory.
  */
 export function sonameOf(base: number, read: ReadBytes, budget: Budget): Uint8Array | "none" | undefined {
+  const dynamic = dynamicOf(base, read, budget);
+  if (dynamic === undefined || dynamic === "none") return dynamic;
+  const { strings, soname } = dynamic;
+  if (strings === undefined || soname === undefined) return "none";
+  const at = strings + soname;
+  const text = read(at, MAX_NAME) ?? read(at, PAGE_SIZE - (at % PAGE_SIZE));
+  const zero = text?.subarray(0, MAX_NAME).indexOf(0) ?? -1;
+  return zero < 0 ? undefined : text?.subarray(0, zero);
+}
+
+/**
+ * Whether a 64-bit ELF file that is mapped from `base` on gives others a symbol, or takes it from them; "none" when it has no
+ * such symbols at all or is no such file, undefined when what tells is not in memory.
+ */
+export function hasDynamicSymbol(
+  base: number,
+  name: string,
+  read: ReadBytes,
+  budget: Budget,
+): boolean | "none" | undefined {
+  const dynamic = dynamicOf(base, read, budget);
+  if (dynamic === undefined || dynamic === "none") return dynamic;
+  const { strings, stringsSize = 0 } = dynamic;
+  if (strings === undefined || stringsSize === 0 || stringsSize > MAX_STRINGS) return "none";
+  budget.spend(1 + (stringsSize >>> 6));
+  const names = read(strings, stringsSize);
+  return names && Buffer.from(names.buffer, names.byteOffset, names.length).includes(`\0${name}\0`, 0, "latin1");
+}
+
+/** What the dynamic section says; addresses are those of the process. */
+interface Dynamic {
+  readonly strings: number | undefined;
+  readonly stringsSize: number | undefined;
+  /** Offset in the strings. */
+  readonly soname: number | undefined;
+}
+
+function dynamicOf(base: number, read: ReadBytes, budget: Budget): Dynamic | "none" | undefined {
   const header = viewOf(read(base, HEADER));
   if (header === undefined) return undefined;
   if (header.getUint32(0, true) !== MAGIC || header.getUint16(4, false) !== CLASS_64_LITTLE) return "none";
@@ -44,20 +84,19 @@ export function sonameOf(base: number, read: ReadBytes, budget: Budget): Uint8Ar
   const table = viewOf(read(bias + dynamic.at, items * 16));
   if (table === undefined) return undefined;
   budget.spend(items);
-  let strings: number | undefined;
-  let name: number | undefined;
+  const values = new Map<number, number>();
   for (let i = 0; i < items; i++) {
     const tag = Number(table.getBigUint64(i * 16, true));
     if (tag === 0) break;
-    if (tag === DT_STRTAB) strings = Number(table.getBigUint64(i * 16 + 8, true));
-    if (tag === DT_SONAME) name = Number(table.getBigUint64(i * 16 + 8, true));
+    values.set(tag, Number(table.getBigUint64(i * 16 + 8, true)));
   }
-  if (strings === undefined || name === undefined) return "none";
-  // The C library makes the address absolute where the table may be written to.
-  const at = (strings < base ? strings + bias : strings) + name;
-  const text = read(at, MAX_NAME) ?? read(at, PAGE_SIZE - (at % PAGE_SIZE));
-  const zero = text?.subarray(0, MAX_NAME).indexOf(0) ?? -1;
-  return zero < 0 ? undefined : text?.subarray(0, zero);
+  const strings = values.get(DT_STRTAB);
+  return {
+    // The C library makes the address absolute where the table may be written to.
+    strings: strings !== undefined && strings < base ? strings + bias : strings,
+    stringsSize: values.get(DT_STRSZ),
+    soname: values.get(DT_SONAME),
+  };
 }
 
 function viewOf(bytes: Uint8Array | undefined): DataView | undefined {

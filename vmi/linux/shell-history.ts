@@ -5,11 +5,14 @@ import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
 import { userSpace } from "./mm.ts";
 import { readNumber } from "./read.ts";
+import type { ReadlineUsers } from "./readline.ts";
 
 const mm = struct("mm_struct", { start_brk: "start_brk", brk: "brk" });
 
 /** A larger heap is looked at up to here. */
 const MAX_HEAP = 32 << 20;
+/** So many pages are searched in the time that it takes to find out whether that is worth it. */
+const FEW_PAGES = 16;
 const MAX_LINE = 1 << 16;
 const MAX_ENTRIES = 1 << 20;
 const HASH = 0x23;
@@ -32,14 +35,17 @@ export interface HistoryEntry {
  * Entries of GNU readline's history on a process's heap, as bash keeps them: no symbols of the shell are needed. A
  * timestamp is text of `#` and seconds; what points to one, behind a pointer to a line, is an entry.
  *
- * Pages that are not in memory are passed over: mostly they were never touched.
+ * Pages that are not in memory are passed over: mostly they were never touched. More than a few are searched only where the
+ * process may have readline, which costs less to find out.
  *
+ * @param users which processes may
  * @param searched the pages that were looked at for other processes of the same request: those of forked ones are shared
  * @returns oldest first; undefined when the heap can't be read. `complete` is false when it is too large to be searched
  */
 export function shellHistory(
   kernel: Kernel,
   mmAt: Halves,
+  users: ReadlineUsers,
   searched: SearchedPages,
   budget: Budget,
 ): { readonly entries: readonly HistoryEntry[]; readonly complete: boolean } | undefined {
@@ -53,7 +59,9 @@ export function shellHistory(
   budget.spend(1 + (length >>> PAGE_SHIFT));
   const base = BigInt(start);
   const heap = { hi: hiOf(base), lo: loOf(base), length };
-  const entries = mayHoldHistory(space, heap, searched) ? entriesOf(copyOf(space, heap), start, budget) : [];
+  const entries = mayHoldHistory(space, heap, searched, () => users.mayBe(mmAt))
+    ? entriesOf(copyOf(space, heap), start, budget)
+    : [];
   return { entries, complete: end - start <= MAX_HEAP };
 }
 
@@ -65,8 +73,9 @@ interface Span extends Halves {
 }
 
 /** Most processes have none: looks for a timestamp's first bytes where they lie. */
-function mayHoldHistory(space: AddressSpace, span: Span, searched: SearchedPages): boolean {
+function mayHoldHistory(space: AddressSpace, span: Span, searched: SearchedPages, isWorthIt: () => boolean): boolean {
   const { memory } = space;
+  let fresh = 0;
   for (let done = 0; done < span.length; ) {
     const lo = addLo(span.lo, done);
     const count = Math.min(span.length - done, PAGE_SIZE - (lo & (PAGE_SIZE - 1)));
@@ -74,6 +83,7 @@ function mayHoldHistory(space: AddressSpace, span: Span, searched: SearchedPages
     const whole = count === PAGE_SIZE;
     let may = whole ? searched.get(gpa) : undefined;
     if (may === undefined) {
+      if (gpa >= 0 && ++fresh === FEW_PAGES && !isWorthIt()) return false;
       const index = gpa < 0 ? -1 : memory.locate(gpa);
       may = index >= 0 && pageMayHold(memory.view, index + alignment(lo >>> 0), index + count);
       if (whole) searched.set(gpa, may);
@@ -107,18 +117,15 @@ function copyOf(space: AddressSpace, span: Span): Uint8Array {
   return copy;
 }
 
-/** Exported for tests: `bytes` is the heap, which begins at `start`. */
-export function entriesOf(bytes: Uint8Array, start: number, budget: Budget): HistoryEntry[] {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const end = bytes.length - 7;
-  // Where in the heap a word points to; -1 when elsewhere.
-  const target = (at: number) => {
-    const value = view.getUint32(at + 4, true) * 0x1_0000_0000 + view.getUint32(at, true) - start;
-    return value >= 0 && value < bytes.length ? value : -1;
-  };
-  budget.spend(1 + Math.trunc(bytes.length / 8 / WORDS_A_STEP));
+/** Exported for tests: `heap` begins at the address `heapStart`. */
+export function entriesOf(heap: Uint8Array, heapStart: number, budget: Budget): HistoryEntry[] {
+  // What is looked for is aligned.
+  const skipped = alignment(heapStart);
+  const start = heapStart + skipped;
+  const bytes = skipped === 0 && heap.byteOffset % 8 === 0 ? heap : heap.slice(skipped);
+  const pointers = pointersWithin(bytes, start, budget);
   const times = new Map<number, number>();
-  for (let at = alignment(start); at < end && times.size < MAX_ENTRIES; at += 8) {
+  for (let at = 0; at < bytes.length - 7 && times.size < MAX_ENTRIES; at += 8) {
     if (bytes[at] !== HASH) continue;
     const time = timeAt(bytes, at);
     if (time !== undefined) times.set(at, time);
@@ -127,10 +134,11 @@ export function entriesOf(bytes: Uint8Array, start: number, budget: Budget): His
   const found = new Map<number, { time: number; line: Uint8Array }>();
   // Entries of a heap that is made up may share a long line: it is looked at once.
   const lines = new Map<number, Uint8Array | undefined>();
-  for (let at = alignment(start) + 8; at < end; at += 8) {
-    const pointed = target(at);
-    const time = pointed < 0 ? undefined : times.get(pointed);
-    const lineAt = time === undefined ? -1 : target(at - 8);
+  for (let i = 1; i < pointers.length; i += 2) {
+    const [at, pointed] = [pointers[i - 1]!, pointers[i]!];
+    const time = times.get(pointed);
+    // The pointer before is that of the entry's line.
+    const lineAt = time !== undefined && pointers[i - 3] === at - 8 ? pointers[i - 2]! : -1;
     if (time === undefined || lineAt < 0 || lineAt === pointed || at - 8 + ENTRY_SIZE > bytes.length) continue;
     budget.spend();
     if (!lines.has(lineAt)) lines.set(lineAt, lineOf(bytes, lineAt, budget));
@@ -138,10 +146,8 @@ export function entriesOf(bytes: Uint8Array, start: number, budget: Budget): His
     if (line !== undefined) found.set(at - 8, { time, line });
   }
   const listedAt = new Map<number, number>();
-  for (let at = alignment(start); at < end; at += 8) {
-    const pointed = target(at);
-    if (pointed >= 0 && found.has(pointed)) listedAt.set(pointed, at);
-  }
+  for (let i = 1; i < pointers.length; i += 2)
+    if (found.has(pointers[i]!)) listedAt.set(pointers[i]!, pointers[i - 1]!);
   return [...found]
     .map(([offset, entry]) => ({ ...entry, offset, order: listedAt.get(offset) ?? offset }))
     .sort((a, b) => a.time - b.time || a.order - b.order)
@@ -150,6 +156,25 @@ export function entriesOf(bytes: Uint8Array, start: number, budget: Budget): His
       return { time, line, at: { hi: hiOf(address), lo: loOf(address) }, listed: listedAt.has(offset) };
     });
 }
+
+/** Pointers of a heap into itself: the offset of each, and behind it that of what it points to. */
+function pointersWithin(bytes: Uint8Array, start: number, budget: Budget): number[] {
+  budget.spend(1 + Math.trunc(bytes.length / 8 / WORDS_A_STEP));
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2);
+  // The upper halves that such a pointer can have.
+  const first = Math.floor(start / U32) | 0;
+  const last = Math.floor((start + bytes.length) / U32) | 0;
+  const pointers: number[] = [];
+  for (let i = 1; i < words.length; i += 2) {
+    const hi = words[i]!;
+    if (hi !== first && hi !== last) continue;
+    const pointed = (hi >>> 0) * U32 + (words[i - 1]! >>> 0) - start;
+    if (pointed >= 0 && pointed < bytes.length) pointers.push((i - 1) * 4, pointed);
+  }
+  return pointers;
+}
+
+const U32 = 0x1_0000_0000;
 
 /** Allocations are aligned, whatever the heap's beginning is. */
 function alignment(start: number): number {

@@ -3,7 +3,7 @@ import { sonameOf } from "../linux/elf.ts";
 import { inodeFacts, inodeOf } from "../linux/file.ts";
 import { ALL, follow } from "../linux/follow.ts";
 import type { Kernel } from "../linux/kernel.ts";
-import { mmStruct, userSpace } from "../linux/mm.ts";
+import { mmStruct, userReader } from "../linux/mm.ts";
 import { Paths } from "../linux/path.ts";
 import { readPointer } from "../linux/read.ts";
 import { taskStruct } from "../linux/task-struct.ts";
@@ -58,7 +58,7 @@ export const processLibraries = defineTable({
           program: program && keyOf(program),
           files: filesOf(kernel, walk.areas).map((file) => ({
             ...file,
-            soname: out.soname && sonameOf(file.start, reader(kernel, mmAt), budget),
+            soname: out.soname && sonameOf(file.start, userReader(kernel, mmAt, MAX_PIECE), budget),
           })),
         };
       };
@@ -111,15 +111,6 @@ function filesOf(kernel: Kernel, areas: readonly Vma[]): MappedFile[] {
 }
 
 const keyOf = ({ hi, lo }: Halves) => `${hi}:${lo}`;
-
-function reader(kernel: Kernel, mm: Halves): (address: number, length: number) => Uint8Array | undefined {
-  const space = userSpace(kernel, mm);
-  return (address, length) => {
-    if (space === undefined || !Number.isSafeInteger(address) || length < 0 || length > MAX_PIECE) return undefined;
-    const bytes = new Uint8Array(length);
-    return space.read(Math.floor(address / 2 ** 32) | 0, address | 0, bytes) === length ? bytes : undefined;
-  };
-}
 
 /** What of a file's headers is looked at in one piece, at most. */
 const MAX_PIECE = 65_536;

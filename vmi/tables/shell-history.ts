@@ -5,6 +5,7 @@ import { follow } from "../linux/follow.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import { mmStruct, readUserSpan } from "../linux/mm.ts";
 import { latin1, plus, readCString, readPointer, readU32 } from "../linux/read.ts";
+import { ReadlineUsers } from "../linux/readline.ts";
 import { shellHistory as historyOf, type SearchedPages } from "../linux/shell-history.ts";
 import { TASK_COMM_LEN, taskStruct } from "../linux/task-struct.ts";
 import { CELL } from "./columns.ts";
@@ -16,7 +17,8 @@ import { defineTable, integer, text } from "./table.ts";
 export const shellHistory = defineTable({
   name: "shell_history",
   description:
-    "Lines typed into shells that run (bash, and other programs with GNU readline's history), out of their memory: also where HISTFILE is none",
+    "Lines typed into shells that run (bash, and other programs with GNU readline's history), out of their memory: also where HISTFILE is none. " +
+    "Not of a program with a readline of its own whose name is not among its symbols",
   columns: {
     uid: integer("Real user of the shell", { key: true }),
     time: integer("When it was entered, seconds since 1970"),
@@ -41,12 +43,13 @@ export const shellHistory = defineTable({
     const task = kernel.layout(taskStruct);
     const { uid } = kernel.layout(cred);
     const searched: SearchedPages = new Map();
+    const readers = new ReadlineUsers(kernel, budget);
     const users = context.keys("uid");
     eachProcess(context, (at, pid) => {
       const credentials = readPointer(kernel.space, at, task.real_cred);
       const user = credentials && readU32(kernel.space, credentials, uid);
       if (!isWantedNumber(users, user)) return true;
-      const found = follow(kernel, at, task.mm, budget, (mm) => historyOf(kernel, mm, searched, budget));
+      const found = follow(kernel, at, task.mm, budget, (mm) => historyOf(kernel, mm, readers, searched, budget));
       if (found === "null") return true;
       const history = typeof found === "string" ? undefined : found.value;
       if (history === undefined) {

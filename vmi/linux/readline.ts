@@ -1,0 +1,62 @@
+import type { Budget } from "../budget.ts";
+import { type Halves, numberOf } from "../bytes/address.ts";
+import { hasDynamicSymbol } from "./elf.ts";
+import { inodeOf } from "./file.ts";
+import type { Kernel } from "./kernel.ts";
+import { mmStruct, userReader } from "./mm.ts";
+import { Paths } from "./path.ts";
+import { readPointer, sameAddress } from "./read.ts";
+import { VM, walkVmas } from "./vma.ts";
+
+/** A function that whoever keeps a history has: bash gives it to what it loads, others take it from the library. */
+const SYMBOL = "add_history";
+const LIBRARY = "readline";
+/** Bytes of a program's symbol names. */
+const MAX_NAMES = 4 << 20;
+
+/** Which processes may have GNU readline, in their program or as a library; each program is looked at once. */
+export class ReadlineUsers {
+  readonly #kernel: Kernel;
+  readonly #budget: Budget;
+  readonly #paths: Paths;
+  /** By inode. */
+  readonly #programs = new Map<string, boolean>();
+
+  constructor(kernel: Kernel, budget: Budget) {
+    this.#kernel = kernel;
+    this.#budget = budget;
+    this.#paths = new Paths(kernel, budget);
+  }
+
+  /** True also where it can't be told: of a program without symbols, or whose symbols are not in memory. */
+  mayBe(mmAt: Halves): boolean {
+    const kernel = this.#kernel;
+    const { areas, complete } = walkVmas(kernel, mmAt, this.#budget);
+    const exe = readPointer(kernel.space, mmAt, kernel.layout(mmStruct).exe_file);
+    const program = exe && inodeOf(kernel, exe);
+    if (!complete || program === undefined) return true;
+    let base: Halves | undefined;
+    for (const { file, flags, start } of areas) {
+      const inode = file && inodeOf(kernel, file);
+      if (inode === undefined) continue;
+      if (sameAddress(inode, program)) base ??= start;
+      else if (flags & VM.EXEC && this.#isLibrary(file!)) return true;
+    }
+    return base === undefined || this.#isProgram(program, mmAt, numberOf(base.hi, base.lo));
+  }
+
+  #isLibrary(file: Halves): boolean {
+    const path = this.#paths.ofFile(file);
+    return path === undefined || Buffer.from(path.bytes).includes(LIBRARY);
+  }
+
+  #isProgram({ hi, lo }: Halves, mmAt: Halves, base: number): boolean {
+    const key = `${hi}:${lo}`;
+    let known = this.#programs.get(key);
+    if (known === undefined) {
+      known = hasDynamicSymbol(base, SYMBOL, userReader(this.#kernel, mmAt, MAX_NAMES), this.#budget) !== false;
+      this.#programs.set(key, known);
+    }
+    return known;
+  }
+}
