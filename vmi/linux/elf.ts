@@ -1,8 +1,6 @@
 import type { Budget } from "../budget.ts";
 import { PAGE_SIZE } from "../bytes/address.ts";
-
-/** Bytes of a process's memory from an address on; undefined when not all are there. */
-export type ReadBytes = (address: number, length: number) => Uint8Array | undefined;
+import type { AddressSpace } from "../memory/address-space.ts";
 
 /** include/uapi/linux/elf.h; System V ABI, chapters 4 and 5. */
 const MAGIC = 0x464c_457f;
@@ -24,14 +22,15 @@ const MAX_STRINGS = 4 << 20;
  * DT_SONAME of a 64-bit ELF file that is mapped from `base` on; "none" when it has none or is no such file, undefined when
  * what tells is not in memory.
  */
-export function sonameOf(base: number, read: ReadBytes, budget: Budget): Uint8Array | "none" | undefined {
-  const dynamic = dynamicOf(base, read, budget);
+export function sonameOf(space: AddressSpace, base: number, budget: Budget): Uint8Array | "none" | undefined {
+  const dynamic = dynamicOf(space, base, budget);
   if (dynamic === undefined || dynamic === "none") return dynamic;
   const { strings, soname } = dynamic;
   if (strings === undefined || soname === undefined) return "none";
   const at = strings + soname;
-  const text = read(at, MAX_NAME) ?? read(at, PAGE_SIZE - (at % PAGE_SIZE));
-  const zero = text?.subarray(0, MAX_NAME).indexOf(0) ?? -1;
+  const rest = Math.min(MAX_NAME, PAGE_SIZE - (at % PAGE_SIZE));
+  const text = copy(space, at, MAX_NAME) ?? copy(space, at, rest);
+  const zero = text?.indexOf(0) ?? -1;
   return zero < 0 ? undefined : text?.subarray(0, zero);
 }
 
@@ -40,18 +39,18 @@ export function sonameOf(base: number, read: ReadBytes, budget: Budget): Uint8Ar
  * such symbols at all or is no such file, undefined when what tells is not in memory.
  */
 export function hasDynamicSymbol(
+  space: AddressSpace,
   base: number,
   name: string,
-  read: ReadBytes,
   budget: Budget,
 ): boolean | "none" | undefined {
-  const dynamic = dynamicOf(base, read, budget);
+  const dynamic = dynamicOf(space, base, budget);
   if (dynamic === undefined || dynamic === "none") return dynamic;
   const { strings, stringsSize = 0 } = dynamic;
   if (strings === undefined || stringsSize === 0 || stringsSize > MAX_STRINGS) return "none";
   budget.spend(1 + (stringsSize >>> 6));
-  const names = read(strings, stringsSize);
-  return names && Buffer.from(names.buffer, names.byteOffset, names.length).includes(`\0${name}\0`, 0, "latin1");
+  const names = copy(space, strings, stringsSize);
+  return names && Buffer.from(names.buffer).includes(`\0${name}\0`, 0, "latin1");
 }
 
 /** What the dynamic section says; addresses are those of the process. */
@@ -62,43 +61,55 @@ interface Dynamic {
   readonly soname: number | undefined;
 }
 
-function dynamicOf(base: number, read: ReadBytes, budget: Budget): Dynamic | "none" | undefined {
-  const header = viewOf(read(base, HEADER));
-  if (header === undefined) return undefined;
-  if (header.getUint32(0, true) !== MAGIC || header.getUint16(4, false) !== CLASS_64_LITTLE) return "none";
-  const count = Math.min(header.getUint16(56, true), MAX_PROGRAM_HEADERS);
-  const entries = viewOf(read(base + Number(header.getBigUint64(32, true)), count * PROGRAM_HEADER));
-  if (entries === undefined) return undefined;
+function dynamicOf(space: AddressSpace, base: number, budget: Budget): Dynamic | "none" | undefined {
+  const { view } = space.memory;
+  // Exact: what is no address of a process is not mapped.
+  const u64 = (index: number) => view.getUint32(index + 4, true) * U32 + view.getUint32(index, true);
+  const header = indexOf(space, base, HEADER);
+  if (header < 0) return undefined;
+  if (view.getUint32(header, true) !== MAGIC || view.getUint16(header + 4, false) !== CLASS_64_LITTLE) return "none";
+  const count = Math.min(view.getUint16(header + 56, true), MAX_PROGRAM_HEADERS);
+  const entries = indexOf(space, base + u64(header + 32), count * PROGRAM_HEADER);
+  if (entries < 0) return undefined;
   budget.spend(count);
   let bias: number | undefined;
   let dynamic: { at: number; length: number } | undefined;
-  for (let i = 0; i < count; i++) {
-    const at = i * PROGRAM_HEADER;
-    const type = entries.getUint32(at, true);
-    const address = Number(entries.getBigUint64(at + 16, true));
+  for (let at = entries; at < entries + count * PROGRAM_HEADER; at += PROGRAM_HEADER) {
+    const type = view.getUint32(at, true);
+    const address = u64(at + 16);
     if (type === PT_LOAD) bias ??= base - Math.floor(address / PAGE_SIZE) * PAGE_SIZE;
-    if (type === PT_DYNAMIC) dynamic = { at: address, length: Number(entries.getBigUint64(at + 40, true)) };
+    if (type === PT_DYNAMIC) dynamic = { at: address, length: u64(at + 40) };
   }
   if (bias === undefined || dynamic === undefined) return "none";
   const items = Math.min(Math.trunc(dynamic.length / 16), MAX_DYNAMIC);
-  const table = viewOf(read(bias + dynamic.at, items * 16));
-  if (table === undefined) return undefined;
+  const table = indexOf(space, bias + dynamic.at, items * 16);
+  if (table < 0) return undefined;
   budget.spend(items);
-  const values = new Map<number, number>();
-  for (let i = 0; i < items; i++) {
-    const tag = Number(table.getBigUint64(i * 16, true));
+  let strings: number | undefined;
+  let stringsSize: number | undefined;
+  let soname: number | undefined;
+  for (let at = table; at < table + items * 16; at += 16) {
+    const tag = u64(at);
     if (tag === 0) break;
-    values.set(tag, Number(table.getBigUint64(i * 16 + 8, true)));
+    if (tag === DT_STRTAB) strings = u64(at + 8);
+    else if (tag === DT_STRSZ) stringsSize = u64(at + 8);
+    else if (tag === DT_SONAME) soname = u64(at + 8);
   }
-  const strings = values.get(DT_STRTAB);
-  return {
-    // The C library makes the address absolute where the table may be written to.
-    strings: strings !== undefined && strings < base ? strings + bias : strings,
-    stringsSize: values.get(DT_STRSZ),
-    soname: values.get(DT_SONAME),
-  };
+  // The C library makes the address absolute where the table may be written to.
+  if (strings !== undefined && strings < base) strings += bias;
+  return { strings, stringsSize, soname };
 }
 
-function viewOf(bytes: Uint8Array | undefined): DataView | undefined {
-  return bytes && new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+const U32 = 0x1_0000_0000;
+
+/** Index into the memory's view until the next call; -1 when not all of the bytes are there. */
+function indexOf(space: AddressSpace, address: number, length: number): number {
+  return Number.isSafeInteger(address) ? space.borrow(Math.floor(address / U32) | 0, address | 0, length) : -1;
+}
+
+/** Undefined when not all of the bytes are there. */
+function copy(space: AddressSpace, address: number, length: number): Uint8Array<ArrayBuffer> | undefined {
+  if (!Number.isSafeInteger(address)) return undefined;
+  const bytes = new Uint8Array(length);
+  return space.read(Math.floor(address / U32) | 0, address | 0, bytes) === length ? bytes : undefined;
 }

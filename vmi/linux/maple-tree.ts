@@ -120,12 +120,12 @@ function walkNode(
     ends.push(end ? highest : value);
     if (end) break;
   }
-  for (const [slot, end] of ends.entries()) {
+  for (let slot = 0; slot < ends.length; slot++) {
     const entry = readPointer(kernel.space, node.at, node.slot + slot * 8);
     if (entry === undefined) return false;
     if (isNull(entry)) continue;
     if (!leaf) {
-      if (!walkNode(kernel, entry, end, height - 1, budget, visit)) return false;
+      if (!walkNode(kernel, entry, ends[slot]!, height - 1, budget, visit)) return false;
     } else if (!isReserved(entry) && !visit(entry)) return false;
   }
   return true;

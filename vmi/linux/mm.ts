@@ -57,20 +57,6 @@ export function userSpace(kernel: Kernel, mm: Halves): AddressSpace | undefined 
   return kernel.user;
 }
 
-/** Reads the process's own memory: nothing where not all is there, or more than `most` is asked for. */
-export function userReader(
-  kernel: Kernel,
-  mm: Halves,
-  most: number,
-): (address: number, length: number) => Uint8Array | undefined {
-  const space = userSpace(kernel, mm);
-  return (address, length) => {
-    if (space === undefined || !Number.isSafeInteger(address) || length < 0 || length > most) return undefined;
-    const bytes = new Uint8Array(length);
-    return space.read(Math.floor(address / 2 ** 32) | 0, address | 0, bytes) === length ? bytes : undefined;
-  };
-}
-
 /** The bytes between two of the process's own addresses; undefined when they are not all in memory. */
 export function readUserSpan(
   kernel: Kernel,

@@ -1,9 +1,9 @@
 import type { Budget } from "../budget.ts";
-import { type Halves, numberOf } from "../bytes/address.ts";
+import { type Halves, numberOf, signedNumberOf } from "../bytes/address.ts";
 import { hasDynamicSymbol } from "./elf.ts";
 import { inodeOf } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
-import { mmStruct, userReader } from "./mm.ts";
+import { mmStruct, userSpace } from "./mm.ts";
 import { Paths } from "./path.ts";
 import { readPointer, sameAddress } from "./read.ts";
 import { VM, walkVmas } from "./vma.ts";
@@ -11,8 +11,6 @@ import { VM, walkVmas } from "./vma.ts";
 /** A function that whoever keeps a history has: bash gives it to what it loads, others take it from the library. */
 const SYMBOL = "add_history";
 const LIBRARY = "readline";
-/** Bytes of a program's symbol names. */
-const MAX_NAMES = 4 << 20;
 
 /** Which processes may have GNU readline, in their program or as a library; each program is looked at once. */
 export class ReadlineUsers {
@@ -20,7 +18,7 @@ export class ReadlineUsers {
   readonly #budget: Budget;
   readonly #paths: Paths;
   /** By inode. */
-  readonly #programs = new Map<string, boolean>();
+  readonly #programs = new Map<number, boolean>();
 
   constructor(kernel: Kernel, budget: Budget) {
     this.#kernel = kernel;
@@ -51,10 +49,11 @@ export class ReadlineUsers {
   }
 
   #isProgram({ hi, lo }: Halves, mmAt: Halves, base: number): boolean {
-    const key = `${hi}:${lo}`;
+    const key = signedNumberOf(hi, lo);
     let known = this.#programs.get(key);
     if (known === undefined) {
-      known = hasDynamicSymbol(base, SYMBOL, userReader(this.#kernel, mmAt, MAX_NAMES), this.#budget) !== false;
+      const space = userSpace(this.#kernel, mmAt);
+      known = space === undefined || hasDynamicSymbol(space, base, SYMBOL, this.#budget) !== false;
       this.#programs.set(key, known);
     }
     return known;

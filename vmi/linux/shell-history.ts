@@ -158,20 +158,24 @@ export function entriesOf(heap: Uint8Array, heapStart: number, budget: Budget): 
 }
 
 /** Pointers of a heap into itself: the offset of each, and behind it that of what it points to. */
-function pointersWithin(bytes: Uint8Array, start: number, budget: Budget): number[] {
+function pointersWithin(bytes: Uint8Array, start: number, budget: Budget): Float64Array {
   budget.spend(1 + Math.trunc(bytes.length / 8 / WORDS_A_STEP));
   const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2);
   // The upper halves that such a pointer can have.
   const first = Math.floor(start / U32) | 0;
   const last = Math.floor((start + bytes.length) / U32) | 0;
-  const pointers: number[] = [];
+  const pointers = new Float64Array(words.length);
+  let used = 0;
   for (let i = 1; i < words.length; i += 2) {
     const hi = words[i]!;
     if (hi !== first && hi !== last) continue;
     const pointed = (hi >>> 0) * U32 + (words[i - 1]! >>> 0) - start;
-    if (pointed >= 0 && pointed < bytes.length) pointers.push((i - 1) * 4, pointed);
+    if (pointed >= 0 && pointed < bytes.length) {
+      pointers[used++] = (i - 1) * 4;
+      pointers[used++] = pointed;
+    }
   }
-  return pointers;
+  return pointers.subarray(0, used);
 }
 
 const U32 = 0x1_0000_0000;

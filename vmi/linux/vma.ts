@@ -120,27 +120,23 @@ function readVma(kernel: Kernel, at: Halves, mmAt: Halves): Vma | undefined {
   const index = kernel.space.borrow(at.hi, at.lo, layout.extent);
   if (index < 0) return undefined;
   const { view } = kernel.memory;
-  const member = (offset: number): Halves => ({
-    hi: view.getInt32(index + offset + 4, true),
-    lo: view.getInt32(index + offset, true),
-  });
-  const start = member(layout.vm_start);
-  const end = member(layout.vm_end);
-  const flags = member(layout.vm_flags);
-  const offset = member(layout.vm_pgoff);
+  const owner = index + layout.vm_mm;
+  if (view.getInt32(owner, true) !== mmAt.lo || view.getInt32(owner + 4, true) !== mmAt.hi) return undefined;
+  const start = {
+    hi: view.getInt32(index + layout.vm_start + 4, true),
+    lo: view.getInt32(index + layout.vm_start, true),
+  };
+  const end = { hi: view.getInt32(index + layout.vm_end + 4, true), lo: view.getInt32(index + layout.vm_end, true) };
+  const flags = view.getInt32(index + layout.vm_flags, true);
+  const offset = index + layout.vm_pgoff;
+  const pageOffset = numberOf(view.getInt32(offset + 4, true), view.getInt32(offset, true));
+  const own = index + layout.anon_vma;
+  const mayHaveOwnPages = layout.anon_vma < 0 || (view.getInt32(own, true) | view.getInt32(own + 4, true)) !== 0;
+  if (numberAt(start) >= numberAt(end)) return undefined;
   // Freed with the area, and nothing else tells that a later one has the same memory.
   const file = readPointer(kernel.space, at, layout.vm_file);
   if (file === undefined) return undefined;
-  if (!sameAddress(member(layout.vm_mm), mmAt) || numberAt(start) >= numberAt(end)) return undefined;
-  return {
-    at,
-    start,
-    end,
-    flags: flags.lo,
-    pageOffset: numberAt(offset),
-    file: isNull(file) ? undefined : file,
-    mayHaveOwnPages: layout.anon_vma < 0 || !isNull(member(layout.anon_vma)),
-  };
+  return { at, start, end, flags, pageOffset, file: isNull(file) ? undefined : file, mayHaveOwnPages };
 }
 
 /** As /proc/PID/maps writes them. */

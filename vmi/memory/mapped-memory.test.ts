@@ -3,6 +3,7 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } fr
 import { tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { addressOf } from "./libc.ts";
 import { mapMemory } from "./mapped-memory.ts";
 
 const MIB = 1 << 20;
@@ -40,6 +41,9 @@ for (const [name, length] of [
     assert.equal(memory.bytes[MIB + 5], 0, "a hole reads as zeros");
     assert.equal(memory.contains(MIB + 5, 1), false);
     assert.equal(memory.view.getUint8(length + hole - 1), 0x5a);
+    const { buffer, byteOffset } = memory.bytes;
+    // As huge pages want it.
+    if (buffer instanceof SharedArrayBuffer) assert.equal((addressOf(buffer) + BigInt(byteOffset)) % (2n << 20n), 0n);
     memory.bytes[memory.scratch] = 7;
     assert.equal(memory.view.getUint8(memory.scratch), 7);
     memory[Symbol.dispose]();

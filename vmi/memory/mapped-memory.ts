@@ -1,4 +1,4 @@
-import { PAGE_SIZE } from "../bytes/address.ts";
+import { fstatSync } from "node:fs";
 import type { Backing, GuestMemoryLayout } from "../driver/driver.ts";
 import {
   addressOf,
@@ -91,7 +91,8 @@ export function mapMemory(layout: GuestMemoryLayout): MappedMemory {
   const last = layout.ranges.at(-1);
   if (last === undefined) throw new Error("the guest has no RAM");
   const scratch = last.gpa + last.length;
-  const { bytes, base, release } = reserve(scratch + SCRATCH_SIZE);
+  const alignment = Math.max(LARGE_PAGE, ...layout.backings.map(({ fd }) => fstatSync(fd).blksize));
+  const { bytes, base, release } = reserve(scratch + SCRATCH_SIZE, alignment);
   try {
     for (const range of layout.ranges) {
       const backing = layout.backings[range.backing] as Backing;
@@ -104,10 +105,15 @@ export function mapMemory(layout: GuestMemoryLayout): MappedMemory {
   return new MappedMemory(layout, bytes, scratch, release);
 }
 
+/**
+ * The host maps 2 MiB of a file at once where both are aligned so, and what is on hugetlbfs only so; its files tell the size
+ * of their pages as that of a block, which may be 1 GiB.
+ */
+const LARGE_PAGE = 2 << 20;
+
 /** Address space that was never written to: it reads as zeros, and takes no memory. */
 interface Reservation {
   readonly bytes: Uint8Array;
-  /** Address of the first byte, which a page begins with. */
   readonly base: bigint;
   readonly release: () => void;
 }
@@ -120,17 +126,20 @@ const OWN_MAPPING = 64 << 20;
  * A SharedArrayBuffer where there can be one: V8 counts any other buffer as memory of its own, and answers the size of a
  * guest's RAM by collecting all garbage at once, for some 10 ms.
  */
-function reserve(size: number): Reservation {
+function reserve(size: number, alignment: number): Reservation {
+  const most = Math.max(size + alignment, OWN_MAPPING);
+  const skippedFrom = (address: bigint) => Number(-address & BigInt(alignment - 1));
   let buffer: SharedArrayBuffer;
   try {
-    buffer = new SharedArrayBuffer(Math.max(size + PAGE_SIZE, OWN_MAPPING));
+    buffer = new SharedArrayBuffer(most);
   } catch {
     // The host's kernel promises nobody more memory than it has, as for the image of a larger machine.
-    const base = mmap(0n, size, PROT_READ | PROT_WRITE, ANONYMOUS, -1, 0);
-    return { bytes: new Uint8Array(viewOf(base, size)), base, release: () => munmap(base, size) };
+    const start = mmap(0n, most, PROT_READ | PROT_WRITE, ANONYMOUS, -1, 0);
+    const base = start + BigInt(skippedFrom(start));
+    return { bytes: new Uint8Array(viewOf(base, size)), base, release: () => munmap(start, most) };
   }
   const address = addressOf(buffer);
-  const skipped = -Number(address % BigInt(PAGE_SIZE)) & (PAGE_SIZE - 1);
+  const skipped = skippedFrom(address);
   const base = address + BigInt(skipped);
   // Whoever made the buffer gives it back, and must find no RAM of a guest in it.
   const release = () => void mmap(base, size, PROT_READ | PROT_WRITE, ANONYMOUS | MAP_FIXED, -1, 0);

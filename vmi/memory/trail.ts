@@ -1,3 +1,4 @@
+import { PAGE_SIZE } from "../bytes/address.ts";
 import type { PhysicalMemory } from "./physical-memory.ts";
 
 /** hi and lo of the place, hi and lo of what was there, and how many bytes that are. */
@@ -117,8 +118,19 @@ export class Trail {
     const entries = this.#entries;
     const end = to - this.#dropped;
     memory.refresh();
+    // Members of one structure come one after the other.
+    let pageHi = 0;
+    let pageLo = 0;
+    let page = -1;
     for (let at = Math.max(0, from - this.#dropped); at < end; at += FIELDS) {
-      const index = this.#places.current(entries[at]!, entries[at + 1]!);
+      const hi = entries[at]!;
+      const lo = entries[at + 1]!;
+      if (page < 0 || (lo & -PAGE_SIZE) !== pageLo || hi !== pageHi) {
+        pageHi = hi;
+        pageLo = lo & -PAGE_SIZE;
+        page = this.#places.current(pageHi, pageLo);
+      }
+      const index = page < 0 ? -1 : page + (lo & (PAGE_SIZE - 1));
       if (index < 0 || view.getInt32(index, true) !== entries[at + 3]) return false;
       if (entries[at + 4] === 8 && view.getInt32(index + 4, true) !== entries[at + 2]) return false;
     }

@@ -1,9 +1,9 @@
-import { type Halves, numberOf } from "../bytes/address.ts";
+import { type Halves, numberOf, signedNumberOf } from "../bytes/address.ts";
 import { sonameOf } from "../linux/elf.ts";
 import { inodeFacts, inodeOf } from "../linux/file.ts";
 import { ALL, follow } from "../linux/follow.ts";
 import type { Kernel } from "../linux/kernel.ts";
-import { mmStruct, userReader } from "../linux/mm.ts";
+import { mmStruct, userSpace } from "../linux/mm.ts";
 import { Paths } from "../linux/path.ts";
 import { readPointer } from "../linux/read.ts";
 import { taskStruct } from "../linux/task-struct.ts";
@@ -52,13 +52,14 @@ export const processLibraries = defineTable({
         context.retried(walk.retried);
         const exe = readPointer(kernel.space, mmAt, exe_file);
         const program = exe && inodeOf(kernel, exe);
+        const space = out.soname && userSpace(kernel, mmAt);
         return {
           mmAt,
           complete: walk.complete,
           program: program && keyOf(program),
           files: filesOf(kernel, walk.areas).map((file) => ({
             ...file,
-            soname: out.soname && sonameOf(file.start, userReader(kernel, mmAt, MAX_PIECE), budget),
+            soname: space && sonameOf(space, file.start, budget),
           })),
         };
       };
@@ -90,14 +91,14 @@ export const processLibraries = defineTable({
 interface MappedFile {
   /** The lowest mapping of the file. */
   readonly area: Vma;
-  readonly key: string;
+  readonly key: number;
   readonly start: number;
   end: number;
 }
 
 /** The files of which code is mapped, by their inodes: the mappings of one file may have a struct file each. */
 function filesOf(kernel: Kernel, areas: readonly Vma[]): MappedFile[] {
-  const files = new Map<string, MappedFile & { code: boolean }>();
+  const files = new Map<number, MappedFile & { code: boolean }>();
   for (const area of areas) {
     const inode = area.file && inodeOf(kernel, area.file);
     if (inode === undefined) continue;
@@ -110,7 +111,5 @@ function filesOf(kernel: Kernel, areas: readonly Vma[]): MappedFile[] {
   return [...files.values()].filter(({ code }) => code);
 }
 
-const keyOf = ({ hi, lo }: Halves) => `${hi}:${lo}`;
-
-/** What of a file's headers is looked at in one piece, at most. */
-const MAX_PIECE = 65_536;
+/** Kernel addresses are exact enough as numbers to tell inodes apart. */
+const keyOf = ({ hi, lo }: Halves) => signedNumberOf(hi, lo);
