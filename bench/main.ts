@@ -18,7 +18,8 @@ Boots three guests (1 GiB; about 270 tasks, twice, and about 2,060) under two ag
   the service over TLS on loopback: first answer, process list, 4 KiB reads, rows, a memory stream against a
   bare TLS socket, and the private memory of the inspectors
   SQL over 20 VMs against the table reads that it needs, both through the service.
-Trust the ratios: both sides of each were measured in this run. Takes about four minutes.
+Trust the ratios: both sides of each were measured in this run. What others do on the machine only adds: the engine's figures are
+medians of the quietest of three processes, those of attaching the lower quartile of twelve. Takes about four minutes.
 
   --json   one JSON object: the machine, and the figures as an array
 `;
