@@ -25,15 +25,12 @@ export function follow<T>(
   read: (at: Halves) => T,
   keep = 1,
 ): Followed<T> {
-  const found = consistently<Followed<T>>(
-    kernel,
-    budget,
-    () => {
-      const at = readPointer(kernel.space, task, member);
-      if (at === undefined) return "unreadable";
-      return isNull(at) ? "null" : { value: read(at) };
-    },
-    keep,
-  );
-  return found?.value ?? "torn";
+  const attempt = (): Followed<T> => {
+    const at = readPointer(kernel.space, task, member);
+    if (at === undefined) return "unreadable";
+    return isNull(at) ? "null" : { value: read(at) };
+  };
+  // The unit around looks at all of it again, and reads anew what it does not find unchanged.
+  if (keep === ALL && kernel.trail.recording) return attempt();
+  return consistently(kernel, budget, attempt, keep)?.value ?? "torn";
 }

@@ -3,20 +3,29 @@ import type { Kernel } from "./kernel.ts";
 
 const FIRST = 1024;
 
+interface Known<T> {
+  readonly value: T;
+  /** Of what was followed to it. */
+  readonly start: number;
+  readonly end: number;
+  /** In which stretch of the trail that was written down last; undefined for one in which it was kept for something else. */
+  stretch: number | undefined;
+}
+
 /**
  * What was read of objects, kept for the rest of one request: many mappings are of one file, many processes run one
  * program. With each goes what was followed to it (see Trail), which the unit that takes it again has to find unchanged.
  */
 export class Memo<T> {
-  readonly #kernel: Kernel;
+  readonly #kernel: Pick<Kernel, "trail">;
   /** By address: kernel addresses are exact enough as numbers to tell objects apart. */
-  readonly #known = new Map<number, { readonly value: T; readonly start: number; readonly end: number }>();
+  readonly #known = new Map<number, Known<T>>();
   /** What was followed to each: in one array, as a small one for each would lie outside the heap, where V8 leaves it for long. */
   #followed = new Int32Array(FIRST);
   #used = 0;
   #retried: number;
 
-  constructor(kernel: Kernel) {
+  constructor(kernel: Pick<Kernel, "trail">) {
     this.#kernel = kernel;
     this.#retried = kernel.trail.retried;
   }
@@ -35,14 +44,18 @@ export class Memo<T> {
     const key = signedNumberOf(at.hi, at.lo);
     const known = this.#known.get(key);
     if (known !== undefined) {
-      trail.append(this.#followed.subarray(known.start, known.end));
+      const { stretch } = trail;
+      if (stretch === undefined || known.stretch !== stretch) {
+        trail.append(this.#followed.subarray(known.start, known.end));
+        known.stretch = stretch;
+      }
       return known.value;
     }
     const from = trail.position;
-    const value = read();
+    const value = trail.keeping(read);
     const start = this.#used;
     this.#keep(trail.since(from));
-    this.#known.set(key, { value, start, end: this.#used });
+    this.#known.set(key, { value, start, end: this.#used, stretch: trail.stretch });
     return value;
   }
 

@@ -19,6 +19,7 @@ export class ReadlineUsers {
   readonly #paths: Paths;
   /** By inode. */
   readonly #programs = new Map<number, boolean>();
+  readonly #libraries = new Map<number, boolean>();
 
   constructor(kernel: Kernel, budget: Budget) {
     this.#kernel = kernel;
@@ -38,14 +39,20 @@ export class ReadlineUsers {
       const inode = file && inodeOf(kernel, file);
       if (inode === undefined) continue;
       if (sameAddress(inode, program)) base ??= start;
-      else if (flags & VM.EXEC && this.#isLibrary(file!)) return true;
+      else if (flags & VM.EXEC && this.#isLibrary(inode, file!)) return true;
     }
     return base === undefined || this.#isProgram(program, mmAt, numberOf(base.hi, base.lo));
   }
 
-  #isLibrary(file: Halves): boolean {
-    const path = this.#paths.ofFile(file);
-    return path === undefined || Buffer.from(path.bytes).includes(LIBRARY);
+  #isLibrary({ hi, lo }: Halves, file: Halves): boolean {
+    const key = signedNumberOf(hi, lo);
+    let known = this.#libraries.get(key);
+    if (known === undefined) {
+      const path = this.#paths.ofFile(file);
+      known = path === undefined || Buffer.from(path.bytes).includes(LIBRARY);
+      this.#libraries.set(key, known);
+    }
+    return known;
   }
 
   #isProgram({ hi, lo }: Halves, mmAt: Halves, base: number): boolean {

@@ -75,15 +75,15 @@ interface Span extends Halves {
 /** Most processes have none: looks for a timestamp's first bytes where they lie. */
 function mayHoldHistory(space: AddressSpace, span: Span, searched: SearchedPages, isWorthIt: () => boolean): boolean {
   const { memory } = space;
-  let fresh = 0;
+  let present = 0;
   for (let done = 0; done < span.length; ) {
     const lo = addLo(span.lo, done);
     const count = Math.min(span.length - done, PAGE_SIZE - (lo & (PAGE_SIZE - 1)));
     const gpa = space.physical(addHi(span.hi, span.lo, done), lo);
+    if (gpa >= 0 && ++present === FEW_PAGES && !isWorthIt()) return false;
     const whole = count === PAGE_SIZE;
     let may = whole ? searched.get(gpa) : undefined;
     if (may === undefined) {
-      if (gpa >= 0 && ++fresh === FEW_PAGES && !isWorthIt()) return false;
       const index = gpa < 0 ? -1 : memory.locate(gpa);
       may = index >= 0 && pageMayHold(memory.view, index + alignment(lo >>> 0), index + count);
       if (whole) searched.set(gpa, may);
@@ -123,19 +123,26 @@ export function entriesOf(heap: Uint8Array, heapStart: number, budget: Budget): 
   const skipped = alignment(heapStart);
   const start = heapStart + skipped;
   const bytes = skipped === 0 && heap.byteOffset % 8 === 0 ? heap : heap.slice(skipped);
-  const pointers = pointersWithin(bytes, start, budget);
+  budget.spend(1 + Math.trunc(bytes.length / 8 / WORDS_A_STEP));
   const times = new Map<number, number>();
+  /** Of each word: whether a timestamp begins there, or an entry. */
+  const marks = new Uint8Array((bytes.length >>> 3) + 1);
   for (let at = 0; at < bytes.length - 7 && times.size < MAX_ENTRIES; at += 8) {
     if (bytes[at] !== HASH) continue;
     const time = timeAt(bytes, at);
-    if (time !== undefined) times.set(at, time);
+    if (time === undefined) continue;
+    times.set(at, time);
+    marks[at >>> 3] = TIME;
   }
   if (times.size === 0) return [];
+  const pointers = pointersWithin(bytes, start);
   const found = new Map<number, { time: number; line: Uint8Array }>();
   // Entries of a heap that is made up may share a long line: it is looked at once.
   const lines = new Map<number, Uint8Array | undefined>();
   for (let i = 1; i < pointers.length; i += 2) {
-    const [at, pointed] = [pointers[i - 1]!, pointers[i]!];
+    const pointed = pointers[i]!;
+    if (marks[pointed >>> 3] === 0 || (pointed & 7) !== 0) continue;
+    const at = pointers[i - 1]!;
     const time = times.get(pointed);
     // The pointer before is that of the entry's line.
     const lineAt = time !== undefined && pointers[i - 3] === at - 8 ? pointers[i - 2]! : -1;
@@ -145,9 +152,13 @@ export function entriesOf(heap: Uint8Array, heapStart: number, budget: Budget): 
     const line = lines.get(lineAt);
     if (line !== undefined) found.set(at - 8, { time, line });
   }
+  marks.fill(0);
+  for (const at of found.keys()) marks[at >>> 3] = ENTRY;
   const listedAt = new Map<number, number>();
-  for (let i = 1; i < pointers.length; i += 2)
-    if (found.has(pointers[i]!)) listedAt.set(pointers[i]!, pointers[i - 1]!);
+  for (let i = 1; i < pointers.length; i += 2) {
+    const pointed = pointers[i]!;
+    if (marks[pointed >>> 3] === ENTRY && (pointed & 7) === 0) listedAt.set(pointed, pointers[i - 1]!);
+  }
   return [...found]
     .map(([offset, entry]) => ({ ...entry, offset, order: listedAt.get(offset) ?? offset }))
     .sort((a, b) => a.time - b.time || a.order - b.order)
@@ -158,13 +169,12 @@ export function entriesOf(heap: Uint8Array, heapStart: number, budget: Budget): 
 }
 
 /** Pointers of a heap into itself: the offset of each, and behind it that of what it points to. */
-function pointersWithin(bytes: Uint8Array, start: number, budget: Budget): Float64Array {
-  budget.spend(1 + Math.trunc(bytes.length / 8 / WORDS_A_STEP));
+function pointersWithin(bytes: Uint8Array, start: number): Int32Array {
   const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2);
   // The upper halves that such a pointer can have.
   const first = Math.floor(start / U32) | 0;
   const last = Math.floor((start + bytes.length) / U32) | 0;
-  const pointers = new Float64Array(words.length);
+  const pointers = new Int32Array(words.length);
   let used = 0;
   for (let i = 1; i < words.length; i += 2) {
     const hi = words[i]!;
@@ -179,6 +189,8 @@ function pointersWithin(bytes: Uint8Array, start: number, budget: Budget): Float
 }
 
 const U32 = 0x1_0000_0000;
+const TIME = 1;
+const ENTRY = 2;
 
 /** Allocations are aligned, whatever the heap's beginning is. */
 function alignment(start: number): number {

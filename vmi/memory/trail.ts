@@ -31,10 +31,36 @@ export class Trail {
   /** Some of that had changed. */
   #broken = false;
   #depth = 0;
+  #stretch = 0;
+  #keeping = 0;
 
   /** @param places where what is written down was read */
   constructor(places: Places) {
     this.#places = places;
+  }
+
+  /**
+   * A number that is the same as long as what was written down is still there to be checked, all of it at once: what is
+   * followed again meanwhile need not be written down again. Undefined while what is followed is kept for later (see
+   * keeping), which has to have all of it.
+   */
+  get stretch(): number | undefined {
+    return this.#keeping > 0 ? undefined : this.#stretch;
+  }
+
+  /** Does what `since` is asked about afterwards. */
+  keeping<T>(work: () => T): T {
+    this.#keeping++;
+    try {
+      return work();
+    } finally {
+      this.#keeping--;
+    }
+  }
+
+  /** From here on what was followed is checked by itself. */
+  startStretch(): void {
+    this.#stretch++;
   }
 
   get recording(): boolean {
@@ -49,6 +75,7 @@ export class Trail {
   /** Starts a unit; end() wants what this returns. */
   begin(): number {
     if (this.#depth++ === 0) {
+      this.#stretch++;
       this.#used = 0;
       this.#dropped = 0;
       this.#broken = false;
@@ -59,7 +86,9 @@ export class Trail {
   /** Ends the unit, and keeps of it the first `keep` pointers for the unit that it is within. */
   end(from: number, keep = 0): void {
     this.#depth--;
-    this.#used = Math.max(0, Math.min(this.#used, from + keep * FIELDS - this.#dropped));
+    const used = Math.max(0, Math.min(this.#used, from + keep * FIELDS - this.#dropped));
+    if (used < this.#used) this.#stretch++;
+    this.#used = used;
   }
 
   /** A pointer at an address. One that lies on two pages is left out: no member of a structure does. */

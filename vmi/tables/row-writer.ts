@@ -55,6 +55,7 @@ export class RowWriter implements Pick<TableContext, "row" | "rows" | "discard" 
       strict.first ??= trail.position;
       const held = trail.holds(strict.from);
       strict.from = trail.position;
+      trail.startStretch();
       if (!held) {
         this.discard();
         return true;
