@@ -23,9 +23,16 @@ export interface LaunchOptions {
   readonly environment?: Readonly<Record<string, string>>;
 }
 
+/**
+ * Larger pieces than the first are given back at once. Left alone, glibc raises that limit to the largest piece that it was
+ * ever given back, and keeps what comes below: an inspector that once copied a kernel's text would keep as much.
+ */
+const allocation = { MALLOC_MMAP_THRESHOLD_: String(1 << 20), MALLOC_TRIM_THRESHOLD_: String(4 << 20) };
+
 export function launch({ sandbox, program, input, descriptors, environment }: LaunchOptions): Launched {
   const filterFd = 4 + descriptors.length;
-  const variables: Record<string, string> = { ...environment, CLOUDVMI_DESCRIPTORS: String(4 + descriptors.length) };
+  const count = String(4 + descriptors.length);
+  const variables: Record<string, string> = { ...environment, ...allocation, CLOUDVMI_DESCRIPTORS: count };
   if (sandbox.seccomp) variables.CLOUDVMI_SECCOMP = sandbox.namespaces ? "on" : "late";
   if (sandbox.uid && process.getuid?.() === 0) variables.CLOUDVMI_UID = String(nobody);
   const [command, args, env] = sandbox.namespaces

@@ -92,12 +92,15 @@ export class FirstText {
   readonly sites: SiteList;
   readonly #start: number;
   readonly #packed: Buffer;
+  /** Until it has been compared. */
+  #text: Buffer | undefined;
   /** Of each page of the last text that was found to be right. */
   #digests: readonly string[] = [];
 
   constructor(start: number, text: Buffer, sites: SiteList) {
     this.sites = sites;
     this.#start = start;
+    this.#text = text;
     this.#packed = zstdCompressSync(text);
   }
 
@@ -108,9 +111,11 @@ export class FirstText {
   compare(text: Buffer, isRight: (reference: TextReference) => boolean): void {
     const digests = digestsOf(text);
     if (digests.every((digest, page) => digest === this.#digests[page])) return;
-    const first = zstdDecompressSync(this.#packed);
-    const reference = { start: this.#start, moved: 0, sites: this.sites, replacements: undefined, bytes: first };
-    if (isRight({ ...reference, settled: Buffer.from(first) })) this.#digests = digests;
+    const bytes = this.#text ?? zstdDecompressSync(this.#packed);
+    this.#text = undefined;
+    const { sites } = this;
+    const reference = { start: this.#start, moved: 0, sites, replacements: undefined, bytes, settled: bytes };
+    if (isRight(reference)) this.#digests = digests;
   }
 }
 
