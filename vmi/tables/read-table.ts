@@ -42,6 +42,7 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
   const context: TableContext = {
     kernel,
     budget,
+    limit: filters.length === 0 ? limit : Number.POSITIVE_INFINITY,
     keys: (column) => {
       const values = where.find((item) => item.column === column)?.values;
       return values && new Set([...values].map(Number));

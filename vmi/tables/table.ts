@@ -38,6 +38,8 @@ export interface Table {
 export interface TableContext {
   readonly kernel: Kernel;
   readonly budget: Budget;
+  /** Rows that are wanted at most, whichever come first; Infinity where it hangs on their cells. */
+  readonly limit: number;
   /** The numbers that a key column must be one of; undefined when any will do. */
   keys(column: string): ReadonlySet<number> | undefined;
   /** The texts that a key column must be one of; undefined when any will do. */

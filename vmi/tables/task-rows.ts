@@ -66,7 +66,7 @@ export function writeTasks(
   const { kernel } = context;
   const { extent } = kernel.layout(taskStruct);
   const most = kernel.memory.direct ? BLOCK : COPIED_BLOCK;
-  const size = Math.max(1, Math.min(most, Math.trunc(SCRATCH_SIZE / 2 / extent)));
+  const size = Math.max(1, Math.min(most, Math.trunc(SCRATCH_SIZE / 2 / extent), context.limit));
   let waiting = tasks;
   for (let attempt = 1; waiting.hi.length > 0; attempt++) {
     const again = { hi: [] as number[], lo: [] as number[], since: tasks.since, leaders: tasks.leaders };
