@@ -19,7 +19,11 @@ const NAMES = [
 /** The kernel's SIGRTMIN. */
 const REALTIME = 32;
 
-/** SIGHUP and the like; SIGRT0 to SIGRT32 for the real-time signals, counted from the kernel's first. */
+const SIGNAL_NAMES = Array.from({ length: SIGNALS }, (_, i) =>
+  i + 1 < REALTIME ? `SIG${NAMES[i] ?? i + 1}` : `SIGRT${i + 1 - REALTIME}`,
+);
+
+/** Of a signal from 1 to SIGNALS: SIGHUP and the like; SIGRT0 to SIGRT32 for the real-time signals, counted from the kernel's first. */
 export function signalName(number: number): string {
-  return number < REALTIME ? `SIG${NAMES[number - 1] ?? number}` : `SIGRT${number - REALTIME}`;
+  return SIGNAL_NAMES[number - 1]!;
 }
