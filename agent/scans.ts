@@ -29,7 +29,9 @@ const words: InspectorWords = {
 };
 
 export function createScans(options: InspectionOptions): Scans {
-  const inspection = createInspection({ ...options, limits, words });
+  // A scan compares no text.
+  const types = { ...options.types, kernelImage: async () => undefined };
+  const inspection = createInspection({ ...options, types, limits, words });
   let running = 0;
   let idle: NodeJS.Timeout | undefined;
   return {

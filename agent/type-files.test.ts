@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -57,12 +57,16 @@ test("an image in xz is unpacked by the host", { skip: hasXz ? false : "no xz on
   // Its size and more are behind it.
   put(Buffer.concat([packed, Buffer.alloc(5000, 7)]));
   assert.deepEqual(gunzipSync((await files.kernelImage(buildId))!), kernel);
-  put(packed.subarray(0, packed.length >> 1));
-  await assert.rejects(files.kernelImage(buildId), /kernel image of .*vmlinuz: it is packed with xz, and damaged/);
+  assert.equal(await files.kernelImage(buildId), await files.kernelImage(buildId), "it is unpacked once");
+  // The inspector says of such an image that it can't be read.
+  const damaged = packed.subarray(0, packed.length >> 1);
+  put(damaged);
+  assert.deepEqual(await files.kernelImage(buildId), readFileSync(file));
   const path = process.env.PATH;
   try {
     process.env.PATH = folder;
-    await assert.rejects(files.kernelImage(buildId), /this host has no xz: install xz-utils/);
+    put(Buffer.concat([packed, Buffer.alloc(4000, 7)]));
+    assert.deepEqual(await files.kernelImage(buildId), readFileSync(file), "a host without xz");
   } finally {
     process.env.PATH = path;
   }

@@ -19,8 +19,9 @@ export const kernelText = defineCheck({
     "those places has to be what the kernel makes of them at the first look, too.",
   misses:
     "Without the image, what was changed before the first look (a line of severity info says when that was), but for places that the kernel changes " +
-    "itself: the first look is kept by the guest's inspector, until that ends or the guest is started again; whoever changes the " +
-    "tables of those places in the guest's memory can change the places. Text of modules, and what serves only while the kernel starts, is not looked " +
+    "itself: the first look is kept by the guest's inspector, and taken anew when that ends, or the guest is started again or seems to be: " +
+    "who controls the guest can bring that about. Whoever changes the tables of those places in the guest's memory can change the places; " +
+    "what a probe covers at the first look is taken as it is when the probe is gone. Text of modules, and what serves only while the kernel starts, is not looked " +
     "at. A static call or jump label that was switched to another of its honest states is none of the findings, nor is a " +
     "change of constants that the kernel sets as it starts. Code that is " +
     "run from another mapping than the kernel's own (a changed page table) is not seen.",
@@ -52,22 +53,32 @@ const firstTexts = new WeakMap<Kernel, FirstText>();
 /** What there is to compare with without an image: the tables in the guest's memory, and an earlier look. */
 function compareWithFirst(context: CheckContext, start: number, text: Buffer): void {
   const { kernel, budget } = context;
+  const probed = new Set([...context.shared(probedPlaces)].filter((place) => isWithin(place >>> 0, start, text)));
   let first = firstTexts.get(kernel);
   if (first === undefined) {
-    first = new FirstText(start, text, liveSites(kernel, start, text, context.shared(probedPlaces), budget));
+    const sites = liveSites(kernel, start, text, budget);
+    if (sites === undefined) {
+      context.incomplete("the tables of where the kernel changes its text can't be read");
+      return;
+    }
+    first = new FirstText(start, text, sites, probed);
     firstTexts.set(kernel, first);
   }
   const since = `${new Date(first.taken).toISOString().slice(0, 19)}Z`;
   reportNoImage(context, since);
-  first.compare(text, (reference) => {
+  first.compare(text, probed, (reference) => {
     const changes = reportChanges(context, reference, text, `at ${since}`);
-    return reportStrangeSites(context, reference, text, changes) + changes.length === 0;
+    const lasting = reportStrangeSites(context, reference, text, changes);
+    return lasting && changes.length === 0 && probed.size === 0;
   });
 }
 
+const isWithin = (address: number, start: number, text: Buffer) =>
+  address >= start && address + 5 <= start + text.length;
+
 function reportNoImage({ kernel, report }: CheckContext, since: string): void {
   report({
-    what: `no image of the kernel was given: its text is compared with itself, as it was at ${since}`,
+    what: `the kernel's text is compared with itself, as it was at ${since}: there is no image to compare it with`,
     where: `Linux ${kernel.release}, build ${kernel.buildId}`,
     evidence: "no image",
     expected: "the vmlinuz of this build, from the operator: it shows what was changed earlier, too",

@@ -1,5 +1,5 @@
 import { formatHalves, type Halves } from "../bytes/address.ts";
-import { compareText, strangeSites, type TextDifference, type TextJudges } from "../kernel-file/compare-text.ts";
+import { compareText, judgeSites, type TextDifference, type TextJudges } from "../kernel-file/compare-text.ts";
 import type { SiteKind } from "../kernel-file/patch-sites.ts";
 import type { TextReference } from "../kernel-file/text-reference.ts";
 import { isExpectedChange, type TextPair } from "../kernel-file/verify-site.ts";
@@ -52,25 +52,25 @@ export function reportChanges(
  * Reports places that the kernel changes while it runs, and that hold nothing that it makes of them.
  *
  * @param told what was reported of the text already
- * @returns how many were reported
+ * @returns whether nothing was reported, and nothing hangs on what the kernel has in its lists now
  */
 export function reportStrangeSites(
   context: CheckContext,
   { start, sites }: TextReference,
   text: Buffer,
   told: readonly TextDifference[],
-): number {
-  const strange = strangeSites(start, text, sites, judgesOf(context, start, text.length)).filter(
-    ({ at, length }) => !told.some(({ from, to }) => at - start < to && at - start + length > from),
-  );
+): boolean {
+  context.budget.spend(sites.count >>> 2);
+  const judges = judgesOf(context, start, text.length);
+  const { strange, lasting } = judgeSites(start, text, sites, judges, told, MAX_REPORTED + 1);
   bounded(context, strange, ({ kind, at, length }) => {
     report(context, start, text, { from: at - start, to: at - start + length }, { text: STATES[kind] ?? "" });
   });
-  return strange.length;
+  return strange.length === 0 && lasting;
 }
 
 function bounded<T>(context: CheckContext, places: readonly T[], report: (place: T) => void): void {
-  if (places.length > MAX_REPORTED) context.incomplete(`${places.length} places of the text were changed`);
+  if (places.length > MAX_REPORTED) context.incomplete(`more than ${MAX_REPORTED} places of the text were changed`);
   for (const place of places.slice(0, MAX_REPORTED)) report(place);
 }
 
@@ -82,14 +82,26 @@ const STATES: Partial<Record<SiteKind, string>> = {
 
 /** What the kernel may have made of its text, by what else it has in its lists. */
 function judgesOf(context: CheckContext, start: number, length: number): TextJudges {
+  const own = once((address) => isOwnCode(context, address));
+  const tracer = once((address) => isTracer(context, { hi: TOP, lo: address | 0 }));
   return {
-    mayCall: (address) => (address >= start && address < start + length) || isOwnCode(context, address),
-    isTracer: (address) => isTracer(context, { hi: TOP, lo: address | 0 }),
+    mayCall: (address) => (address >= start && address < start + length) || own(address),
+    isTracer: tracer,
     codeAt: (address, length) => {
       const code = new Uint8Array(length);
       return context.kernel.space.read(TOP, address | 0, code) === length ? code : undefined;
     },
     otherwise: (offset, pair) => otherwise(context, offset, pair),
+  };
+}
+
+/** Many places lead to one: a tracer's trampoline. */
+function once(judge: (address: number) => boolean): (address: number) => boolean {
+  const known = new Map<number, boolean>();
+  return (address) => {
+    const verdict = known.get(address) ?? judge(address);
+    known.set(address, verdict);
+    return verdict;
   };
 }
 
@@ -107,13 +119,15 @@ function otherwise(context: CheckContext, offset: number, text: TextPair): numbe
   if (context.shared(probedPlaces).has(address | 0)) {
     if (code[0] === INT3) return 1;
     // An optimised one.
-    const detour = code[0] === JMP ? (address + JUMP_SIZE + code.readInt32LE(1)) | 0 : undefined;
+    const detour =
+      code[0] === JMP && code.length === JUMP_SIZE ? (address + JUMP_SIZE + code.readInt32LE(1)) | 0 : undefined;
     if (detour !== undefined && codeOwner(context, { hi: TOP, lo: detour }).kind === "made") return JUMP_SIZE;
   }
   for (const spec of tracerCalls) {
     const from = offset - address + ((kernel.optionalPlace(spec)?.lo ?? 0) >>> 0);
     if (offset < from || offset >= from + JUMP_SIZE) continue;
     const own = text.found.subarray(from, from + JUMP_SIZE);
+    if (own.length < JUMP_SIZE) continue;
     const target = (text.start + from + JUMP_SIZE + own.readInt32LE(1)) >>> 0;
     if ((own[0] === CALL || own[0] === JMP) && text.mayCall(target)) return from + JUMP_SIZE - offset;
   }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { compareText, strangeSites, type TextJudges } from "./compare-text.ts";
+import { compareText, judgeSites, type TextJudges } from "./compare-text.ts";
 import { SiteList } from "./patch-sites.ts";
 import type { TextReference } from "./text-reference.ts";
 
@@ -124,8 +124,10 @@ test("places that change while the kernel runs are judged by what they hold alon
   // Where the guest has them.
   for (const { kind, at, length, other } of text.sites) sites.add(kind, at + MOVED, length, other && other + MOVED);
   sites.sort();
+  const judged = (changes: Record<number, string>, told = [{ from: 0x900, to: 0x901 }], most = 100) =>
+    judgeSites(START, changed(text, changes), sites, judges, told, most);
   const strange = (changes: Record<number, string>) =>
-    strangeSites(START, changed(text, changes), sites, judges).map(({ kind, at }) => [kind, at - START]);
+    judged(changes).strange.map(({ kind, at }) => [kind, at - START]);
   // As linked, but for the call of the tracer, which no running kernel has.
   const own = { 0: "0f1f440000" };
   assert.deepEqual(strange(own), []);
@@ -137,4 +139,12 @@ test("places that change while the kernel runs are judged by what they hold alon
   ]);
   // What changes only as the kernel starts is not looked at, and neither is what is no place of change.
   assert.deepEqual(strange({ ...own, 320: call(320, ROGUE), 448: "cccccccccc", 768: "cc" }), []);
+  // A jump that begins with the last byte of a place, or ends behind the text, is none of the kernel's.
+  assert.deepEqual(strange({ ...own, 64: "90eb" }), [["jump-label", 64]]);
+  const all = { 0: call(0, ROGUE), 64: "eb20", 128: call(128, ROGUE) };
+  assert.equal(judged(all, [{ from: 60, to: 70 }]).strange.length, 2, "what was told is not told again");
+  assert.equal(judged(all, [], 1).strange.length, 1);
+  assert.ok(judged(own).lasting);
+  assert.equal(judged({ 0: call(0, START + 0x800) }).lasting, false, "a call of the tracer");
+  assert.equal(judged({ ...own, 128: call(128, MODULE) }).lasting, false, "a call of a module");
 });

@@ -56,15 +56,44 @@ export function compareText(reference: TextReference, found: Buffer, judges: Tex
   return differences;
 }
 
+export interface SiteVerdict {
+  /** Those that hold nothing that the kernel makes of such a place, by address. */
+  readonly strange: readonly Site[];
+  /** False where what one holds is right only as long as the kernel has it in its lists. */
+  readonly lasting: boolean;
+}
+
 /**
- * Places that hold nothing that the kernel makes of such a place, whatever they held before: of those that change while it
- * runs, in a text of which nothing earlier is known.
+ * Looks at the places that change while the kernel runs, whatever they held before: of a text of which nothing earlier is
+ * known.
  *
  * @param start lower half of the address where it is; the places are where the guest has them
+ * @param told differences, ascending, within which nothing need be told again
+ * @param most places that are told; the rest is not looked at then
  */
-export function strangeSites(start: number, found: Buffer, sites: SiteList, judges: TextJudges): Site[] {
+export function judgeSites(
+  start: number,
+  found: Buffer,
+  sites: SiteList,
+  judges: TextJudges,
+  told: readonly TextDifference[],
+  most: number,
+): SiteVerdict {
   const text = pairOf({ bytes: found, start, moved: 0, sites, replacements: undefined }, found, judges);
-  return [...sites].filter((site) => !isOwnState(site, text));
+  const strange: Site[] = [];
+  let lasting = true;
+  let next = 0;
+  for (const site of sites) {
+    if (isOwnState(site, text)) {
+      lasting &&= isLasting(site, text);
+      continue;
+    }
+    const from = site.at - start;
+    while (next < told.length && told[next]!.to <= from) next++;
+    if (next < told.length && told[next]!.from < from + site.length) continue;
+    if (strange.push(site) === most) break;
+  }
+  return { strange, lasting };
 }
 
 function pairOf(

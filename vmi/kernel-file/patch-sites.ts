@@ -2,9 +2,9 @@ import { GuestError } from "../errors.ts";
 import type { Section } from "./kernel-file.ts";
 
 /**
- * Where the kernel changes its own text, by the tables that it was linked with. They are read from the file, whose tables
- * no guest can have changed; where those lie that are in no section of their own, the guest's symbols say, and each place
- * has to hold what such a place has.
+ * Where the kernel changes its own text, by the tables that it was linked with. From the file they are as no guest can have
+ * changed them; where those lie that are in no section of their own, the guest's symbols say, and each place has to hold
+ * what such a place has. Without a file they are those in the guest's memory (linux/live-text.ts).
  */
 export type SiteKind =
   /** The call of the function tracer at a function's entry. */
@@ -41,7 +41,7 @@ const SITE_KINDS: readonly SiteKind[] = [
 
 export interface Site {
   readonly kind: SiteKind;
-  /** Lower half of the address that it was linked for. */
+  /** Lower half of its address: the one that it was linked for, or of a live kernel where it is. */
   readonly at: number;
   readonly length: number;
   /**
@@ -65,7 +65,13 @@ export class SiteList {
   #fields = new Uint32Array(1 << 16);
   #count = 0;
 
+  /** Throws GuestError "unsupported-kernel" for more than any kernel has. */
   add(kind: SiteKind, at: number, length: number, other = 0, otherLength = 0): void {
+    if (this.#count === MAX_SITES)
+      throw new GuestError(
+        "unsupported-kernel",
+        `the kernel says that it changes its text at over ${MAX_SITES} places`,
+      );
     if ((this.#count + 1) * FIELDS > this.#fields.length) {
       const larger = new Uint32Array(this.#fields.length * 2);
       larger.set(this.#fields);
@@ -192,13 +198,12 @@ export class Sections {
 export function patchSites(sections: Sections, bounds: TableBounds, alternative: AlternativeLayout): SiteList {
   const sites = new SiteList();
   for (const [name, kind, length] of distances) distanceSites(sites, sections.named(name), kind, length);
-  smpLocks(sites, sections);
+  distanceSites(sites, sections.named(".smp_locks"), "lock", LOCK_SIZE);
   for (const section of sections.startingWith(RUNTIME_POINTER)) distanceSites(sites, section, "constant", 8);
   for (const section of sections.startingWith(RUNTIME_SHIFT)) distanceSites(sites, section, "constant", 1);
   ftraceSites(sites, sections, bounds.ftrace);
-  jumpLabels(sites, sections, bounds.jumpLabels);
-  const trampolines = new Set<number>();
-  for (const target of staticCalls(sites, sections, bounds.staticCalls)) trampolines.add(target);
+  jumpLabels(sites, sections, table(sections, bounds.jumpLabels));
+  const trampolines = new Set(staticCalls(sites, sections, table(sections, bounds.staticCalls)));
   for (const target of trampolines) sites.add("static-trampoline", target, 8);
   alternatives(sites, sections.named(".altinstructions"), alternative);
   paravirtSites(sites, sections.named(".parainstructions"));
@@ -210,31 +215,35 @@ function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-function distanceSites(sites: SiteList, section: Section | undefined, kind: SiteKind, length: number): void {
-  if (section === undefined) return;
-  const view = viewOf(section.bytes);
-  for (let i = 0; i + 4 <= section.bytes.length; i += 4) {
-    sites.add(kind, (section.address + i + view.getInt32(i, true)) >>> 0, length);
+/** A table of the kernel, and the lower half of the address where it is. */
+export type PatchTable = Pick<Section, "address" | "bytes">;
+
+/** Places by 32-bit distances from where each is written down. */
+export function distanceSites(sites: SiteList, table: PatchTable | undefined, kind: SiteKind, length: number): void {
+  if (table === undefined) return;
+  const view = viewOf(table.bytes);
+  for (let i = 0; i + 4 <= table.bytes.length; i += 4) {
+    sites.add(kind, (table.address + i + view.getInt32(i, true)) >>> 0, length);
   }
 }
 
-/** Prefixes that are no lock while there is one processor (arch/x86/include/asm/alternative.h: LOCK_PREFIX). */
-export function smpLocks(sites: SiteList, sections: Sections): void {
-  distanceSites(sites, sections.named(".smp_locks"), "lock", 1);
-}
+/** The prefix of a locked instruction is a byte (arch/x86/include/asm/alternative.h: LOCK_PREFIX). */
+export const LOCK_SIZE = 1;
 
-function table(sections: Sections, bounds: readonly [number, number] | undefined): Uint8Array | undefined {
-  if (bounds === undefined) return undefined;
-  const bytes = bounds[1] >= bounds[0] ? sections.bytes(bounds[0], bounds[1] - bounds[0]) : undefined;
+function table(sections: Sections, bounds: readonly [number, number] | undefined): PatchTable | undefined {
+  if (bounds === undefined || bounds[0] === bounds[1]) return undefined;
+  const [address, end] = bounds;
+  const bytes = end > address ? sections.bytes(address, end - address) : undefined;
   if (bytes === undefined)
     throw new GuestError("bad-request", "the kernel image that was supplied does not fit the guest's symbols");
-  return bytes;
+  return { address, bytes };
 }
+
+const NO_TABLE: PatchTable = { address: 0, bytes: new Uint8Array() };
 
 /** include/linux/ftrace.h: dyn_ftrace is made from a list of addresses. */
 function ftraceSites(sites: SiteList, sections: Sections, bounds: TableBounds["ftrace"]): void {
-  const bytes = table(sections, bounds);
-  if (bytes === undefined) return;
+  const { bytes } = table(sections, bounds) ?? NO_TABLE;
   const view = viewOf(bytes);
   for (let i = 0; i + 8 <= bytes.length; i += 8) {
     const at = view.getUint32(i, true);
@@ -245,13 +254,11 @@ function ftraceSites(sites: SiteList, sections: Sections, bounds: TableBounds["f
 }
 
 /** include/linux/jump_label.h: distances of the code and of where it jumps to, each from itself. */
-export function jumpLabels(sites: SiteList, sections: Sections, bounds: TableBounds["jumpLabels"]): void {
-  const bytes = table(sections, bounds);
-  if (bytes === undefined || bounds === undefined) return;
+export function jumpLabels(sites: SiteList, sections: Sections, { address, bytes }: PatchTable = NO_TABLE): void {
   const view = viewOf(bytes);
   for (let entry = 0; entry + JUMP_ENTRY <= bytes.length; entry += JUMP_ENTRY) {
-    const at = (bounds[0] + entry + view.getInt32(entry, true)) >>> 0;
-    const other = (bounds[0] + entry + 4 + view.getInt32(entry + 4, true)) >>> 0;
+    const at = (address + entry + view.getInt32(entry, true)) >>> 0;
+    const other = (address + entry + 4 + view.getInt32(entry + 4, true)) >>> 0;
     const code = sections.bytes(at, 5);
     if (code !== undefined) sites.add("jump-label", at, isLongLabel(code, at, other) ? 5 : 2, other);
   }
@@ -266,13 +273,11 @@ function isLongLabel(code: Uint8Array, at: number, target: number): boolean {
 }
 
 /** include/linux/static_call_types.h. @returns where each leads: as linked, to the jumps that stand for the functions. */
-export function staticCalls(sites: SiteList, sections: Sections, bounds: TableBounds["staticCalls"]): number[] {
+export function staticCalls(sites: SiteList, sections: Sections, { address, bytes }: PatchTable = NO_TABLE): number[] {
   const targets: number[] = [];
-  const bytes = table(sections, bounds);
-  if (bytes === undefined || bounds === undefined) return targets;
   const view = viewOf(bytes);
   for (let entry = 0; entry + STATIC_CALL_SITE <= bytes.length; entry += STATIC_CALL_SITE) {
-    const at = (bounds[0] + entry + view.getInt32(entry, true)) >>> 0;
+    const at = (address + entry + view.getInt32(entry, true)) >>> 0;
     const code = sections.bytes(at, 6);
     if (code === undefined) continue;
     // A conditional jump from 6.2 on (db7adcfd1cec).

@@ -79,8 +79,9 @@ function unpack(packed: Uint8Array): Uint8Array | undefined {
   if (other === undefined) return undefined;
   throw new GuestError(
     "bad-request",
-    `the kernel image that was supplied is packed with ${other}, which can't be read: unpack it with the kernel's ` +
-      "scripts/extract-vmlinux and give what comes out",
+    `the kernel image that was supplied is packed with ${other}, which can't be read: ` +
+      (other === "xz" ? "install xz on the host (xz-utils), or " : "") +
+      "unpack it with the kernel's scripts/extract-vmlinux and give what comes out",
   );
 }
 

@@ -85,8 +85,10 @@ export function isLasting(site: Site, text: TextPair): boolean {
   if (site.kind !== "ftrace" && site.kind !== "static-call" && site.kind !== "static-trampoline") return true;
   const from = site.at + text.moved - text.start;
   const found = text.found.subarray(from, from + site.length);
-  if (!isCallOrJump(found)) return found[0] !== 0x0f || isNops(found);
-  const target = targetOf(found, (site.at + text.moved) >>> 0);
+  const address = (site.at + text.moved) >>> 0;
+  const conditional = found.length === 6 && found[0] === 0x0f && !isNops(found);
+  if (!conditional && !isCallOrJump(found)) return true;
+  const target = conditional ? (address + 6 + found.readInt32LE(2)) >>> 0 : targetOf(found, address);
   return site.kind !== "ftrace" && target >= text.start && target < text.start + text.linked.length;
 }
 
@@ -219,7 +221,7 @@ function isNops(code: Buffer): boolean {
       at++;
       continue;
     }
-    if (code[at] === 0xeb) return at + 2 + code.readInt8(at + 1) === code.length;
+    if (code[at] === 0xeb) return at + 1 < code.length && at + 2 + code.readInt8(at + 1) === code.length;
     let prefix = at;
     while (code[prefix] === 0x66 || code[prefix] === 0x2e) prefix++;
     if (code[prefix] === NOP) {

@@ -35,8 +35,9 @@ export function sonameOf(space: AddressSpace, base: number, budget: Budget): Uin
 }
 
 /**
- * Whether a 64-bit ELF file that is mapped from `base` on gives others a symbol, or takes it from them; "none" when it has no
- * such symbols at all or is no such file, undefined when what tells is not in memory.
+ * Whether a 64-bit ELF file that is mapped from `base` on gives others a symbol, or takes it from them, or one whose name ends
+ * so: linkers let names share their ends. "none" when it has no such symbols at all or is no such file, undefined when
+ * what tells is not in memory.
  */
 export function hasDynamicSymbol(
   space: AddressSpace,
@@ -50,7 +51,7 @@ export function hasDynamicSymbol(
   if (strings === undefined || stringsSize === 0 || stringsSize > MAX_STRINGS) return "none";
   budget.spend(1 + (stringsSize >>> 6));
   const names = copy(space, strings, stringsSize);
-  return names && Buffer.from(names.buffer).includes(`\0${name}\0`, 0, "latin1");
+  return names && Buffer.from(names.buffer).includes(`${name}\0`, 0, "latin1");
 }
 
 /** What the dynamic section says; addresses are those of the process. */

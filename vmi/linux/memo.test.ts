@@ -90,3 +90,35 @@ test("what one thing is kept by has all that led to it, also what was taken from
     );
   }
 });
+
+test("what there was no room for is not taken as written down", () => {
+  const { trail, follow, set, unit } = words();
+  const memo = new Memo<number>({ trail });
+  const take = () => memo.of(at(64), () => follow(64));
+  const fill = () => {
+    const { drops } = trail;
+    while (trail.drops === drops) follow(128);
+  };
+  assert.ok(unit(take));
+  assert.equal(
+    unit(() => {
+      take();
+      fill();
+      take();
+      set(64, 1);
+    }),
+    false,
+  );
+  // What is kept has to have all that led to it.
+  let reads = 0;
+  const read = () => {
+    reads++;
+    follow(192);
+    fill();
+    return 1;
+  };
+  const takeLong = () => memo.of(at(192), read);
+  assert.ok(unit(takeLong));
+  assert.ok(unit(takeLong));
+  assert.equal(reads, 2);
+});

@@ -52,7 +52,9 @@ export class Memo<T> {
       return known.value;
     }
     const from = trail.position;
+    const { drops } = trail;
     const value = trail.keeping(read);
+    if (trail.drops !== drops) return value;
     const start = this.#used;
     this.#keep(trail.since(from));
     this.#known.set(key, { value, start, end: this.#used, stretch: trail.stretch });

@@ -12,13 +12,14 @@ import { VM, walkVmas } from "./vma.ts";
 const SYMBOL = "add_history";
 const LIBRARY = "readline";
 
-/** Which processes may have GNU readline, in their program or as a library; each program is looked at once. */
+/** Which processes may have GNU readline, in their program or as a library. */
 export class ReadlineUsers {
   readonly #kernel: Kernel;
   readonly #budget: Budget;
   readonly #paths: Paths;
-  /** By inode. */
-  readonly #programs = new Map<number, boolean>();
+  /** By inode: programs that may. */
+  readonly #programs = new Set<number>();
+  /** By inode: whether its name says so. */
   readonly #libraries = new Map<number, boolean>();
 
   constructor(kernel: Kernel, budget: Budget) {
@@ -55,14 +56,13 @@ export class ReadlineUsers {
     return known;
   }
 
+  /** Where one process's memory says that it is none another's may say otherwise: each is its user's to write. */
   #isProgram({ hi, lo }: Halves, mmAt: Halves, base: number): boolean {
     const key = signedNumberOf(hi, lo);
-    let known = this.#programs.get(key);
-    if (known === undefined) {
-      const space = userSpace(this.#kernel, mmAt);
-      known = space === undefined || hasDynamicSymbol(space, base, SYMBOL, this.#budget) !== false;
-      this.#programs.set(key, known);
-    }
-    return known;
+    if (this.#programs.has(key)) return true;
+    const space = userSpace(this.#kernel, mmAt);
+    const found = space === undefined || hasDynamicSymbol(space, base, SYMBOL, this.#budget) !== false;
+    if (found) this.#programs.add(key);
+    return found;
   }
 }

@@ -98,6 +98,7 @@ export function mapMemory(layout: GuestMemoryLayout): MappedMemory {
       const backing = layout.backings[range.backing] as Backing;
       mmap(base + BigInt(range.gpa), range.length, PROT_READ, MAP_SHARED | MAP_FIXED, backing.fd, range.offset);
     }
+    mmap(base + BigInt(scratch), SCRATCH_SIZE, PROT_READ | PROT_WRITE, ANONYMOUS | MAP_FIXED, -1, 0);
   } catch (error) {
     release();
     throw error;
@@ -134,14 +135,14 @@ function reserve(size: number, alignment: number): Reservation {
     buffer = new SharedArrayBuffer(most);
   } catch {
     // The host's kernel promises nobody more memory than it has, as for the image of a larger machine.
-    const start = mmap(0n, most, PROT_READ | PROT_WRITE, ANONYMOUS, -1, 0);
+    const start = mmap(0n, most, PROT_READ, ANONYMOUS, -1, 0);
     const base = start + BigInt(skippedFrom(start));
     return { bytes: new Uint8Array(viewOf(base, size)), base, release: () => munmap(start, most) };
   }
   const address = addressOf(buffer);
   const skipped = skippedFrom(address);
   const base = address + BigInt(skipped);
-  // Whoever made the buffer gives it back, and must find no RAM of a guest in it.
-  const release = () => void mmap(base, size, PROT_READ | PROT_WRITE, ANONYMOUS | MAP_FIXED, -1, 0);
+  // Whoever made the buffer gives it back, and must find no RAM of a guest in it. What can't be written to is promised nobody.
+  const release = () => void mmap(base, size, PROT_READ, ANONYMOUS | MAP_FIXED, -1, 0);
   return { bytes: new Uint8Array(buffer, skipped, size), base, release };
 }

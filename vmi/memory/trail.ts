@@ -33,6 +33,7 @@ export class Trail {
   #depth = 0;
   #stretch = 0;
   #keeping = 0;
+  #drops = 0;
 
   /** @param places where what is written down was read */
   constructor(places: Places) {
@@ -46,6 +47,11 @@ export class Trail {
    */
   get stretch(): number | undefined {
     return this.#keeping > 0 ? undefined : this.#stretch;
+  }
+
+  /** How often there was no room: `since` has not all that was followed where it changes meanwhile. */
+  get drops(): number {
+    return this.#drops;
   }
 
   /** Does what `since` is asked about afterwards. */
@@ -123,6 +129,8 @@ export class Trail {
       this.#entries = entries;
       return;
     }
+    this.#stretch++;
+    this.#drops++;
     this.#broken ||= !this.holds(this.#dropped);
     this.#dropped += this.#used;
     this.#used = 0;
