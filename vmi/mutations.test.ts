@@ -88,6 +88,7 @@ const NOT_MADE_UP = [
   "function-pointers",
   "injected-memory",
   "inline-hook",
+  "kernel-text",
   "preloaded-library",
   "raised-credentials",
   "shared-credentials",
