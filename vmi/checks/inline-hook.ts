@@ -42,10 +42,10 @@ export const inlineHook = defineCheck({
   cost: "walk",
   compares:
     "The beginning of every function that can be traced, the kernel's and those of modules (some 40,000), where there is " +
-    "either nothing to do (a nop of five bytes, of which until 5.12 there are two) or a call of the function tracer, of a trampoline of ftrace, or of BPF, " +
-    "which the kernel itself has in its lists. A jump, a call elsewhere, a push and return, or other code there was written " +
-    "over the function. And the first instructions of the code by which system calls and exceptions enter, which may " +
-    "have a breakpoint only where a kprobe is registered.",
+    "either nothing to do (a nop of five bytes, of which there are two until 5.12) or a call of the function tracer, of a " +
+    "trampoline of ftrace, or of BPF, which the kernel itself has in its lists. A jump, a call elsewhere, a push and return, " +
+    "or other code there was written over the function. And the first instructions of the code by which system calls and " +
+    "exceptions enter, which may have a breakpoint only where a kprobe is registered.",
   misses:
     "A change further inside of a function, or of one that is not traced (kernel-text finds those, given the kernel's image); " +
     "a function whose record was taken from the tracer's list; a hook that uses ftrace or kprobes properly " +
