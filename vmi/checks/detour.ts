@@ -51,7 +51,7 @@ function registerDetour(code: Buffer): Detour | undefined {
 /** What stands where the tracer's call can be: x86_nops[5]. */
 export const TRACER_NOP = Buffer.from([0x0f, 0x1f, 0x44, 0x00, 0x00]);
 const TRACER_NOP_LO = TRACER_NOP.readInt32LE(0);
-/** Until 5.12 (a89dfde3dc3c) on many processors K8_NOP5_ATOMIC, as ideal_nops[NOP_ATOMIC5] has it: 66 66 66 66 90. */
+/** Until 5.12 ("x86: Remove dynamic NOP selection") K8_NOP5_ATOMIC on many processors, by ideal_nops: 66 66 66 66 90. */
 const K8_NOP_LO = 0x66666666;
 const K8_NOP_LAST = 0x90;
 

@@ -2,7 +2,7 @@ import { formatHalves, gvaOf, type Halves, PAGE_SIZE } from "../bytes/address.ts
 import type { Kernel, Place } from "../linux/kernel.ts";
 import { symbol } from "../symbols/specs.ts";
 import { type CheckContext, defineCheck } from "./check.ts";
-import { type CodeOwner, codeOwner } from "./code-owner.ts";
+import { type CodeOwner, codeOwner, TAINTS_ARE_TRUSTED } from "./code-owner.ts";
 import { memberName } from "./operations.ts";
 
 /** arch/x86/kernel/vmlinux.lds.S. Types (BTF) lie among the constants, and are no pointers. */
@@ -57,7 +57,8 @@ export const functionPointers = defineCheck({
     "Tables in memory that was allocated, or in modules, and pointers of an object to another table: a copy of " +
     "file_operations in a module's data, that a single inode leads to. A pointer that leads to another function of the " +
     "kernel itself. An out-of-tree driver that puts its functions into a variable of the kernel is reported with severity " +
-    "medium.",
+    "medium. In variables: " +
+    TAINTS_ARE_TRUSTED,
   confirm:
     "Read the 8 bytes at the address with cloudvmi read; the symbols before and there are told by cloudvmi symbols. In the " +
     "guest, the same table of another machine with this kernel leads to a function of the kernel.",

@@ -67,10 +67,10 @@ export const raisedCredentials = defineCheck({
 });
 
 /**
- * set_user() (kernel/sys.c) follows the real user id, and nothing else changes `user`. set_cred_ucounts() (kernel/cred.c) does
- * so from 5.17 on and in later 5.15 and 5.16 ("ucounts: Base set_cred_ucounts changes on the real user"); before, it took the effective id of the moment at which `user`
- * changed, and left `ucounts` as it was while that stayed: it may be that of any id that the process has. No member tells
- * which of both a kernel does.
+ * set_user() (kernel/sys.c) follows the real user id, and nothing else changes `user`. set_cred_ucounts() (kernel/cred.c)
+ * does so from 5.17 on and in later 5.15 and 5.16 ("ucounts: Base set_cred_ucounts changes on the real user"). Before, it
+ * took the effective id of the moment at which `user` changed, and left `ucounts` as it was while that stayed. No member
+ * tells which of both a kernel does.
  */
 function wrongIds({ uid, euid, suid, userUid, countedUid }: SeenCred): Wrong | undefined {
   if (uid === undefined || userUid === undefined) return undefined;
