@@ -9,7 +9,9 @@ import type { CostClass, Table } from "../tables/table.ts";
  * program does. medium: what an intruder does, and some software too. low: worth a look. info: no alarm, such as tracing
  * that is on.
  */
-export type Severity = "critical" | "high" | "medium" | "low" | "info";
+export type Severity = (typeof SEVERITIES)[number];
+/** Worst first. */
+export const SEVERITIES = ["critical", "high", "medium", "low", "info"] as const;
 
 /** One thing that is not as it should be. Texts are for people; they hold no bytes of the guest but printable ASCII. */
 export interface Finding {

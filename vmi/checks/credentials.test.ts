@@ -53,6 +53,16 @@ test("ids that were written over are not those that the kernel counts by", () =>
   assert.deepEqual(raise({ userUid: undefined, countedUid: undefined }), []);
 });
 
+test("ucounts of the effective or saved id are no finding: until 5.16 they may be", () => {
+  const counted = (changes: Partial<SeenCred>) =>
+    about(findings(raisedCredentials, processOf(9, credOf(0x900, 1000, changes))));
+  assert.deepEqual(counted({ euid: 33, suid: 0, countedUid: 33 }), []);
+  assert.deepEqual(counted({ euid: 33, suid: 0, countedUid: 0 }), []);
+  assert.deepEqual(counted({ euid: 33, suid: 0, countedUid: 5 }), [[9, "critical"]]);
+  // The user is counted by his real id in every version.
+  assert.deepEqual(counted({ euid: 33, suid: 0, userUid: 33, countedUid: 33 }), [[9, "critical"]]);
+});
+
 test("a program that runs as its owner has other effective ids, and is no finding", () => {
   const setuid = credOf(0x900, 1000, { euid: 0, suid: 0, permitted: EVERYTHING, effective: EVERYTHING });
   assert.deepEqual(findings(raisedCredentials, processOf(9, setuid)), []);

@@ -1,7 +1,7 @@
 import { halvesOf } from "../linux/mm.ts";
 import { timersAndWorkqueues } from "../tables/timers-and-workqueues.ts";
 import { defineCheck } from "./check.ts";
-import { callbackSeverity, codeOwner } from "./code-owner.ts";
+import { callbackSeverity, codeOwner, TAINTS_ARE_TRUSTED } from "./code-owner.ts";
 
 /** Works that are held back or done at the moment come and go: they are seen twice only if they stay. */
 const KINDS = ["timer", "delayed_work", "hrtimer", "work", "inactive_work", "running_work"];
@@ -15,7 +15,8 @@ export const deferredCalls = defineCheck({
     "module that did not come with the kernel, or code in no module, will be called again and again without a process or a hook.",
   misses:
     "What is done between two looks: a work that is queued and done at once. Tasklets, RCU callbacks and io_uring's work " +
-    "are not looked at. Drivers from out of the kernel's tree have timers too, and are reported with severity medium.",
+    "are not looked at. Drivers from out of the kernel's tree have timers too, and are reported with severity medium. " +
+    TAINTS_ARE_TRUSTED,
   confirm:
     "SELECT kind, address, symbol, module, object FROM timers_and_workqueues WHERE kind <> 'workqueue' AND (module IS NULL " +
     "OR module <> '').",

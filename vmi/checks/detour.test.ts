@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { formatHalves } from "../bytes/address.ts";
-import { detourOf } from "./detour.ts";
+import { detourOf, isTracerNop, landing } from "./detour.ts";
 
 const at = { hi: -1, lo: 0x8100_0000 | 0 };
 
@@ -30,4 +30,22 @@ test("how functions really begin is none of them", () => {
     assert.equal(read(hex), undefined, hex);
   }
   assert.equal(detourOf(Buffer.from("e9fb0f0000", "hex"), at), undefined, "too few bytes to be sure");
+});
+
+test("the tracer's nop, as kernels before 5.13 wrote it on some processors too", () => {
+  const isNop = (hex: string) => {
+    const code = Buffer.from(`90${hex}`, "hex");
+    return isTracerNop(new DataView(code.buffer, code.byteOffset, code.length), 1);
+  };
+  for (const hex of ["0f1f440000", "6666666690"]) assert.ok(isNop(hex), hex);
+  for (const hex of ["0f1f440001", "6666666691", "66666666cc", "6666669090", "e800000000"]) assert.ok(!isNop(hex), hex);
+});
+
+test("a function's own code begins behind its landing place and the tracer's nop", () => {
+  const before = (hex: string) => landing(Buffer.from(hex.padEnd(32, "c"), "hex"));
+  assert.equal(before("e9fb0f0000"), 0);
+  assert.equal(before("f30f1efae9"), 4);
+  assert.equal(before("0f1f440000e9"), 5);
+  assert.equal(before("f30f1efa0f1f440000e9"), 9);
+  assert.equal(before("f30f1efa6666666690e9"), 9);
 });

@@ -47,3 +47,26 @@ function registerDetour(code: Buffer): Detour | undefined {
   if (first === (0x50 | register) && second === 0xc3) return { how: "mov; push; ret", target, length };
   return undefined;
 }
+
+/** What stands where the tracer's call can be: x86_nops[5]. */
+export const TRACER_NOP = Buffer.from([0x0f, 0x1f, 0x44, 0x00, 0x00]);
+const TRACER_NOP_LO = TRACER_NOP.readInt32LE(0);
+/** Until 5.12 ("x86: Remove dynamic NOP selection") K8_NOP5_ATOMIC on many processors, by ideal_nops: 66 66 66 66 90. */
+const K8_NOP_LO = 0x66666666;
+const K8_NOP_LAST = 0x90;
+
+/** Whether there is a no-operation of five bytes, as the function tracer leaves it. */
+export function isTracerNop(view: DataView, index: number): boolean {
+  const first = view.getInt32(index, true);
+  if (first === TRACER_NOP_LO) return view.getUint8(index + 4) === 0;
+  return first === K8_NOP_LO && view.getUint8(index + 4) === K8_NOP_LAST;
+}
+
+/** Bytes of ENDBR64, or of what takes its place where it is not needed (gen_endbr_poison), and of the tracer's nop. */
+export function landing(code: Uint8Array): number {
+  const start = Buffer.from(code.subarray(0, 4)).toString("hex");
+  const endbr = ["f30f1efa", "660f1f00", "0f1f4000", "0f1f40d6"].includes(start) ? 4 : 0;
+  const view = new DataView(code.buffer, code.byteOffset, code.byteLength);
+  const nop = code.length >= endbr + TRACER_NOP.length && isTracerNop(view, endbr);
+  return endbr + (nop ? TRACER_NOP.length : 0);
+}

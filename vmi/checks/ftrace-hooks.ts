@@ -4,7 +4,7 @@ import { ftraceOps, hashedFunctions, opsFlags, opsHashOf, walkFtraceOps } from "
 import { describeAddress, symbolText } from "../linux/kernel-address.ts";
 import { isNull, readPointer } from "../linux/read.ts";
 import { type CheckContext, defineCheck, type Severity } from "./check.ts";
-import { callbackSeverity, codeOwner } from "./code-owner.ts";
+import { callbackSeverity, codeOwner, TAINTS_ARE_TRUSTED } from "./code-owner.ts";
 
 /** Functions that are named; of more only the number is told. */
 const MAX_NAMED = 8;
@@ -23,8 +23,11 @@ export const ftraceHooks = defineCheck({
     "what the function does. Tracing by the kernel itself (perf, tracefs, kprobes, BPF, live patches) is told as info.",
   misses:
     "What is not in the list, such as a call that was written into the place of a function without registering: " +
-    "inline-hook and kernel-text find that. Monitoring software with a module of its own uses ftrace too, and is reported " +
-    "with severity high; where its ops may send the caller elsewhere (ipmodify), critical.",
+    "inline-hook and kernel-text find that. Of direct calls, fprobes and live patches only the kernel's own function is " +
+    "judged that ftrace calls, not what that calls in turn: the trampoline, the handler, the new function. Probes of " +
+    "tracepoints are judged by no check: the table tracepoints_attached has them. Monitoring software with a module of its " +
+    "own uses ftrace too, and is reported with severity high; where its ops may send the caller elsewhere (ipmodify), critical. " +
+    TAINTS_ARE_TRUSTED,
   confirm:
     "SELECT ops, symbol, module, flags, functions FROM ftrace_hooks; in the guest, which may lie, cat " +
     "/sys/kernel/tracing/enabled_functions.",

@@ -2,7 +2,7 @@ import { formatHalves, gvaOf, type Halves, PAGE_SIZE } from "../bytes/address.ts
 import type { Kernel, Place } from "../linux/kernel.ts";
 import { symbol } from "../symbols/specs.ts";
 import { type CheckContext, defineCheck } from "./check.ts";
-import { type CodeOwner, codeOwner } from "./code-owner.ts";
+import { type CodeOwner, codeOwner, TAINTS_ARE_TRUSTED } from "./code-owner.ts";
 import { memberName } from "./operations.ts";
 
 /** arch/x86/kernel/vmlinux.lds.S. Types (BTF) lie among the constants, and are no pointers. */
@@ -38,9 +38,10 @@ const LEFT_OUT = new Set([
 
 /** Addresses in the top 2 GiB have this upper half. */
 const TOP = -1;
-const MAX_FOUND = 1000;
 /** A page takes as long as so many elements of a list. */
 const PAGE_COST = 8;
+/** As does a pointer that is judged. */
+const POINTER_COST = 4;
 
 export const functionPointers = defineCheck({
   name: "function-pointers",
@@ -56,16 +57,17 @@ export const functionPointers = defineCheck({
     "Tables in memory that was allocated, or in modules, and pointers of an object to another table: a copy of " +
     "file_operations in a module's data, that a single inode leads to. A pointer that leads to another function of the " +
     "kernel itself. An out-of-tree driver that puts its functions into a variable of the kernel is reported with severity " +
-    "medium.",
+    "medium. In variables: " +
+    TAINTS_ARE_TRUSTED,
   confirm:
     "Read the 8 bytes at the address with cloudvmi read; the symbols before and there are told by cloudvmi symbols. In the " +
     "guest, the same table of another machine with this kernel leads to a function of the kernel.",
   reads: ["__start_rodata to __end_rodata", "_sdata to _edata", "__bss_start to __bss_stop", "modules"],
   look: (context) => {
     for (const { constant, start, end } of areas) {
-      for (const at of pointersOut(context, context.kernel.place(start), context.kernel.place(end))) {
-        judge(context, at.place, at.target, constant);
-      }
+      pointersOut(context, context.kernel.place(start), context.kernel.place(end), (place, target) => {
+        judge(context, place, target, constant);
+      });
     }
   },
 });
@@ -121,15 +123,13 @@ function isExecutable({ space }: Kernel, { hi, lo }: Halves): boolean {
   return space.translate(hi, lo)?.executable ?? false;
 }
 
-interface Pointer {
-  readonly place: Halves;
-  readonly target: Halves;
-}
-
-/** Aligned words of an area that are addresses above the image, where modules and made code are, of memory that is there. */
-function pointersOut(context: CheckContext, start: Place, end: Place): Pointer[] {
-  const { kernel, budget } = context;
-  const found: Pointer[] = [];
+/** Visits the aligned words of an area that are addresses above the image, where modules and made code are, of memory that is there. */
+function pointersOut(
+  { kernel, budget }: CheckContext,
+  start: Place,
+  end: Place,
+  visit: (place: Halves, target: Halves) => void,
+): void {
   const above = kernel.place(imageEnd).lo >>> 0;
   const skipped = skippedRanges(kernel);
   const last = end.lo >>> 0;
@@ -139,16 +139,20 @@ function pointersOut(context: CheckContext, start: Place, end: Place): Pointer[]
     if (index < 0) continue;
     const { bytes } = kernel.memory;
     const words = new Int32Array(bytes.buffer, bytes.byteOffset + index, PAGE_SIZE / 4);
+    // Gathered first: what is visited reads, and other bytes may be there then.
+    const found: [place: number, target: number][] = [];
     candidates(words, above, (word) => {
       const place = page + word * 4;
-      if (place < start.lo >>> 0 || place >= last || found.length === MAX_FOUND) return;
+      if (place < start.lo >>> 0 || place >= last) return;
       if (skipped.some((range) => place >= range.start && place < range.end)) return;
-      const target = { hi: TOP, lo: words[word]! };
-      if (kernel.space.translate(TOP, target.lo) !== undefined)
-        found.push({ place: { hi: start.hi, lo: place | 0 }, target });
+      found.push([place, words[word]!]);
     });
+    for (const [place, target] of found) {
+      budget.spend(POINTER_COST);
+      if (kernel.space.translate(TOP, target) === undefined) continue;
+      visit({ hi: start.hi, lo: place | 0 }, { hi: TOP, lo: target });
+    }
   }
-  return found;
 }
 
 /** A function of its own, of one page, so that it is compiled soon. */

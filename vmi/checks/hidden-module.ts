@@ -1,8 +1,8 @@
 import { formatHalves, type Halves } from "../bytes/address.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import { moduleState } from "../linux/module.ts";
-import { MODULE_VIEWS, readModuleViews } from "../linux/module-views.ts";
-import { defineCheck } from "./check.ts";
+import { MODULE_VIEWS, type ModuleViews, readModuleViews } from "../linux/module-views.ts";
+import { type CheckContext, defineCheck } from "./check.ts";
 import { describeModule } from "./hidden-modules.ts";
 
 export const hiddenModule = defineCheck({
@@ -14,7 +14,7 @@ export const hiddenModule = defineCheck({
     "that tells whose an address is, and the list that BUG() looks through. A module that has been loaded is in all of them.",
   misses:
     "A module that was taken out of all of them, which hidden-module-memory finds, and one that says of itself that it is " +
-    "being set up or taken down.",
+    "being set up or taken down. What is missing in a list that can't be followed to its end: a note names the list.",
   confirm:
     "In the guest, ls /sys/module against lsmod; built-in parts are in /sys/module too, but have no initstate there.",
   reads: [
@@ -24,17 +24,13 @@ export const hiddenModule = defineCheck({
     "module_bug_list",
   ],
   look: (context) => {
-    const { kernel, budget } = context;
-    let found = disagreements(kernel, readModuleViews(kernel, budget).views);
+    const { kernel } = context;
+    let found = disagreements(kernel, readViews(context));
     if (found.size === 0) return;
     // One that was loaded or unloaded meanwhile was in some only: it is in all, or none, when they are read anew.
     kernel.dropCaches();
-    const { views } = readModuleViews(kernel, budget);
-    const again = disagreements(kernel, views);
+    const again = disagreements(kernel, readViews(context));
     found = new Map([...found].filter(([key]) => again.has(key)));
-    views.forEach((view, i) => {
-      if (view === undefined && i === 0) context.incomplete("the module list could not be followed to its end");
-    });
     for (const [key, { at }] of found) {
       const { missing, seen } = again.get(key)!;
       const { name, base, details } = describeModule(kernel, at);
@@ -50,6 +46,12 @@ export const hiddenModule = defineCheck({
   },
 });
 
+function readViews({ kernel, budget, incomplete }: CheckContext): ModuleViews["views"] {
+  const { views, broken } = readModuleViews(kernel, budget);
+  for (const view of broken) incomplete(`${view} could not be followed to its end`);
+  return views;
+}
+
 interface Disagreement {
   readonly at: Halves;
   readonly missing: readonly string[];
@@ -57,10 +59,7 @@ interface Disagreement {
 }
 
 /** By address: modules that are loaded, and in some views only. */
-function disagreements(
-  kernel: Kernel,
-  views: readonly (readonly Halves[] | undefined)[],
-): ReadonlyMap<string, Disagreement> {
+function disagreements(kernel: Kernel, views: ModuleViews["views"]): ReadonlyMap<string, Disagreement> {
   const keys = views.map((view) => view && new Set(view.map(({ hi, lo }) => formatHalves(hi, lo))));
   const found = new Map<string, Disagreement>();
   for (const at of views.flatMap((view) => view ?? [])) {

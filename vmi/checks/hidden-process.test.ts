@@ -101,3 +101,32 @@ test("one that is being made, or ends, may be missing", () => {
     );
   }
 });
+
+test("a list that can't be followed to its end is named, and nothing is missing in it", () => {
+  const notes = (change: (mini: MiniGuest) => void) => {
+    const mini = miniGuest();
+    const { kernel } = attach(mini.kernel.ram.mapped());
+    change(mini);
+    kernel.dropCaches();
+    const answer = runChecks([hiddenProcess], kernel, new Budget());
+    assert.deepEqual(answer.findings, []);
+    return answer.notes.map((note) => note.replace(/^hidden-process: (.*) could not be followed to its end$/, "$1"));
+  };
+  const nowhere = 0xffff_8fff_0000_0000n;
+  assert.deepEqual(
+    notes(({ kernel, shell }) => kernel.writeInteger(shell.task.at("tasks"), nowhere, 8)),
+    ["the task list"],
+  );
+  assert.deepEqual(
+    notes(({ kernel, shell }) => kernel.writeInteger(shell.task.at("sibling"), nowhere, 8)),
+    ["the list of each process's children"],
+  );
+  assert.deepEqual(
+    notes(({ kernel, shell }) => kernel.writeInteger(shell.task.at("thread_node"), nowhere, 8)),
+    ["the list of each process's threads"],
+  );
+  assert.deepEqual(
+    notes(({ kernel }) => kernel.pidNamespace.set("idr.idr_rt.xa_head", nowhere | 2n)),
+    ["the tree of pid numbers"],
+  );
+});

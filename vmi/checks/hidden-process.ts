@@ -1,6 +1,14 @@
 import { type LiveTask, liveTask } from "../linux/live-task.ts";
 import { defineCheck } from "./check.ts";
-import { describeTask, EVERYWHERE, expectedViews, findHidden, taskViews, viewsText } from "./hidden-tasks.ts";
+import {
+  describeTask,
+  EVERYWHERE,
+  expectedViews,
+  findHidden,
+  noteBroken,
+  taskViews,
+  viewsText,
+} from "./hidden-tasks.ts";
 
 export const hiddenProcess = defineCheck({
   name: "hidden-process",
@@ -12,8 +20,8 @@ export const hiddenProcess = defineCheck({
     "has been made and has not begun to end is in all of them but the last, from before these were read until after.",
   misses:
     "A task that was taken out of all of them, and waits: hidden-process-slab finds that. One whose flags say falsely that " +
-    "it is ending. Before 4.15 the pid numbers are not looked at. A program that hides only from readers, by hooks, is in " +
-    "all lists: the checks of hooks find it.",
+    "it is ending. Before 4.19 the pid numbers are not looked at. What is missing in a list that can't be followed to its " +
+    "end: a note names the list. A program that hides only from readers, by hooks, is in all lists: the checks of hooks find it.",
   confirm:
     "In the guest, kill -0 PID and ls /proc/PID go by numbers, ps by what /proc lists, and cgroup.procs by control groups: " +
     "they disagree. From outside, SELECT * FROM processes goes by the task list.",
@@ -25,7 +33,9 @@ export const hiddenProcess = defineCheck({
   ],
   look: (context) => {
     const { kernel } = context;
-    const { tasks, complete } = context.shared(taskViews);
+    const views = context.shared(taskViews);
+    noteBroken(context, views);
+    const { tasks, complete } = views;
     const suspects: LiveTask[] = [];
     for (const { at, seen } of tasks.values()) {
       if ((EVERYWHERE & complete & ~seen) === 0) continue;

@@ -16,6 +16,21 @@ export function taskViews({ kernel, budget }: CheckContext): TaskViews {
   return readTaskViews(kernel, budget);
 }
 
+/** As WORDS, of all tasks. */
+const WHOLE: Record<ViewName, string> = {
+  tasks: "the task list",
+  threads: "the list of each process's threads",
+  children: "the list of each process's children",
+  numbers: "the tree of pid numbers",
+  cgroup: "the list of each control group's tasks",
+  running: "the run queues",
+};
+
+/** Notes the views that the kernel has, and in which a task that is missing was not found. */
+export function noteBroken({ incomplete }: CheckContext, { broken }: TaskViews): void {
+  for (const view of namesOf(broken)) incomplete(`${WHOLE[view]} could not be followed to its end`);
+}
+
 const WORDS: Record<ViewName, string> = {
   tasks: "the task list",
   threads: "its thread group",
@@ -38,7 +53,9 @@ export interface HiddenTask {
 export function findHidden(context: CheckContext, suspects: readonly LiveTask[]): HiddenTask[] {
   const { kernel, budget } = context;
   kernel.dropCaches();
-  const { tasks, complete } = readTaskViews(kernel, budget);
+  const views = readTaskViews(kernel, budget);
+  noteBroken(context, views);
+  const { tasks, complete } = views;
   const seenOf = new Map([...tasks.values()].map(({ at, seen }) => [formatHalves(at.hi, at.lo), seen]));
   kernel.dropCaches();
   const found: HiddenTask[] = [];

@@ -5,7 +5,7 @@ import { plus, sameAddress } from "../linux/read.ts";
 import { symbol } from "../symbols/specs.ts";
 import { type CheckContext, defineCheck } from "./check.ts";
 import { codeOwner, isTracer } from "./code-owner.ts";
-import { detourOf } from "./detour.ts";
+import { detourOf, isTracerNop, landing, TRACER_NOP } from "./detour.ts";
 import { probedPlaces } from "./probed-places.ts";
 
 /**
@@ -30,9 +30,6 @@ const untraced = [
   "exc_debug",
 ].map((name) => ({ name, spec: symbol(`?${name}`) }));
 
-/** The no-operation of five bytes that stands where the tracer's call can be (x86_nops[5]). */
-const NOP5 = Buffer.from([0x0f, 0x1f, 0x44, 0x00, 0x00]);
-const NOP5_LO = NOP5.readInt32LE(0);
 /** Bytes that are shown, and looked at. */
 const SHOWN = 16;
 /** From a function's start to the tracer's place, at most: behind ENDBR. */
@@ -45,10 +42,10 @@ export const inlineHook = defineCheck({
   cost: "walk",
   compares:
     "The beginning of every function that can be traced, the kernel's and those of modules (some 40,000), where there is " +
-    "either nothing to do (a nop of five bytes) or a call of the function tracer, of a trampoline of ftrace, or of BPF, " +
-    "which the kernel itself has in its lists. A jump, a call elsewhere, a push and return, or other code there was written " +
-    "over the function. And the first instructions of the code by which system calls and exceptions enter, which may " +
-    "have a breakpoint only where a kprobe is registered.",
+    "either nothing to do (a nop of five bytes, of which there are two until 5.12) or a call of the function tracer, of a " +
+    "trampoline of ftrace, or of BPF, which the kernel itself has in its lists. A jump, a call elsewhere, a push and return, " +
+    "or other code there was written over the function. And the first instructions of the code by which system calls and " +
+    "exceptions enter, which may have a breakpoint only where a kprobe is registered.",
   misses:
     "A change further inside of a function, or of one that is not traced (kernel-text finds those, given the kernel's image); " +
     "a function whose record was taken from the tracer's list; a hook that uses ftrace or kprobes properly " +
@@ -76,14 +73,16 @@ function traced(context: CheckContext): void {
   if (sites === undefined) return;
   const { hi, lo, count } = sites;
   let reported = 0;
-  for (let i = 0; i < count && reported < MAX_REPORTED; i++) {
-    const index = space.borrow(hi[i]!, lo[i]!, NOP5.length);
+  for (let i = 0; i < count; i++) {
+    const index = space.borrow(hi[i]!, lo[i]!, TRACER_NOP.length);
     budget.spend();
-    if (index < 0) continue;
-    const { view, bytes } = kernel.memory;
-    if (view.getInt32(index, true) === NOP5_LO && bytes[index + 4] === 0) continue;
+    if (index < 0 || isTracerNop(kernel.memory.view, index)) continue;
     const at = { hi: hi[i]!, lo: lo[i]! };
     if (isTracing(context, at)) continue;
+    if (reported === MAX_REPORTED) {
+      context.incomplete(`more than ${MAX_REPORTED} functions begin with other code than they should`);
+      return;
+    }
     report(context, at);
     reported++;
   }
@@ -113,10 +112,10 @@ function report(context: CheckContext, site: Halves): void {
     what: `${function_} begins with ${leads}`,
     where: `${function_} at ${formatHalves(from.hi, from.lo)}`,
     evidence: `${Buffer.from(code?.subarray(0, detour?.length ?? SHOWN) ?? []).toString("hex")} at ${formatHalves(from.hi, from.lo)}`,
-    expected: `${NOP5.toString("hex")} (nop) at ${formatHalves(site.hi, site.lo)}, or a call of the function tracer`,
+    expected: `${TRACER_NOP.toString("hex")} (nop) at ${formatHalves(site.hi, site.lo)}, or a call of the function tracer`,
     identity: `${function_} ${owner?.name ?? "other code"}`,
     address: detour?.target ?? from,
-    code: code && { at: from, found: code, ...(sameAddress(from, site) ? { original: NOP5 } : {}) },
+    code: code && { at: from, found: code, ...(sameAddress(from, site) ? { original: TRACER_NOP } : {}) },
   });
 }
 
@@ -141,13 +140,6 @@ function entry(context: CheckContext, name: string, at: Halves): void {
     address: detour.target ?? from,
     code: { at: from, found: first },
   });
-}
-
-/** Bytes of ENDBR64, or of what takes its place where it is not needed (gen_endbr_poison), or of the tracer's nop. */
-function landing(code: Uint8Array): number {
-  const start = Buffer.from(code.subarray(0, 4)).toString("hex");
-  const endbr = ["f30f1efa", "660f1f00", "0f1f4000", "0f1f40d6"].includes(start) ? 4 : 0;
-  return endbr + (NOP5.equals(code.subarray(endbr, endbr + NOP5.length)) ? NOP5.length : 0);
 }
 
 function codeAt({ kernel }: CheckContext, { hi, lo }: Halves): Uint8Array | undefined {

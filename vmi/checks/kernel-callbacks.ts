@@ -4,7 +4,7 @@ import { walkNetfilterHooks } from "../linux/netfilter.ts";
 import { walkNotifiers } from "../linux/notifiers.ts";
 import { isNull, latin1 } from "../linux/read.ts";
 import { type CheckContext, defineCheck, type Severity } from "./check.ts";
-import { callbackSeverity, codeOwner } from "./code-owner.ts";
+import { callbackSeverity, codeOwner, TAINTS_ARE_TRUSTED } from "./code-owner.ts";
 
 const ALL = { namespaces: undefined, families: undefined, hooks: undefined };
 /** Whoever is told of these sees what is typed. */
@@ -22,7 +22,8 @@ export const kernelCallbacks = defineCheck({
     "Chains that belong to single objects or to modules, and hooks that are registered elsewhere. A callback of the kernel " +
     "itself that a rootkit registered for its purposes. Drivers from out of the kernel's tree register callbacks too, and are " +
     "reported with severity medium (high where they see keys or packets). Code in no module is critical: no honest " +
-    "software has that.",
+    "software has that. " +
+    TAINTS_ARE_TRUSTED,
   confirm:
     "SELECT chain, symbol, module FROM notifier_chains; SELECT family, hook, symbol, module FROM netfilter_hooks; SELECT " +
     "name, taints FROM kernel_modules; in the guest, which may lie, /proc/net/ptype and nft list hooks.",

@@ -1,7 +1,7 @@
 import { halvesOf } from "../linux/mm.ts";
 import { kernelThreads as table } from "../tables/kernel-threads.ts";
 import { defineCheck } from "./check.ts";
-import { callbackSeverity, codeOwner } from "./code-owner.ts";
+import { callbackSeverity, codeOwner, TAINTS_ARE_TRUSTED } from "./code-owner.ts";
 
 export const kernelThreads = defineCheck({
   name: "kernel-threads",
@@ -13,7 +13,8 @@ export const kernelThreads = defineCheck({
   misses:
     "What a worker of a workqueue does is looked at by deferred-calls. Threads that are in no list of tasks are found by " +
     "the checks of hidden processes. Drivers from out of the kernel's tree (file systems, graphics) have threads too, and are " +
-    "reported with severity medium. A thread that was made without struct kthread has no function that could be looked at.",
+    "reported with severity medium. A thread that was made without struct kthread has no function that could be looked at. " +
+    TAINTS_ARE_TRUSTED,
   confirm: "SELECT pid, name, function, symbol, module FROM kernel_threads WHERE module IS NOT NULL OR symbol IS NULL.",
   reads: [
     "init_task",

@@ -3,7 +3,7 @@ import { describeAddress, symbolText } from "../linux/kernel-address.ts";
 import { kprobe, kprobeEvent, returnProbeHandler, walkKprobes } from "../linux/kprobe.ts";
 import { isNull, latin1, readPointer } from "../linux/read.ts";
 import { type CheckContext, defineCheck } from "./check.ts";
-import { callbackSeverity, codeOwner } from "./code-owner.ts";
+import { callbackSeverity, codeOwner, TAINTS_ARE_TRUSTED } from "./code-owner.ts";
 
 export const kprobeHooks = defineCheck({
   name: "kprobe-hooks",
@@ -15,7 +15,8 @@ export const kprobeHooks = defineCheck({
     "are told as info.",
   misses:
     "A breakpoint that was written without registering is found by inline-hook and kernel-text. Monitoring software with a " +
-    "module of its own is reported. A probe that is registered for a moment, as to learn an address, is seen only while it is there.",
+    "module of its own is reported. A probe that is registered for a moment, as to learn an address, is seen only while it is there. " +
+    TAINTS_ARE_TRUSTED,
   confirm:
     "SELECT address, symbol, offset, pre_handler_symbol, pre_handler_module FROM kprobes WHERE event IS NULL; in the " +
     "guest, which may lie, cat /sys/kernel/debug/kprobes/list.",

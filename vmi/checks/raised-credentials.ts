@@ -26,15 +26,16 @@ export const raisedCredentials = defineCheck({
   cost: "walk",
   compares:
     "The ids and capabilities in each struct cred with what the kernel keeps beside them and changes at the same time: the " +
-    "user_struct and the ucounts that the user's processes are counted in have his real id too; what is effective or ambient " +
-    "is always among what is permitted. Ids that were written over, in place or in a copy that was then committed, " +
-    "differ. All capabilities in the hands of an ordinary user, and credentials as the kernel makes them for itself " +
-    "(prepare_kernel_cred) outside of the programs that it starts, are found too.",
+    "user_struct that the user's processes are counted in has his real id too, and the ucounts (from 5.14) have one of the " +
+    "ids; what is effective or ambient is always among what is permitted. Ids that were written over, in place or in a copy " +
+    "that was then committed, differ. All capabilities in the hands of an ordinary user, and credentials as the kernel " +
+    "makes them for itself (prepare_kernel_cred) outside of the programs that it starts, are found too.",
   misses:
-    "An intruder that also writes user and ucounts, or gets his ids by a system call after he got the right to make it, is " +
-    "as root is. A daemon is reported that was left behind by a program of the kernel's (modprobe, request-key) which has " +
-    "ended, as is a program that sets its default keyring to the thread's; and a service that was given all capabilities " +
-    "as an ordinary user.",
+    "An intruder that also writes user and ucounts (or user alone, where the effective or saved id is the old one: until 5.16 " +
+    "ucounts have the effective id), or gets his ids by a system call after he got the right to make it, is as root is. A " +
+    "daemon is reported that was left behind by a program of the kernel's (modprobe, request-key) which has ended, as is a " +
+    "program that sets its default keyring to the thread's; a service that was given all capabilities as an ordinary user; " +
+    "and from 5.14 to 5.16 a program that changed its effective and saved ids after its real one.",
   confirm:
     "SELECT * FROM process_credentials and process_capabilities WHERE pid = …, with those of its parent; loginuid in " +
     "/proc/PID of the guest tells who logged in.",
@@ -65,16 +66,21 @@ export const raisedCredentials = defineCheck({
   },
 });
 
-/** set_user() and set_cred_ucounts() (kernel/sys.c, kernel/cred.c) follow the real user id; nothing else changes it. */
+/**
+ * set_user() (kernel/sys.c) follows the real user id, and nothing else changes `user`. set_cred_ucounts() (kernel/cred.c)
+ * does so from 5.17 on and in later 5.15 and 5.16 ("ucounts: Base set_cred_ucounts changes on the real user"). Before, it
+ * took the effective id of the moment at which `user` changed, and left `ucounts` as it was while that stayed. No member
+ * tells which of both a kernel does.
+ */
 function wrongIds({ uid, euid, suid, userUid, countedUid }: SeenCred): Wrong | undefined {
   if (uid === undefined || userUid === undefined) return undefined;
-  if (userUid === uid && (countedUid ?? uid) === uid) return undefined;
+  if (userUid === uid && (countedUid === undefined || [uid, euid, suid].includes(countedUid))) return undefined;
   const was = userUid === uid ? countedUid : userUid;
   return {
     kind: `uid ${uid} of user ${was}`,
     what: `has user id ${uid}, and the kernel counts it as one of user ${was}`,
     evidence: `uid ${uid}, euid ${euid}, suid ${suid}; user->uid ${userUid}, ucounts->uid ${countedUid ?? "unknown"}`,
-    expected: "the real user id in cred.uid, cred.user->uid and cred.ucounts->uid",
+    expected: "the real user id in cred.uid and cred.user->uid, and in cred.ucounts->uid too, or another of the ids",
     severity: "critical",
   };
 }

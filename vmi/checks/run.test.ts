@@ -86,6 +86,24 @@ test("texts are printable and bounded, and so is the number of findings", () => 
   assert.deepEqual(notes, ["made-up: more than 1000 findings"]);
 });
 
+test("where there are too many findings, the mildest give way", () => {
+  const severities = ["info", "high", "low", "critical", "medium"] as const;
+  const loud = check(({ report }) => {
+    for (const severity of severities) {
+      for (let i = 0; i < 600; i++) report({ ...finding(`${severity} ${i}`), severity });
+    }
+    report({ ...finding("critical 0"), severity: "info" });
+  });
+  const { findings, notes } = run([loud]);
+  const of = (wanted: string) => findings.filter(({ severity }) => severity === wanted);
+  assert.deepEqual(
+    severities.map((severity) => of(severity).length),
+    [0, 400, 0, 600, 0],
+  );
+  assert.equal(of("high").at(-1)!.identity, "high 399", "the later ones");
+  assert.deepEqual(notes, ["made-up: more than 1000 findings"]);
+});
+
 test("a check reads tables as rows", () => {
   const seen: unknown[] = [];
   run([check(({ rows }) => void seen.push(...rows(processes, { columns: ["pid", "name"] })))]);

@@ -3,7 +3,7 @@ import { GuestError } from "../errors.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import type { ColumnData } from "../tables/columns.ts";
 import { readTable } from "../tables/read-table.ts";
-import type { Check, CheckContext, CheckRow, Finding, Severity } from "./check.ts";
+import { type Check, type CheckContext, type CheckRow, type Finding, SEVERITIES, type Severity } from "./check.ts";
 
 /** Findings of one check, at most: a guest that is wrong everywhere is told as well by these. */
 const MAX_FINDINGS = 1000;
@@ -56,15 +56,12 @@ function pass(checks: readonly Check[], kernel: Kernel, budget: Budget): Pass {
   const result: Pass = { found: new Map(), notes: new Set(), retried: 0 };
   const shared = new Map<unknown, unknown>();
   for (const check of checks) {
-    const found = new Map<string, Finding>();
+    const found = new KeptFindings(check.severity);
     const context: CheckContext = {
       kernel,
       budget,
       report: (reported) => {
-        const finding = printable(reported);
-        // Two processes of one program have one identity, for baselines: none of them is seen twice because the other is.
-        if (found.size < MAX_FINDINGS) found.set(`${finding.identity} ${finding.pid ?? ""}`, finding);
-        else context.incomplete(`more than ${MAX_FINDINGS} findings`);
+        if (!found.keep(reported)) context.incomplete(`more than ${MAX_FINDINGS} findings`);
       },
       incomplete: (note) => result.notes.add(`${check.name}: ${note}`),
       rows: (table, query = {}) => {
@@ -86,9 +83,52 @@ function pass(checks: readonly Check[], kernel: Kernel, budget: Budget): Pass {
       },
     };
     look(check, context);
-    if (found.size > 0) result.found.set(check, found);
+    if (found.all.size > 0) result.found.set(check, found.all);
   }
   return result;
+}
+
+/** The findings of one check: MAX_FINDINGS, the worst of all. */
+class KeptFindings {
+  readonly all = new Map<string, Finding>();
+  readonly #usual: Severity;
+  /** None of those that are kept is milder. */
+  #mildest = SEVERITIES.length - 1;
+
+  /** @param usual severity of findings that have none of their own */
+  constructor(usual: Severity) {
+    this.#usual = usual;
+  }
+
+  /** False when there is one too many, and this one or a milder one was dropped for it. */
+  keep(reported: Finding): boolean {
+    const finding = printable(reported);
+    const rank = this.#rank(finding);
+    // Two processes of one program have one identity, for baselines: none of them is seen twice because the other is.
+    const key = `${finding.identity} ${finding.pid ?? ""}`;
+    const known = this.all.get(key);
+    if (known !== undefined) {
+      if (rank <= this.#rank(known)) this.all.set(key, finding);
+      return true;
+    }
+    const full = this.all.size >= MAX_FINDINGS;
+    if (full && !this.#makeRoom(rank)) return false;
+    this.all.set(key, finding);
+    return !full;
+  }
+
+  #rank({ severity }: Finding): number {
+    return SEVERITIES.indexOf(severity ?? this.#usual);
+  }
+
+  /** Drops the last of the mildest, unless none is milder than this. */
+  #makeRoom(rank: number): boolean {
+    for (; this.#mildest > rank; this.#mildest--) {
+      const last = [...this.all].findLast(([, kept]) => this.#rank(kept) === this.#mildest);
+      if (last !== undefined) return this.all.delete(last[0]);
+    }
+    return false;
+  }
 }
 
 /** Whatever the guest put into names and paths: texts of a finding are printable ASCII, and of bounded length. */

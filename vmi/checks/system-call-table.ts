@@ -11,11 +11,12 @@ export const systemCallTable = defineCheck({
   cost: "constant",
   compares:
     "Each entry of the system call tables with the function that its number has by name, found in the kernel's symbols; " +
-    "and where a table's names are not known here (32-bit programs, x32), with the bounds of the kernel's text. The tables " +
-    "are constant: no honest software changes them.",
+    "and where no name is known here (32-bit programs, x32, numbers of a later kernel or of its own), with the bounds of the " +
+    "kernel's text. The tables are constant: no honest software changes them.",
   misses:
     "From 6.9 on (and in later 5.15, 6.1 and 6.6) the kernel calls by code that compares numbers, not by these tables: " +
     "a change of that code is found by kernel-text. A hook within the function that is called is found by inline-hook. " +
+    "Where no name is known, an entry that leads to another function of the kernel's is not seen. " +
     "A processor whose MSR_LSTAR leads to another entry than entry_SYSCALL_64 is not seen: monitors do not tell it. " +
     "Old drivers of security software that replace entries are reported.",
   confirm:

@@ -2,7 +2,7 @@ import type { Halves } from "../bytes/address.ts";
 import { consistently } from "../linux/consistent.ts";
 import { isSigned, kernelTaints, moduleName, moduleState, moduleTaints, walkModules } from "../linux/module.ts";
 import { latin1 } from "../linux/read.ts";
-import { type CheckContext, defineCheck, type Severity } from "./check.ts";
+import { type CheckContext, defineCheck, SEVERITIES, type Severity } from "./check.ts";
 
 /** What a letter of kernel_modules.taints says, and how bad that is (Documentation/admin-guide/tainted-kernels.rst). */
 const TAINTS: Readonly<Record<string, readonly [Severity, string]>> = {
@@ -17,7 +17,6 @@ const TAINTS: Readonly<Record<string, readonly [Severity, string]>> = {
   X: ["info", "is supported by the distribution only"],
   K: ["info", "patches the kernel while it runs (livepatch)"],
 };
-const SEVERITIES: readonly Severity[] = ["critical", "high", "medium", "low", "info"];
 /** Letters that the kernel itself has only by a module. */
 const OF_MODULES = "PFOE";
 

@@ -2,7 +2,7 @@ import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
 import { struct, symbol } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
-import { walkList } from "./list.ts";
+import { type Addresses, walkList } from "./list.ts";
 import { walkModules } from "./module.ts";
 import { walkRbTree } from "./rbtree.ts";
 import { isNull, plus, readPointer, sameAddress } from "./read.ts";
@@ -27,28 +27,45 @@ const MAX_MODULES = 65_536;
 export const MODULE_VIEWS = ["the module list", "/sys/module", "the tree of addresses", "the list for BUG()"] as const;
 
 export interface ModuleViews {
-  /** In the order of MODULE_VIEWS: addresses of struct modules; undefined where the kernel has no such list, or it can't be followed. */
+  /** In the order of MODULE_VIEWS: addresses of struct modules; undefined where the kernel has no such list, or it is in `broken`. */
   readonly views: readonly (readonly Halves[] | undefined)[];
+  /** Of MODULE_VIEWS those that the kernel has, and that could not be followed to their ends. */
+  readonly broken: readonly string[];
 }
+
+/** The kernel has no such list, or has one that can't be followed to its end. */
+type View = readonly Halves[] | "none" | "broken";
 
 /** Read in an order in which whoever is in a later list has been in the first before. */
 export function readModuleViews(kernel: Kernel, budget: Budget): ModuleViews {
-  const list = walkModules(kernel, budget);
-  const listed = list.complete ? list.hi.map((hi, i) => ({ hi, lo: list.lo[i]! })) : undefined;
-  return { views: [listed, inSysfs(kernel, budget), inTree(kernel, budget), forBugs(kernel, budget)] };
+  const all: View[] = [
+    allOf(walkModules(kernel, budget)),
+    inSysfs(kernel, budget),
+    inTree(kernel, budget),
+    forBugs(kernel, budget),
+  ];
+  return {
+    views: all.map((view) => (typeof view === "string" ? undefined : view)),
+    broken: MODULE_VIEWS.filter((_, i) => all[i] === "broken"),
+  };
 }
 
-function inSysfs(kernel: Kernel, budget: Budget): Halves[] | undefined {
+function allOf({ hi, lo, complete }: Addresses): View {
+  return complete ? hi.map((half, i) => ({ hi: half, lo: lo[i]! })) : "broken";
+}
+
+function inSysfs(kernel: Kernel, budget: Budget): View {
   const { space } = kernel;
   const place = kernel.optionalPlace(moduleKset);
+  if (place === undefined) return "none";
   const { list } = kernel.layout(kset);
   const { entry } = kernel.layout(kobject);
   const { kobj, mod } = kernel.layout(moduleKobject);
   const { mkobj } = kernel.layout(moduleLinks);
-  const at = place && readPointer(space, place);
-  if (at === undefined || isNull(at) || list < 0 || entry < 0 || kobj < 0 || mkobj < 0) return undefined;
+  const at = readPointer(space, place);
+  if (at === undefined || isNull(at) || list < 0 || entry < 0 || kobj < 0 || mkobj < 0) return "broken";
   const found = walkList(kernel, plus(at, list), kobj + entry, MAX_MODULES, budget);
-  if (!found.complete) return undefined;
+  if (!found.complete) return "broken";
   const modules: Halves[] = [];
   for (let i = 0; i < found.count; i++) {
     const own = { hi: found.hi[i]!, lo: found.lo[i]! };
@@ -58,20 +75,21 @@ function inSysfs(kernel: Kernel, budget: Budget): Halves[] | undefined {
   return modules;
 }
 
-function inTree(kernel: Kernel, budget: Budget): Halves[] | undefined {
+function inTree(kernel: Kernel, budget: Budget): View {
   const place = kernel.optionalPlace(modTree);
   const { tree } = kernel.layout(modTreeRoot);
   const { mod, node } = kernel.layout(modTreeNode);
-  if (place === undefined || tree < 0 || mod < 0 || node < 0) return undefined;
+  // Without CONFIG_MODULES_TREE_LOOKUP it may hold the bounds of modules only.
+  if (place === undefined || tree < 0) return "none";
+  if (mod < 0 || node < 0) return "broken";
   const found = walkRbTree(kernel, plus(place, tree), node, MAX_MODULES, budget);
-  if (!found.complete) return undefined;
+  if (!found.complete) return "broken";
   return found.hi.flatMap((hi, i) => readPointer(kernel.space, { hi, lo: found.lo[i]! }, mod) ?? []);
 }
 
-function forBugs(kernel: Kernel, budget: Budget): Halves[] | undefined {
+function forBugs(kernel: Kernel, budget: Budget): View {
   const place = kernel.optionalPlace(moduleBugList);
   const { bug_list } = kernel.layout(moduleLinks);
-  if (place === undefined || bug_list < 0) return undefined;
-  const found = walkList(kernel, place, bug_list, MAX_MODULES, budget);
-  return found.complete ? found.hi.map((hi, i) => ({ hi, lo: found.lo[i]! })) : undefined;
+  if (place === undefined) return "none";
+  return bug_list < 0 ? "broken" : allOf(walkList(kernel, place, bug_list, MAX_MODULES, budget));
 }

@@ -52,6 +52,8 @@ export interface TaskViews {
   readonly tasks: ReadonlyMap<number, SeenTask>;
   /** Bits of the views that were followed to their ends: only there a task can be missing. */
   readonly complete: number;
+  /** Bits of the views that the kernel has, and that could not be followed to their ends. */
+  readonly broken: number;
   /** Processes on the task list, which was walked first. */
   readonly processes: number;
 }
@@ -75,6 +77,7 @@ class Views {
   readonly #left: ReadonlySet<number>;
   readonly #groups = new Set<number>();
   #complete = 0;
+  #broken = 0;
 
   constructor(kernel: Kernel, budget: Budget) {
     this.#kernel = kernel;
@@ -90,11 +93,13 @@ class Views {
     this.#note("cgroup", this.#controlGroups());
     walkRunQueues(this.#kernel, this.#budget, (task) => this.#add(task, "running"));
     this.#relatives();
-    return { tasks: this.#tasks, complete: this.#complete, processes: list.count };
+    return { tasks: this.#tasks, complete: this.#complete, broken: this.#broken, processes: list.count };
   }
 
-  #note(view: ViewName, complete: boolean): void {
-    if (complete) this.#complete |= VIEW[view];
+  /** Undefined: the kernel has no such view. */
+  #note(view: ViewName, complete: boolean | undefined): void {
+    if (complete === true) this.#complete |= VIEW[view];
+    if (complete === false) this.#broken |= VIEW[view];
   }
 
   #add(at: Halves, view: ViewName): void {
@@ -114,12 +119,12 @@ class Views {
     for (let i = 0; i < count; i++) this.#add({ hi: hi[i]!, lo: lo[i]! }, view);
   }
 
-  #numbers(): boolean {
+  #numbers(): boolean | undefined {
     const kernel = this.#kernel;
     const { idr } = kernel.layout(pidNamespace);
     const { tasks } = kernel.layout(pidStruct);
     const { pid_links } = kernel.layout(links);
-    if (idr < 0 || pid_links < 0) return false;
+    if (idr < 0 || pid_links < 0) return undefined;
     return walkIdr(kernel, plus(kernel.place(initPidNs), idr), PID_MAX_LIMIT, this.#budget, (_, pid) => {
       const first = readPointer(kernel.space, pid, tasks);
       if (first !== undefined && !isNull(first)) this.#add(plus(first, -pid_links), "numbers");
@@ -127,12 +132,13 @@ class Views {
     });
   }
 
-  #controlGroups(): boolean {
+  #controlGroups(): boolean | undefined {
     const kernel = this.#kernel;
     const table = kernel.optionalPlace(cssSetTable);
     const layout = kernel.layout(cssSet);
     const { cg_list } = kernel.layout(cgroupLink);
-    if (table === undefined || layout.hlist < 0 || cg_list < 0) return false;
+    if (table === undefined) return undefined;
+    if (layout.hlist < 0 || cg_list < 0) return false;
     let complete = true;
     let any = false;
     for (let bucket = 0; bucket < CSS_SET_BUCKETS; bucket++) {
@@ -148,7 +154,8 @@ class Views {
         }
       }
     }
-    return complete && any;
+    // Older kernels put tasks there only once somebody asks for them (cgroup_enable_task_cg_lists).
+    return complete && !any ? undefined : complete;
   }
 
   /** Children and threads of every task that was found, and so on: all that come from the first task. */

@@ -17,7 +17,7 @@ export const syscallTable = defineTable({
     ...functionColumns("the function"),
     expected: integer(
       "1 when the function is the one that the number should have by its name, or none where the kernel lacks the " +
-        "system call; 0 when it is another; not applicable where that is not known (tables other than for 64-bit programs)",
+        "system call; 0 when it is another; not applicable where that is not known (tables other than for 64-bit programs, and a function of a number without a name)",
     ),
     abi: text("Whose table: 64 for 64-bit programs, 32 for 32-bit ones (int 0x80), x32", { key: true }),
     dispatch: text("What the kernel calls by: table, or code (then the table is not used for calls)"),

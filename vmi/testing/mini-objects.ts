@@ -94,6 +94,7 @@ export function addThread(kernel: MiniKernel, process: Process, spec: TaskSpec):
     "seccomp.mode": 2,
     loginuid: UNSET,
   });
+  kernel.emptyList(task.at("children"));
   kernel.listAdd(signal.at("thread_head"), task.at("thread_node"));
   const threads = kernel.readPointer(signal.at("nr_threads")) & 0xffff_ffffn;
   signal.set("nr_threads", threads + 1n);

@@ -9,7 +9,7 @@ const SLOT_BITS = 6;
 /** Puts tasks where the kernel has them beside its list: their parents' children, the tree of pid numbers; and gives them stacks. */
 export function addTaskViews(kernel: MiniKernel, tasks: readonly Thing[]): void {
   const numberAt = (task: Thing, member: string) => Number(kernel.readPointer(task.at(member)) & 0xffff_ffffn);
-  for (const task of [kernel.initTask, ...tasks]) kernel.emptyList(task.at("children"));
+  kernel.emptyList(kernel.initTask.at("children"));
   const leaves = new Map<number, Thing>();
   const top = kernel.make("xa_node").set("shift", SLOT_BITS);
   const put = (node: Thing, slot: number, entry: bigint) =>
