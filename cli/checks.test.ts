@@ -130,6 +130,24 @@ test("a baseline takes what is there, and what comes and goes later is reported"
   assert.ok(!part.out.includes("gone since the baseline: module"));
 });
 
+test("what became worse than the baseline has it is reported, what became better is not", async () => {
+  const file = join(folder, "baseline.json");
+  const known = loaded("loop");
+  // Two processes of one program: the worse of the two is what is accepted.
+  found.web1 = [{ ...known, severity: "low" }, known, { ...hooked, severity: "medium" }];
+  await checks("web1", "--record", file);
+  found.web1 = [
+    { ...known, severity: "low" },
+    { ...hooked, severity: "high" },
+  ];
+  const worse = await checks("web1", "--baseline", file);
+  assert.equal(worse.code, 5);
+  assert.match(worse.out, /^HIGH \(1\)\n {2}was medium in the baseline: system call 62 \(kill\)/);
+  assert.ok(!worse.out.includes("module loop"));
+  found.web1 = [known, { ...hooked, severity: "info" }];
+  assert.equal((await checks("web1", "--baseline", file)).code, 0);
+});
+
 test("a baseline keeps each VM and each build apart, and says when it has none", async () => {
   const file = join(folder, "baseline.json");
   const both = ["web1", "db1"];
