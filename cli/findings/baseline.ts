@@ -109,13 +109,18 @@ export function entryOf(
     what: cell(row, "what"),
     place: cell(row, "place"),
   }));
-  findings.sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
-  return { vm: vm.uuid, name: vm.name, kernel, recorded: new Date().toISOString(), checks, findings };
+  return { vm: vm.uuid, name: vm.name, kernel, recorded: new Date().toISOString(), checks, findings: sorted(findings) };
 }
 
-/** With the entry in the place of an earlier one of that VM and build; all others stay. */
+const sorted = (findings: readonly Known[]) => findings.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+
+/** With the entry in the place of an earlier one of that VM and build, but for the checks that only that has; all others stay. */
 export function withEntry({ entries }: Baseline, entry: BaselineEntry): Baseline {
-  return { entries: [...entries.filter((other) => !sameSubject(other, entry.vm, entry.kernel)), entry] };
+  const earlier = entries.find((other) => sameSubject(other, entry.vm, entry.kernel));
+  const checks = (earlier?.checks ?? []).filter((check) => !entry.checks.includes(check));
+  const findings = (earlier?.findings ?? []).filter(({ check }) => checks.includes(check));
+  const whole = { ...entry, checks: [...entry.checks, ...checks], findings: sorted([...entry.findings, ...findings]) };
+  return { entries: [...entries.filter((other) => other !== earlier), whole] };
 }
 
 const sameSubject = (entry: BaselineEntry, vm: string, kernel: KernelBuild) =>
