@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { capture } from "./testing/capture.ts";
-import { found, hooked, loaded } from "./testing/fake-findings.ts";
+import { found, hooked, incomplete, loaded } from "./testing/fake-findings.ts";
 import { type FakeService, goodToken, startFakeService } from "./testing/fake-service.ts";
 
 let service: FakeService;
@@ -21,6 +21,7 @@ beforeEach(async () => {
   await writeFile(ca, service.ca);
   env = { XDG_CONFIG_HOME: folder, CLOUDVMI_URL: service.url, CLOUDVMI_TOKEN: goodToken, CLOUDVMI_CA: ca };
   found.web1 = [...asFound];
+  incomplete.web1 = [];
 });
 afterEach(() => rm(folder, { recursive: true }));
 
@@ -128,6 +129,66 @@ test("a baseline takes what is there, and what comes and goes later is reported"
   // What did not look says nothing of what is gone.
   const part = await checks("web1", "--baseline", file, "--check", "system-call-table", "--json");
   assert.ok(!part.out.includes("gone since the baseline: module"));
+});
+
+test("what became worse than the baseline has it is reported, what became better is not", async () => {
+  const file = join(folder, "baseline.json");
+  const known = loaded("loop");
+  // Two processes of one program: the worse of the two is what is accepted.
+  found.web1 = [{ ...known, severity: "low" }, known, { ...hooked, severity: "medium" }];
+  await checks("web1", "--record", file);
+  found.web1 = [
+    { ...known, severity: "low" },
+    { ...hooked, severity: "high" },
+  ];
+  const worse = await checks("web1", "--baseline", file);
+  assert.equal(worse.code, 5);
+  assert.match(worse.out, /^HIGH \(1\)\n {2}was medium in the baseline: system call 62 \(kill\)/);
+  assert.ok(!worse.out.includes("module loop"));
+  found.web1 = [known, { ...hooked, severity: "info" }];
+  assert.equal((await checks("web1", "--baseline", file)).code, 0);
+});
+
+test("of an incomplete answer nothing is recorded, and a check that could not look tells of nothing that is gone", async () => {
+  const file = join(folder, "baseline.json");
+  await checks("web1", "--record", file);
+  const good = await readFile(file, "utf8");
+  found.web1 = [];
+  incomplete.web1 = ["inventory: the list has no end"];
+  const refused = await checks("web1", "--record", file);
+  assert.deepEqual([refused.code, refused.out], [4, ""]);
+  assert.match(
+    refused.err,
+    /\ncloudvmi: not recorded, as what was found is incomplete \(see above\): record again, or with --check/,
+  );
+  assert.equal(await readFile(file, "utf8"), good);
+  const gone = await checks("web1", "--baseline", file);
+  assert.match(gone.out, /gone since the baseline: system call 62/);
+  assert.ok(!gone.out.includes("module loop"));
+  // A note that names no check may be about all of them.
+  incomplete.web1 = ["inventory: the list has no end", "it kept changing"];
+  assert.ok(!(await checks("web1", "--baseline", file)).out.includes("gone since"));
+  // Of several VMs those are recorded whose answer is whole.
+  const both = await checks("web1", "db1", "--record", file);
+  assert.equal(both.code, 4);
+  assert.match(both.err, /recorded in .*: 1 findings, 0 of them above info.*\n.*not recorded: web1, as /);
+  assert.deepEqual(
+    JSON.parse(await readFile(file, "utf8")).entries.map(({ name }: { name: string }) => name),
+    ["web1", "db1"],
+  );
+});
+
+test("--record with --check records that check anew, and keeps the others", async () => {
+  const file = join(folder, "baseline.json");
+  await checks("web1", "--record", file);
+  found.web1 = [loaded("loop")];
+  assert.equal((await checks("web1", "--record", file, "--check", "system-call-table")).code, 0);
+  const [entry] = JSON.parse(await readFile(file, "utf8")).entries;
+  assert.deepEqual([...entry.checks].sort(), ["inventory", "system-call-table"]);
+  assert.deepEqual(
+    entry.findings.map(({ identity }: { identity: string }) => identity),
+    ["module loop"],
+  );
 });
 
 test("a baseline keeps each VM and each build apart, and says when it has none", async () => {

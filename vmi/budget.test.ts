@@ -42,3 +42,14 @@ test("the deadline lies as far ahead as was asked", () => {
   const { deadline } = new Budget(5000);
   assert.ok(deadline >= before + 5000 && deadline <= performance.now() + 5000);
 });
+
+test("a part has steps of its own, and the time of the whole", () => {
+  const budget = new Budget(-1, 100_000);
+  assert.throws(() => budget.part(10_000).spend(5000), { kind: "deadline" });
+  const part = new Budget(60_000, 100_000).part(5000);
+  assert.throws(() => part.spend(6000), { kind: "over-budget" });
+  assert.equal(part.left, 0);
+  assert.equal(budget.left, 100_000);
+  budget.spend(100);
+  assert.equal(budget.left, 99_900);
+});

@@ -18,6 +18,16 @@ export class Budget {
     this.#left = steps;
   }
 
+  /** Steps that have not been spent. */
+  get left(): number {
+    return Math.max(0, this.#left);
+  }
+
+  /** Another with the same deadline and so many steps: what is spent of it counts here only once it is spent here too. */
+  part(steps: number): Budget {
+    return new Budget(this.deadline - performance.now(), steps);
+  }
+
   /** Throws GuestError "over-budget" or "deadline". */
   spend(steps = 1): void {
     this.#left -= steps;

@@ -73,7 +73,6 @@ const checksCommand: ManyGuestsCommand<[], ChecksOptions> = {
       .addOption(
         new Option("--record <file>", "keep what is found as what belongs there, by VM and kernel build").conflicts([
           "baseline",
-          "check",
         ]),
       )
       .option("--baseline <file>", "report only what differs from what was recorded");
@@ -142,6 +141,8 @@ const widthFor = (io: Io) => (io.out.isTerminal ? Math.min(io.out.columns, WIDES
 interface Looked {
   readonly rows: FindingRow[];
   readonly checks: string[];
+  /** Those of them that could look at everything. */
+  readonly whole: string[];
   readonly kernel: KernelBuild | undefined;
   readonly uuid: string;
   readonly incomplete: boolean;
@@ -167,21 +168,26 @@ async function look(
   });
   let baseline: Baseline = before ?? { entries: [] };
   const unmatched: string[] = [];
+  const refused: string[] = [];
   const rows: FindingRow[] = [];
   for (const { guest, value } of answers) {
     const subject = { uuid: value.uuid, name: guest.name };
     let found = value.rows;
     if (options.record !== undefined) {
+      // What could not be looked at now would be new at the next look, and a good entry would be gone.
+      if (value.incomplete) {
+        refused.push(guest.name);
+        continue;
+      }
       baseline = withEntry(baseline, entryOf(subject, value.kernel!, value.checks, found));
     } else if (options.baseline !== undefined) {
       const entry = findEntry(baseline, subject, value.kernel!);
       if (typeof entry === "string") unmatched.push(entry);
-      else found = differences(entry, value.checks, found);
+      else found = differences(entry, value.whole, found);
     }
     rows.push(...found.map((row) => (scope.single ? row : { vm: guest.name, host: guest.host, ...row })));
   }
   await show(session, rows, options);
-  if (options.record !== undefined) await writeBaseline(options.record, baseline);
   for (const why of unmatched) await printer.note(why);
 
   const alarms = rows.filter(isAlarm);
@@ -190,12 +196,20 @@ async function look(
     rows,
     options,
   );
-  if (options.record !== undefined) {
+  if (options.record !== undefined && answers.length > refused.length) {
+    await writeBaseline(options.record, baseline);
     await printer.note(
       `recorded in ${options.record}: ${rows.length} findings, ${alarms.length} of them above info${ending.took}`,
     );
-    return settle();
   }
+  if (refused.length > 0) {
+    throw new CliError(
+      exitCode.guest,
+      `${scope.single ? "not recorded" : `not recorded: ${refused.join(", ")}`}, as what was found is incomplete (see above): ` +
+        "record again, or with --check only those checks that could look",
+    );
+  }
+  if (options.record !== undefined) return settle();
   if (alarms.length > 0) throw new CliError(exitCode.finding, `${counted(alarms)}${ending.info}${ending.took}`);
   if (unmatched.length > 0) {
     throw usageError(
@@ -236,16 +250,24 @@ async function lookInto(
   ]);
   const summary = await reading.summary;
   const [kernel] = kernels as JsonRow[];
+  const checks = options.check ?? specs;
   const notes = summary.incomplete ? summary.notes.map((note) => `the findings are incomplete: ${note}`) : [];
   return {
     rows: rows as FindingRow[],
-    checks: options.check ?? specs,
+    checks,
+    whole: summary.incomplete ? withoutNote(checks, summary.notes) : checks,
     kernel: needsKernel ? { release: cell(kernel!, "version"), build_id: cell(kernel!, "build_id") } : undefined,
     uuid: handle.id.uuid,
     incomplete: summary.incomplete,
     microseconds: Number(summary.microseconds),
     notes,
   };
+}
+
+/** The checks that could look at everything: a note begins with the name of the one that could not. Any other may be about all. */
+function withoutNote(checks: readonly string[], notes: readonly string[]): string[] {
+  const noted = notes.map((note) => checks.find((check) => note.startsWith(`${check}: `)));
+  return noted.length === 0 || noted.includes(undefined) ? [] : checks.filter((check) => !noted.includes(check));
 }
 
 const names = async (reading: TableReading) => ((await reading.all()) as JsonRow[]).map((row) => cell(row, "name"));

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { usageError } from "../failure.ts";
 import type { JsonInput } from "../format/json.ts";
-import { cell, type FindingRow, isAlarm } from "./finding.ts";
+import { cell, type FindingRow, isAlarm, isWorse } from "./finding.ts";
 
 const VERSION = 1;
 
@@ -109,13 +109,18 @@ export function entryOf(
     what: cell(row, "what"),
     place: cell(row, "place"),
   }));
-  findings.sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
-  return { vm: vm.uuid, name: vm.name, kernel, recorded: new Date().toISOString(), checks, findings };
+  return { vm: vm.uuid, name: vm.name, kernel, recorded: new Date().toISOString(), checks, findings: sorted(findings) };
 }
 
-/** With the entry in the place of an earlier one of that VM and build; all others stay. */
+const sorted = (findings: readonly Known[]) => findings.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+
+/** With the entry in the place of an earlier one of that VM and build, but for the checks that only that has; all others stay. */
 export function withEntry({ entries }: Baseline, entry: BaselineEntry): Baseline {
-  return { entries: [...entries.filter((other) => !sameSubject(other, entry.vm, entry.kernel)), entry] };
+  const earlier = entries.find((other) => sameSubject(other, entry.vm, entry.kernel));
+  const checks = (earlier?.checks ?? []).filter((check) => !entry.checks.includes(check));
+  const findings = (earlier?.findings ?? []).filter(({ check }) => checks.includes(check));
+  const whole = { ...entry, checks: [...entry.checks, ...checks], findings: sorted([...entry.findings, ...findings]) };
+  return { entries: [...entries.filter((other) => other !== earlier), whole] };
 }
 
 const sameSubject = (entry: BaselineEntry, vm: string, kernel: KernelBuild) =>
@@ -143,24 +148,38 @@ export function findEntry(
 const nameOf = ({ release, build_id }: KernelBuild) => `${release} (build id ${build_id.slice(0, 12)})`;
 
 /**
- * What differs from the entry: findings that it does not have, those of severity info as low, and what it has and is gone, as
- * info. Checks that did not look then, or do not now, tell of no difference.
+ * What differs from the entry: findings that it does not have, those of severity info as low; findings that are worse than
+ * it has them; and what it has and is gone, as info. Checks that did not look then, or do not now, tell of no difference.
  */
 export function differences(
   entry: BaselineEntry,
   looked: readonly string[],
   rows: readonly FindingRow[],
 ): FindingRow[] {
-  const before = new Set(entry.findings.map(keyOf));
+  const before = worstSeverities(entry.findings);
   const now = new Set(rows.map((row) => keyOf(identified(row))));
   const fresh = rows.flatMap((row) => {
-    if (before.has(keyOf(identified(row)))) return [];
+    const was = before.get(keyOf(identified(row)));
+    if (was !== undefined) {
+      if (!isWorse(cell(row, "severity"), was)) return [];
+      return [{ ...row, what: `was ${was} in the baseline: ${cell(row, "what")}` }];
+    }
     if (isAlarm(row)) return [row];
     if (!entry.checks.includes(cell(row, "check_name"))) return [];
     return [{ ...row, severity: "low", what: `not in the baseline: ${cell(row, "what")}` }];
   });
   const gone = entry.findings.filter((known) => looked.includes(known.check) && !now.has(keyOf(known)));
   return [...fresh, ...gone.map(goneRow)];
+}
+
+/** By check and identity: two processes of one program have one. */
+function worstSeverities(findings: readonly Known[]): Map<string, string> {
+  const worst = new Map<string, string>();
+  for (const known of findings) {
+    const before = worst.get(keyOf(known));
+    if (before === undefined || isWorse(known.severity, before)) worst.set(keyOf(known), known.severity);
+  }
+  return worst;
 }
 
 const identified = (row: FindingRow) => ({ check: cell(row, "check_name"), identity: cell(row, "identity") });

@@ -14,9 +14,14 @@ export function cell(row: JsonRow, column: string): string {
 }
 
 export function severityOf(row: FindingRow): Severity {
-  const told = cell(row, "severity");
-  return severities.find((severity) => severity === told) ?? "critical";
+  return knownSeverity(cell(row, "severity"));
 }
+
+const knownSeverity = (told: string) => severities.find((severity) => severity === told) ?? "critical";
+
+/** True when the first is a worse severity than the second. */
+export const isWorse = (one: string, other: string) =>
+  severities.indexOf(knownSeverity(one)) < severities.indexOf(knownSeverity(other));
 
 export const isAlarm = (row: FindingRow) => severityOf(row) !== "info";
 

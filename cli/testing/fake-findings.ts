@@ -55,8 +55,13 @@ export const hooked: Cells = {
 /** By VM: what is found of web1; others are clean. */
 export const found: { web1: Cells[] } = { web1: [hooked, loaded("loop")] };
 
+/** Why the findings of web1 are incomplete, where they are. */
+export const incomplete: { web1: string[] } = { web1: [] };
+
 export { loaded };
 
 export function findingRows(uuid: string): Cells[] {
   return uuid.endsWith("1") ? found.web1 : [loaded("loop")];
 }
+
+export const findingNotes = (uuid: string) => (uuid.endsWith("1") ? incomplete.web1 : []);

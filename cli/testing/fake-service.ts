@@ -6,7 +6,7 @@ import { SqlService } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
 import { AccountService, HealthService, VmService, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createRoutes, serveWire } from "../../wire/index.ts";
 import { selfSigned } from "./certificate.ts";
-import { checkColumns, checkRows, findingColumns, findingRows } from "./fake-findings.ts";
+import { checkColumns, checkRows, findingColumns, findingNotes, findingRows } from "./fake-findings.ts";
 import { scanUpdates } from "./fake-scan.ts";
 
 export const goodToken = "good-token";
@@ -262,6 +262,7 @@ export async function startFakeService(): Promise<FakeService> {
       const all = table === "findings" ? findingRows(guest.uuid) : rowsOf[table]!;
       const matching = all.filter((row) => where.every((one) => one.values.includes(`${row[one.column]}`)));
       const rows = matching.slice(0, limit === 0n ? undefined : Number(limit));
+      const notes = table === "findings" ? findingNotes(guest.uuid) : [];
       yield {
         header,
         rows: rows.length,
@@ -271,7 +272,13 @@ export async function startFakeService(): Promise<FakeService> {
             rows.map((row) => row[each.name]!),
           ),
         ),
-        summary: { vm: guest, rows: BigInt(rows.length), microseconds: 41_000n },
+        summary: {
+          vm: guest,
+          rows: BigInt(rows.length),
+          incomplete: notes.length > 0,
+          notes,
+          microseconds: 41_000n,
+        },
       };
     },
     async readMemory({ vm: id, items }) {

@@ -1,11 +1,11 @@
 import type { Budget } from "../budget.ts";
-import { addHi, addLo, type Halves, numberOf, PAGE_SIZE } from "../bytes/address.ts";
+import { gvaOf, type Halves, hiOf, loOf, PAGE_SIZE } from "../bytes/address.ts";
 import { inodeOf } from "../linux/file.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import { userSpace } from "../linux/mm.ts";
 import { cachedPage, isAnonymousPage } from "../linux/page-cache.ts";
-import { plus } from "../linux/read.ts";
 import type { Vma } from "../linux/vma.ts";
+import { mappedSpans } from "../memory/mapped-spans.ts";
 
 /** Code that is shown of a place. */
 export interface FoundCode {
@@ -14,8 +14,8 @@ export interface FoundCode {
   readonly original?: Uint8Array;
 }
 
-/** Pages of one area that are looked at: a JIT's has many thousand, most of them never touched. */
-const MAX_PAGES = 32_768;
+/** Steps that a page costs whose bytes are looked at. */
+const PAGE_STEPS = 8;
 const SHOWN = 64;
 const ALIGNMENT = 16;
 const INT3 = 0xcc;
@@ -25,11 +25,11 @@ const ZEROS = Buffer.alloc(PAGE_SIZE);
 export function firstCode(kernel: Kernel, mm: Halves, area: Vma, budget: Budget): FoundCode | undefined {
   let found: FoundCode | undefined;
   eachPage(kernel, mm, area, budget, (offset, gpa) => {
-    const page = copyOf(kernel, gpa);
+    const page = copyOf(kernel, gpa, budget);
     if (page === undefined || page.equals(ZEROS)) return true;
     const first = page.findIndex((byte) => byte !== 0);
     const from = first - (first % ALIGNMENT);
-    found = { at: plus(area.start, offset + from), found: page.subarray(from, from + SHOWN) };
+    found = { at: within(area, offset + from), found: page.subarray(from, from + SHOWN) };
     return false;
   });
   return found;
@@ -57,11 +57,11 @@ export function modifiedCode(kernel: Kernel, mm: Halves, area: Vma, budget: Budg
   let first: FoundCode | undefined;
   let breakpoints: number[] | undefined = [];
   eachPage(kernel, mm, area, budget, (offset, gpa) => {
-    const page = isAnonymousPage(kernel, gpa) === true ? copyOf(kernel, gpa) : undefined;
+    const page = isAnonymousPage(kernel, gpa) === true ? copyOf(kernel, gpa, budget) : undefined;
     if (page === undefined) return true;
     const index = area.pageOffset + offset / PAGE_SIZE;
     const cached = cachedPage(kernel, inode, index);
-    const original = cached === undefined ? undefined : copyOf(kernel, cached);
+    const original = cached === undefined ? undefined : copyOf(kernel, cached, budget);
     if (original === undefined) {
       unknown++;
       return true;
@@ -76,7 +76,7 @@ export function modifiedCode(kernel: Kernel, mm: Halves, area: Vma, budget: Budg
       if (first !== undefined) continue;
       const from = i - (i % ALIGNMENT);
       first = {
-        at: plus(area.start, offset + from),
+        at: within(area, offset + from),
         found: page.subarray(from, from + SHOWN),
         original: original.subarray(from, from + SHOWN),
       };
@@ -86,12 +86,19 @@ export function modifiedCode(kernel: Kernel, mm: Halves, area: Vma, budget: Budg
   return first && { pages, bytes, breakpoints, unknown, first };
 }
 
-function copyOf(kernel: Kernel, gpa: number): Buffer | undefined {
+/** An area may have many GiB. */
+function within({ start }: Vma, offset: number): Halves {
+  const address = gvaOf(start.hi, start.lo) + BigInt(offset);
+  return { hi: hiOf(address), lo: loOf(address) };
+}
+
+function copyOf(kernel: Kernel, gpa: number, budget: Budget): Buffer | undefined {
+  budget.spend(PAGE_STEPS);
   const bytes = kernel.memory.copy(gpa, PAGE_SIZE);
   return bytes && Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
-/** Visits the pages of an area that are in memory. */
+/** Visits the pages of an area that are in memory: a JIT's has many thousand, most of them never touched. */
 function eachPage(
   kernel: Kernel,
   mm: Halves,
@@ -101,11 +108,14 @@ function eachPage(
 ): void {
   const space = userSpace(kernel, mm);
   if (space === undefined) return;
-  const { hi, lo } = area.start;
-  const size = numberOf(area.end.hi, area.end.lo) - numberOf(hi, lo);
-  for (let offset = 0; offset < size && offset < MAX_PAGES * PAGE_SIZE; offset += PAGE_SIZE) {
-    budget.spend();
-    const gpa = space.physical(addHi(hi, lo, offset), addLo(lo, offset));
-    if (gpa >= 0 && !visit(offset, gpa)) return;
+  const [start, end] = [gvaOf(area.start.hi, area.start.lo), gvaOf(area.end.hi, area.end.lo)];
+  // A guest may claim an area anywhere: processes have the lower half.
+  if (end > 1n << BigInt(space.mmu.virtualBits - 1)) return;
+  for (const { address, gpa, length } of mappedSpans(space, start, end, budget)) {
+    const offset = Number(address - start);
+    for (let done = 0; done < length; done += PAGE_SIZE) {
+      budget.spend();
+      if (!visit(offset + done, gpa + done)) return;
+    }
   }
 }

@@ -1,6 +1,6 @@
 import { AF } from "../linux/net/socket.ts";
 import { type CheckRow, defineCheck } from "./check.ts";
-import { AF_XDP, reportHolders } from "./socket-holders.ts";
+import { AF_XDP, BELIEVED, reportHolders } from "./socket-holders.ts";
 
 /** include/uapi/linux/if_ether.h */
 const ETHER_TYPES = new Map<unknown, string>([
@@ -23,7 +23,7 @@ export const packetSockets = defineCheck({
     "wait for a packet. Programs that configure networks are told as info where they are installed, those that capture as low.",
   misses:
     "A known program's executable that was replaced, or that runs injected code. Packets are seen by eBPF programs too: see " +
-    "ebpf-programs. Monitoring software with packet sockets of its own is reported.",
+    `ebpf-programs. Monitoring software with packet sockets of its own is reported. ${BELIEVED}`,
   confirm:
     "SELECT * FROM process_open_sockets WHERE family IN (17, 44). In the guest, ss -0 -p, or the inode in /proc/net/packet.",
   reads: [

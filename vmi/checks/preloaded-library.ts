@@ -19,7 +19,8 @@ export const preloadedLibrary = defineCheck({
   misses:
     "An environment that the program wrote over, unless the library is where none belongs; a library that was put among the " +
     "installed ones; ld.so.preload of a container, or where it is on disk only. Programs that unpack their libraries " +
-    "(Java with JNA, PyInstaller) to /tmp are reported; LD_PRELOAD of installed libraries (jemalloc, fakeroot) as low.",
+    "(Java with JNA, PyInstaller) to /tmp are reported; LD_PRELOAD of installed libraries (jemalloc, fakeroot) as low. " +
+    "Paths are those of the process's own mount namespace: a container has directories of its own.",
   confirm:
     "SELECT pid, value FROM process_envs WHERE key = 'LD_PRELOAD'; SELECT * FROM process_libraries WHERE pid = …; SELECT data FROM " +
     "file_contents WHERE path = '/etc/ld.so.preload'. In the guest, /proc/PID/environ and maps, with a static busybox.",

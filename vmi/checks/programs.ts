@@ -48,11 +48,21 @@ export function baseName(path: string): string {
 
 /** Directories that packages install to, and only root writes to. */
 const INSTALLED = /^\/(usr|bin|sbin|lib|lib32|lib64|libx32|opt|snap|nix|gnu)\//;
+/** Directories of programs that come with the system: of its own path, and of packages. */
+const PROGRAMS = /^\/(?:usr\/(?:local\/)?)?(?:s?bin|(?:lib|lib64|libexec)(?:\/[^/]+){0,2})\/[^/]+$/;
 /** Where everybody may write, and what is in no directory. */
 const SCRATCH = /^\/(tmp|var\/tmp|dev|run\/user|run\/shm|run\/lock|memfd:)/;
 
 export function isInstalled(path: string): boolean {
   return INSTALLED.test(path);
+}
+
+/**
+ * True where a system has its programs, as the process's own mount namespace has it: whoever only calls a file /opt/x/ping or
+ * /usr/share/x/ping has made no ping of it.
+ */
+export function isSystemProgram(path: string): boolean {
+  return PROGRAMS.test(path);
 }
 
 export function isScratch(path: string): boolean {

@@ -1,6 +1,6 @@
 import { AF } from "../linux/net/socket.ts";
 import { type CheckRow, defineCheck } from "./check.ts";
-import { reportHolders } from "./socket-holders.ts";
+import { BELIEVED, reportHolders } from "./socket-holders.ts";
 
 /** include/uapi/linux/in.h */
 const PROTOCOLS = new Map<unknown, string>([
@@ -24,7 +24,7 @@ export const rawSockets = defineCheck({
     "configure or test networks are told as info, where they are installed.",
   misses:
     "A known program's executable that was replaced, or that runs injected code. Sockets that a process has only handed " +
-    "to io_uring or to a queue. Monitoring software with raw sockets of its own is reported.",
+    `to io_uring or to a queue. Monitoring software with raw sockets of its own is reported. ${BELIEVED}`,
   confirm:
     "SELECT * FROM process_open_sockets WHERE type = 'raw' AND family IN (2, 10). In the guest, ss -w -p, or the inode in " +
     "/proc/net/raw and raw6.",

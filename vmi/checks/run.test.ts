@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { Budget } from "../budget.ts";
 import { GuestError } from "../errors.ts";
 import { attach } from "../guest.ts";
+import { tooLarge } from "../tables/columns.ts";
 import { processes } from "../tables/processes.ts";
 import { miniGuest } from "../testing/mini-guest.ts";
 import type { Check, CheckContext, Finding } from "./check.ts";
@@ -70,8 +71,45 @@ test("what can't be looked at is said, and the other checks look", () => {
   const { findings, notes } = run([lacking, broken, check(({ report }) => report(finding("x")))]);
   assert.equal(findings.length, 1);
   assert.deepEqual(notes, ["lacking: the kernel has no such list", "broken: the list has no end"]);
-  const endless = check(({ budget }) => budget.spend(1 << 30));
-  assert.throws(() => run([endless]), { kind: "over-budget" });
+});
+
+test("a check that is endless is named, and leaves the others what they need", () => {
+  const endless = Array.from({ length: 5 }, (_, i) =>
+    check(({ budget, report }) => {
+      report(finding(`${i}`));
+      for (;;) budget.spend();
+    }, `endless-${i}`),
+  );
+  const large = check(({ report }) => {
+    report(finding("of a part"));
+    throw tooLarge();
+  }, "large");
+  // Of 20 million steps 9 are for a look, half of them in 8 parts.
+  const thorough = check(({ budget, report }) => {
+    for (let i = 0; i < 500_000; i++) budget.spend();
+    report(finding("x"));
+  }, "thorough");
+  const alone = check(({ budget, report }) => {
+    for (let i = 0; i < 4_000_000; i++) budget.spend();
+    report(finding("y"));
+  }, "alone");
+  const budget = new Budget(60_000, 20_000_000);
+  const { findings, notes } = runChecks([alone, ...endless, large, thorough], kernel, budget);
+  assert.deepEqual(
+    findings.map(({ identity }) => identity),
+    ["y", "0", "1", "2", "3", "4", "of a part", "x"],
+  );
+  assert.deepEqual(
+    notes.map((note) => note.replace(/: what it reads of the guest is more than one check may: .*$/, "")),
+    [...endless, large].map(({ name }) => name),
+  );
+  // Enough to tell of it.
+  assert.ok(budget.left > 1_900_000, `${budget.left}`);
+});
+
+test("time that ran out is all checks'", () => {
+  const late = check(({ budget }) => budget.spend(1 << 16));
+  assert.throws(() => runChecks([late], kernel, new Budget(-1)), { kind: "deadline" });
 });
 
 test("texts are printable and bounded, and so is the number of findings", () => {

@@ -9,6 +9,8 @@ import { type Check, type CheckContext, type CheckRow, type Finding, SEVERITIES,
 const MAX_FINDINGS = 1000;
 /** Characters of one text. */
 const MAX_TEXT = 4000;
+/** Of a request's steps what each of the two looks may spend; what is left over is for telling what was found. */
+const LOOK_SHARE = 0.45;
 
 export interface CheckFinding extends Finding {
   readonly check: Check;
@@ -25,10 +27,11 @@ export interface CheckAnswer {
 
 /** Looks for what is wrong. A finding is told when it was seen twice, with everything read anew in between. */
 export function runChecks(checks: readonly Check[], kernel: Kernel, budget: Budget): CheckAnswer {
-  const first = pass(checks, kernel, budget);
+  const steps = Math.floor(budget.left * LOOK_SHARE);
+  const first = pass(checks, kernel, budget, steps);
   if (first.found.size === 0) return { findings: [], notes: [...first.notes], retried: first.retried };
   kernel.dropCaches();
-  const again = pass([...first.found.keys()], kernel, budget);
+  const again = pass([...first.found.keys()], kernel, budget, steps);
   const findings: CheckFinding[] = [];
   let unseen = 0;
   for (const [check, before] of first.found) {
@@ -52,11 +55,18 @@ interface Pass {
   retried: number;
 }
 
-function pass(checks: readonly Check[], kernel: Kernel, budget: Budget): Pass {
+/**
+ * Half of the steps belong to the checks in equal parts, and half to those that need more, as they come: whoever makes one
+ * endless takes nothing from the others that they could not do without.
+ */
+function pass(checks: readonly Check[], kernel: Kernel, whole: Budget, steps: number): Pass {
+  const own = Math.floor(steps / 2 / checks.length);
+  let common = steps - own * checks.length;
   const result: Pass = { found: new Map(), notes: new Set(), retried: 0 };
   const shared = new Map<unknown, unknown>();
   for (const check of checks) {
     const found = new KeptFindings(check.severity);
+    const budget = whole.part(own + common);
     const context: CheckContext = {
       kernel,
       budget,
@@ -83,6 +93,9 @@ function pass(checks: readonly Check[], kernel: Kernel, budget: Budget): Pass {
       },
     };
     look(check, context);
+    const spent = own + common - budget.left;
+    common -= Math.max(0, spent - own);
+    whole.spend(spent);
     if (found.all.size > 0) result.found.set(check, found.all);
   }
   return result;
@@ -140,15 +153,23 @@ function printable(finding: Finding): Finding {
   return { ...finding, what: a, where: b, evidence: c, expected: d, identity: e };
 }
 
-/** What a kernel has in no shape that is known here keeps one check from looking, not the others. */
+/**
+ * What a kernel has in no shape that is known here keeps one check from looking, and so does what is endless in the guest: not
+ * the others.
+ */
 function look(check: Check, context: CheckContext): void {
   try {
     check.look(context);
   } catch (error) {
-    if (!(error instanceof GuestError && error.kind === "unsupported-kernel")) throw error;
-    context.incomplete(error.message);
+    if (!(error instanceof GuestError)) throw error;
+    if (error.kind === "over-budget") context.incomplete(OVER_BUDGET);
+    else if (error.kind === "unsupported-kernel") context.incomplete(error.message);
+    else throw error;
   }
 }
+
+/** Steps that ran out, and a table that is larger than an answer may be: what to narrow down is not the asker's to choose. */
+const OVER_BUDGET = "what it reads of the guest is more than one check may: it has not looked at all of it";
 
 function rowsOf(names: readonly string[], data: readonly ColumnData[], count: number): CheckRow[] {
   const rows = Array.from({ length: count }, (): Record<string, number | string | undefined> => ({}));

@@ -1,7 +1,7 @@
 import { AF } from "../linux/net/socket.ts";
 import { processOpenSockets } from "../tables/process-open-sockets.ts";
 import type { CheckContext, CheckRow, Severity } from "./check.ts";
-import { baseName, describeProgram, identify, isInstalled, type Program, programs } from "./programs.ts";
+import { baseName, describeProgram, identify, isSystemProgram, type Program, programs } from "./programs.ts";
 
 /** What has raw or packet sockets for what it is made for: addresses, routes, neighbours, whether somebody answers. */
 const NETWORK_PROGRAMS: ReadonlySet<string> = new Set(
@@ -21,7 +21,7 @@ const CAPTURING: ReadonlySet<string> = new Set(
 export interface SocketHolder {
   readonly program: Program;
   readonly sockets: readonly CheckRow[];
-  /** By what the program is: it is believed where it is installed. */
+  /** By what the program is: its name is believed where systems have their programs. */
   readonly severity: Severity;
 }
 
@@ -39,6 +39,11 @@ function openSockets(context: CheckContext): CheckRow[] {
   ];
   return context.rows(processOpenSockets, { columns, where });
 }
+
+/** What both checks say of whom they believe. */
+export const BELIEVED =
+  "Names are believed in the directories of a system's programs (bin, sbin, lib and libexec, of /, /usr and /usr/local), by the path that " +
+  "the process's own mount namespace has: a container has its own. Known programs elsewhere (/opt, /snap, Nix) are reported as medium.";
 
 /** Sockets that one check is about. */
 export interface SocketsOfInterest {
@@ -90,7 +95,7 @@ export function socketHolders(context: CheckContext, wanted: (socket: CheckRow) 
 }
 
 function severityOf({ path }: Program): Severity {
-  if (path === undefined || !isInstalled(path)) return "medium";
+  if (path === undefined || !isSystemProgram(path)) return "medium";
   const program = baseName(path);
   return NETWORK_PROGRAMS.has(program) ? "info" : CAPTURING.has(program) ? "low" : "medium";
 }

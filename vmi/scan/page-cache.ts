@@ -8,7 +8,7 @@ import { isCachedPage, walkCachedPages } from "../linux/page-cache.ts";
 import type { Unit } from "../linux/unit.ts";
 import type { Span } from "../memory/mapped-spans.ts";
 import type { Place, Region } from "./region.ts";
-import type { Windows } from "./windows.ts";
+import type { Window, Windows } from "./windows.ts";
 
 /** More files than this are not looked through. */
 const MAX_FILES = 1 << 20;
@@ -71,15 +71,28 @@ function* regionsOf(
   const deleted = path?.deleted === true || facts.links === 0;
   const device = facts.device === undefined ? undefined : formatDevice(facts.device);
   const place: Place = { kind: "file", path: path?.bytes, inode: facts.number, device, deleted };
-  for (const { address, bytes, fresh } of windows.of(spans)) {
+  let first = 0;
+  // Memory that the file has given back meanwhile may be anybody's.
+  const holds = ({ address, bytes }: Window): boolean => {
     kernel.dropCaches();
     const end = address + BigInt(bytes.length);
-    const within = spans.filter((span) => span.address < end && span.address + BigInt(span.length) > address);
-    const same = within.every(({ gpa }) => isCachedPage(kernel, file.at, gpa));
-    // Memory that the file has given back meanwhile may be anybody's.
-    if (!same || factsOfInode(kernel, file.at).number !== facts.number) continue;
+    while (first < spans.length && endOf(spans[first]!) <= address) first++;
+    for (let i = first; i < spans.length && spans[i]!.address < end; i++) {
+      budget.spend();
+      if (endOf(spans[i]!) > address && !isCachedPage(kernel, file.at, spans[i]!.gpa)) return false;
+    }
+    return factsOfInode(kernel, file.at).number === facts.number;
+  };
+  const look = (window: Window): boolean => {
+    const same = holds(window);
+    if (!same) note("files gave back memory while it was read: what is beside that, up to 4 MiB, was not looked at");
+    return same;
+  };
+  for (const { address, bytes, fresh } of windows.of(spans, look)) {
     // What follows a file's end in its last page is none of it.
     const size = facts.size === undefined ? bytes.length : Math.max(0, facts.size - Number(address));
     if (size > 0) yield { address, bytes: bytes.subarray(0, size), fresh, place: () => place };
   }
 }
+
+const endOf = ({ address, length }: Span): bigint => address + BigInt(length);

@@ -99,3 +99,20 @@ test("physical: every byte of RAM by its address", () => {
     assert.equal(find({ target: "physical" }, "ls -l\0").length, 1);
   });
 });
+
+test("page cache: what is no longer the file's when it has been copied is not told, and that is said", () => {
+  const mini = miniGuest();
+  const notes: string[] = [];
+  const addresses: bigint[] = [];
+  const regions = attach(mini.kernel.ram.mapped()).regions({ target: "page-cache" }, undefined, (note) =>
+    notes.push(note),
+  );
+  for (const { address, place } of regions) {
+    const of = place(address);
+    if (of.kind !== "file" || of.inode !== 13) continue;
+    addresses.push(address);
+    mini.files.inode.set("i_ino", 99);
+  }
+  assert.deepEqual(addresses, [0n]);
+  assert.match(notes.join("\n"), /^files gave back memory while it was read[^\n]*$/);
+});

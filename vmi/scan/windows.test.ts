@@ -59,6 +59,14 @@ test("a window that its reader refuses has not been handed out", () => {
   const windows = new Windows(ram.mapped(), new Budget());
   for (const _ of windows.of([span(0, 0)])) break;
   assert.equal(seen(windows, [span(0, 0)]).length, 1);
+  // One of two: the other is told.
+  const other = new Windows(ram.mapped(), new Budget());
+  const spans = [span(0, 0), span(2 * PAGE, 0x2000)];
+  assert.deepEqual(
+    [...other.of(spans, ({ address }) => address > 0n)].map(({ address }) => Number(address)),
+    [2 * PAGE],
+  );
+  assert.deepEqual(seen(other, spans), [{ address: 0, frames: [0], fresh: "1" }]);
 });
 
 test("long runs come in windows that overlap; in place where they are one in memory", () => {

@@ -37,12 +37,15 @@ export class Windows {
     this.#inPlace = inPlace && memory.direct;
   }
 
-  /** @param spans ascending. A hole between two ends a window, and so does what is not RAM. */
-  *of(spans: Iterable<Span>): Generator<Window> {
+  /**
+   * @param spans ascending. A hole between two ends a window, and so does what is not RAM
+   * @param holds asked once a window has been copied: what it is false for is left out, and its pages are still to be told
+   */
+  *of(spans: Iterable<Span>, holds: (window: Window) => boolean = () => true): Generator<Window> {
     let run = new Run();
     for (const span of this.#ram(spans)) {
       if (run.length > 0 && span.address !== run.end) {
-        yield* this.#window(run);
+        yield* this.#window(run, holds);
         run = new Run();
       }
       for (let done = 0; done < span.length; ) {
@@ -50,11 +53,11 @@ export class Windows {
         run.add({ address: span.address + BigInt(done), gpa: span.gpa + done, length: taken });
         done += taken;
         if (run.length < WINDOW) continue;
-        yield* this.#window(run);
+        yield* this.#window(run, holds);
         run = run.tail(OVERLAP);
       }
     }
-    yield* this.#window(run);
+    yield* this.#window(run, holds);
   }
 
   /** The parts of spans that are RAM. */
@@ -72,7 +75,7 @@ export class Windows {
     }
   }
 
-  *#window({ spans, length }: Run): Generator<Window> {
+  *#window({ spans, length }: Run, holds: (window: Window) => boolean): Generator<Window> {
     const pages = length / PAGE_SIZE;
     this.#budget.spend(pages);
     const fresh = new Uint8Array(pages);
@@ -94,7 +97,9 @@ export class Windows {
     const to = Math.min(pages, last + 1 + margin);
     const cut = fresh.subarray(from, to);
     const bytes = this.#bytes(spans, from * PAGE_SIZE, to * PAGE_SIZE, cut);
-    yield { address: spans[0]!.address + BigInt(from * PAGE_SIZE), bytes, fresh: cut };
+    const window: Window = { address: spans[0]!.address + BigInt(from * PAGE_SIZE), bytes, fresh: cut };
+    if (!holds(window)) return;
+    yield window;
     // Not before: whoever finds that the window is not what it should be leaves here, and the pages are still to be told.
     for (const { gpa, length: size } of spans) this.#mark(gpa, size);
   }

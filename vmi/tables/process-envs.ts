@@ -26,6 +26,8 @@ export const processEnvs = defineTable({
     const { kernel, budget } = context;
     const task = kernel.layout(taskStruct);
     const mm = kernel.layout(mmStruct);
+    // Of a variable that is asked for there are few: what is not asked for is not kept, however much a process has of it.
+    const wanted = context.textKeys("key");
     eachProcess(context, (at, pid) => {
       const found = follow(kernel, at, task.mm, budget, (mmAt) =>
         readUserSpan(kernel, mmAt, mm.env_start, mm.env_end, budget),
@@ -41,8 +43,10 @@ export const processEnvs = defineTable({
         start = end + 1;
         if (entry.length === 0) continue;
         const equals = entry.indexOf(EQUALS);
+        const keyEnd = equals < 0 ? entry.length : equals;
+        if (wanted?.has(Buffer.from(entry.subarray(0, keyEnd)).toString()) === false) continue;
         out.pid?.push(pid);
-        out.key?.pushBytes(entry, 0, equals < 0 ? entry.length : equals);
+        out.key?.pushBytes(entry, 0, keyEnd);
         out.value?.pushBytes(entry, equals < 0 ? entry.length : equals + 1);
         if (!context.row()) return false;
       }

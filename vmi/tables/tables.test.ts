@@ -189,6 +189,12 @@ test("process_envs", () => {
       { pid: 300, key: "EMPTY", value: "" },
     ]);
   });
+  const guest = attach(miniGuest().kernel.ram.mapped());
+  const where = [{ column: "key", values: ["TERM", "NOVALUE", "NOVALUE="] }];
+  assert.deepEqual(rowsOf(guest.table("process_envs", { where, columns: ["pid", "value"] })), [
+    { pid: 1, value: "linux" },
+    { pid: 300, value: "" },
+  ]);
 });
 
 test("kernel_modules", () => {
