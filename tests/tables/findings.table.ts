@@ -27,6 +27,10 @@ export const comparison: Comparison = {
     const modules = (await subject.lab.exec("cut -d ' ' -f 1 /proc/modules")).trimEnd().split("\n");
     const listed = of("inventory").flatMap(({ what }) => /^module (\S+) is loaded$/.exec(what as string)?.[1] ?? []);
     assert.deepEqual(listed.sort(), modules.sort());
+    // Tracing that honest programs do is told, and is no alarm.
+    const tracing = of("ebpf-programs");
+    assert.notEqual(tracing.length, 0);
+    assert.deepEqual([...new Set(tracing.map(({ severity }) => severity))], ["info"]);
     const alarms = rows.filter(({ severity }) => severity !== "info");
     return `${rows.length} findings, ${alarms.length} of them above info: ${[...new Set(alarms.map(({ check_name }) => check_name))].join(", ")}`;
   },

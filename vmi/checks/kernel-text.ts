@@ -1,6 +1,6 @@
 import type { Kernel } from "../linux/kernel.ts";
 import { kernelTextReference } from "../linux/kernel-text.ts";
-import { FirstText, liveSites, readText, textBounds } from "../linux/live-text.ts";
+import { FirstText, liveSites, PROBE_SIZE, readText, textBounds } from "../linux/live-text.ts";
 import { type CheckContext, defineCheck } from "./check.ts";
 import { probedPlaces } from "./probed-places.ts";
 import { reportChanges, reportStrangeSites } from "./text-changes.ts";
@@ -74,7 +74,7 @@ function compareWithFirst(context: CheckContext, start: number, text: Buffer): v
 }
 
 const isWithin = (address: number, start: number, text: Buffer) =>
-  address >= start && address + 5 <= start + text.length;
+  address >= start && address + PROBE_SIZE <= start + text.length;
 
 function reportNoImage({ kernel, report }: CheckContext, since: string): void {
   report({

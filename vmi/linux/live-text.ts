@@ -30,7 +30,7 @@ const MAX_TEXT = 64 << 20;
 /** Debian's largest table, of locks, has 200 KiB. */
 const MAX_TABLE = 1 << 20;
 /** Bytes that a registered probe may have changed: a jump. */
-const PROBE_SIZE = 5;
+export const PROBE_SIZE = 5;
 /** A page to be copied and hashed takes as long as so many elements of a list. */
 const PAGE_COST = 8;
 

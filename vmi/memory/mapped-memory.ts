@@ -133,7 +133,8 @@ function reserve(size: number, alignment: number): Reservation {
   let buffer: SharedArrayBuffer;
   try {
     buffer = new SharedArrayBuffer(most);
-  } catch {
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
     // The host's kernel promises nobody more memory than it has, as for the image of a larger machine.
     const start = mmap(0n, most, PROT_READ, ANONYMOUS, -1, 0);
     const base = start + BigInt(skippedFrom(start));
