@@ -49,6 +49,25 @@ export async function between<T, R>(truth: () => Promise<T>, read: () => R): Pro
   return { truth: before, result };
 }
 
+/**
+ * Things that change by themselves, each as it was before the table was read or as it was after.
+ *
+ * @param actual by name, what the table says of each; `before` and `after` likewise, of the guest
+ */
+export function assertOneOf(
+  actual: ReadonlyMap<string, string>,
+  before: ReadonlyMap<string, string>,
+  after: ReadonlyMap<string, string>,
+): void {
+  const names = new Set([...actual.keys(), ...before.keys(), ...after.keys()]);
+  const differing = [...names].filter((name) => {
+    const value = actual.get(name);
+    return value !== before.get(name) && value !== after.get(name);
+  });
+  const told = (of: ReadonlyMap<string, string>) => differing.map((name) => `${name}: ${of.get(name) ?? "none"}`);
+  assert.deepEqual(told(actual), told(before));
+}
+
 /** Lines of a file of /proc/net, without its heading, in words. */
 export function linesOf(text: string, heading = 1): string[][] {
   return text
