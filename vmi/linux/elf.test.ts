@@ -13,14 +13,27 @@ const GPA = 1 << 20;
 
 /** A process in which a file is mapped as its bytes are, but for pages that are not in memory. */
 function mapped(file: Buffer, missing: readonly number[] = []): AddressSpace {
+  return processes(file, [{ missing }])[0]!;
+}
+
+/** Several that map one file; of some a page is their own. */
+function processes(
+  file: Buffer,
+  each: readonly { missing?: readonly number[]; own?: readonly [page: number, bytes: Buffer] }[],
+): AddressSpace[] {
   const pages = Math.ceil(file.length / PAGE);
-  const ram = new Ram([[0, GPA + pages * PAGE + (1 << 20)]]);
-  const tables = new PageTableWriter(ram, fourLevel, { pgd: ram.take() });
+  const ram = new Ram([[0, GPA + (pages + each.length) * PAGE + (1 << 20)]]);
   file.copy(ram.bytes, GPA);
-  for (let page = 0; page < pages; page++) {
-    if (!missing.includes(page)) tables.map(BigInt(BASE + page * PAGE), GPA + page * PAGE, { user: true });
-  }
-  return new AddressSpace(ram.mapped(), fourLevel, tables.pgd);
+  return each.map(({ missing = [], own }, number) => {
+    const tables = new PageTableWriter(ram, fourLevel, { pgd: ram.take() });
+    const copy = GPA + (pages + number) * PAGE;
+    own?.[1].copy(ram.bytes, copy);
+    for (let page = 0; page < pages; page++) {
+      const gpa = page === own?.[0] ? copy : GPA + page * PAGE;
+      if (!missing.includes(page)) tables.map(BigInt(BASE + page * PAGE), gpa, { user: true });
+    }
+    return new AddressSpace(ram.mapped(), fourLevel, tables.pgd);
+  });
 }
 
 /** An ELF file of one segment and a dynamic section. */
@@ -47,7 +60,7 @@ function elf(strings: string, entries: readonly (readonly [number, number])[]): 
 const STRTAB = [5, 2 * PAGE] as const;
 const size = (strings: string) => [10, strings.length] as const;
 const has = (file: Buffer, missing?: readonly number[]) =>
-  hasDynamicSymbol(mapped(file, missing), BASE, "add_history", new Budget());
+  hasDynamicSymbol(mapped(file, missing), BASE, "add_history", new Map(), new Budget());
 
 test("a symbol is found by its name, also where that is the end of another's", () => {
   const own = "\0read\0add_history\0";
@@ -58,6 +71,22 @@ test("a symbol is found by its name, also where that is the end of another's", (
   assert.equal(has(elf(none, [STRTAB, size(none)])), false);
   // As the C library leaves it: the address, not the offset.
   assert.equal(has(elf(own, [[5, BASE + 2 * PAGE], size(own)])), true);
+});
+
+test("names are searched once for all processes that share them, and anew where a page is one's own", () => {
+  const names = `\0${"x".repeat(3000)}\0`;
+  const file = elf(names, [STRTAB, size(names)]);
+  const [first, second, third] = processes(file, [{}, {}, { own: [2, Buffer.from("\0add_history\0")] }]);
+  const searched = new Map<string, boolean>();
+  const ask = (space: AddressSpace) => {
+    const budget = new Budget();
+    const before = budget.left;
+    return { found: hasDynamicSymbol(space, BASE, "add_history", searched, budget), steps: before - budget.left };
+  };
+  const [searching, known, own] = [first, second, third].map((space) => ask(space!));
+  assert.deepEqual([searching!.found, known!.found, own!.found], [false, false, true]);
+  assert.equal(searching!.steps - known!.steps, 3001 >> 6);
+  assert.equal(own!.steps, searching!.steps);
 });
 
 test("what is no such file has none, and what is not in memory is not known", () => {

@@ -1,5 +1,5 @@
 import type { Budget } from "../budget.ts";
-import { PAGE_SIZE } from "../bytes/address.ts";
+import { PAGE_SHIFT, PAGE_SIZE } from "../bytes/address.ts";
 import type { AddressSpace } from "../memory/address-space.ts";
 
 /** include/uapi/linux/elf.h; System V ABI, chapters 4 and 5. */
@@ -38,20 +38,38 @@ export function sonameOf(space: AddressSpace, base: number, budget: Budget): Uin
  * Whether a 64-bit ELF file that is mapped from `base` on gives others a symbol, or takes it from them, or one whose name ends
  * so: linkers let names share their ends. "none" when it has no such symbols at all or is no such file, undefined when
  * what tells is not in memory.
+ *
+ * @param searched what was found of one name, by the frames that the names are in: processes that run one program share them
  */
 export function hasDynamicSymbol(
   space: AddressSpace,
   base: number,
   name: string,
+  searched: Map<string, boolean>,
   budget: Budget,
 ): boolean | "none" | undefined {
   const dynamic = dynamicOf(space, base, budget);
   if (dynamic === undefined || dynamic === "none") return dynamic;
   const { strings, stringsSize = 0 } = dynamic;
   if (strings === undefined || stringsSize === 0 || stringsSize > MAX_STRINGS) return "none";
-  budget.spend(1 + (stringsSize >>> 6));
+  budget.spend(1 + (stringsSize >>> PAGE_SHIFT));
+  const frames = framesOf(space, strings, stringsSize);
+  let found = searched.get(frames);
+  if (found !== undefined) return found;
+  budget.spend(stringsSize >>> 6);
   const names = copy(space, strings, stringsSize);
-  return names && Buffer.from(names.buffer).includes(`${name}\0`, 0, "latin1");
+  if (names === undefined) return undefined;
+  found = Buffer.from(names.buffer).includes(`${name}\0`, 0, "latin1");
+  searched.set(frames, found);
+  return found;
+}
+
+/** Where bytes are in the guest's memory: the same text for none but the same bytes. */
+function framesOf(space: AddressSpace, address: number, length: number): string {
+  const frames = [address % PAGE_SIZE, length];
+  for (let at = address - (address % PAGE_SIZE); at < address + length; at += PAGE_SIZE)
+    frames.push(Number.isSafeInteger(at) ? space.physical(Math.floor(at / U32) | 0, at | 0) : -1);
+  return frames.join();
 }
 
 /** What the dynamic section says; addresses are those of the process. */

@@ -36,7 +36,8 @@ export class Kernel {
   /** The kernel's image as it is installed, where it was given. */
   readonly image: Uint8Array | undefined;
   readonly #layouts: (Layout | undefined)[] = [];
-  readonly #places = new Map<SymbolSpec, Place | undefined>();
+  /** null: the kernel lacks it. */
+  readonly #places: (Place | null | undefined)[] = [];
 
   constructor(parts: {
     space: AddressSpace;
@@ -101,11 +102,12 @@ export class Kernel {
   }
 
   optionalPlace(spec: SymbolSpec): Place | undefined {
-    if (this.#places.has(spec)) return this.#places.get(spec);
+    const known = this.#places[spec.id];
+    if (known !== undefined) return known ?? undefined;
     const position = symbolPosition(this.profile, spec);
     const found = position && this.kallsyms.at(position);
     const place = found?.name === spec.name ? { hi: hiOf(found.address), lo: loOf(found.address) } : undefined;
-    this.#places.set(spec, place);
+    this.#places[spec.id] = place ?? null;
     return place;
   }
 

@@ -37,7 +37,7 @@ function walk(root: bigint): { entries: bigint[]; whole: boolean }[] {
       kernel,
       halvesOf(tree.va),
       new Budget(),
-      ({ hi, lo }) => entries.push(gvaOf(hi, lo)) > 0,
+      (hi, lo) => entries.push(gvaOf(hi, lo)) > 0,
     );
     return { entries, whole };
   });

@@ -1,5 +1,5 @@
 import type { Budget } from "../budget.ts";
-import { type Halves, numberOf } from "../bytes/address.ts";
+import { addLo, type Halves, numberOf } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
 import { isNull, readPointer } from "./read.ts";
@@ -40,14 +40,14 @@ export function walkMapleTree(
   kernel: Kernel,
   tree: Halves,
   budget: Budget,
-  visit: (entry: Halves) => boolean,
+  visit: (hi: number, lo: number) => boolean,
 ): boolean {
   const { ma_root } = kernel.layout(mapleTree);
   const root = ma_root < 0 ? undefined : readPointer(kernel.space, tree, ma_root);
   if (root === undefined) return false;
   if (isNull(root)) return true;
   // Only the root's pointer is marked as internal: a single entry may be there instead. Below, the level tells.
-  return isNode(root) ? walkNode(kernel, root, HIGHEST, MAX_HEIGHT, budget, visit) : isReserved(root) || visit(root);
+  return isNode(root) ? walkNode(kernel, root, HIGHEST, MAX_HEIGHT, budget, visit) : isReserved(root) || visit(root.hi, root.lo);
 }
 
 /** The entry at an index; undefined where there is none, or the tree can't be read. */
@@ -91,10 +91,13 @@ function nodeOf(kernel: Kernel, entry: Halves): MapleNode | undefined {
   const type = (entry.lo >>> TYPE_SHIFT) & TYPE_MASK;
   if (type < LEAF_64 || type > ARANGE_64) return undefined;
   const { pivot, slot } = kernel.layout(type === ARANGE_64 ? arange64 : range64);
+  const slots = type === ARANGE_64 ? ARANGE_SLOTS : RANGE_SLOTS;
+  // Types are of the guest's making too.
+  if (pivot < 0 || slot < 0 || Math.max(pivot - 8, slot) + slots * 8 > NODE_SIZE) return undefined;
   const at: Halves = { hi: entry.hi, lo: entry.lo & NODE_MASK };
   const index = kernel.space.borrow(at.hi, at.lo, NODE_SIZE);
   if (index < 0) return undefined;
-  return { at, index, slots: type === ARANGE_64 ? ARANGE_SLOTS : RANGE_SLOTS, pivot, slot, leaf: type === LEAF_64 };
+  return { at, index, slots, pivot, slot, leaf: type === LEAF_64 };
 }
 
 /** @param highest index that the node is for */
@@ -104,29 +107,36 @@ function walkNode(
   highest: number,
   height: number,
   budget: Budget,
-  visit: (entry: Halves) => boolean,
+  visit: (hi: number, lo: number) => boolean,
 ): boolean {
   const node = height === 0 ? undefined : nodeOf(kernel, pointer);
   if (node === undefined) return false;
-  const { slots, leaf } = node;
+  const { at, slots, slot: first, leaf } = node;
   budget.spend(slots);
-  // All of it at once: what is visited may take its place where memory is copied.
+  const { trail } = kernel;
   const { view } = kernel.memory;
+  // All of it at once: what is visited may take its place where memory is copied.
   const ends: number[] = [];
-  for (let slot = 0; slot < slots; slot++) {
+  const his: number[] = [];
+  const los: number[] = [];
+  for (let slot = 0, over = false; !over; slot++) {
     const pivot = node.index + node.pivot + slot * 8;
     const value = slot < slots - 1 ? numberOf(view.getInt32(pivot + 4, true), view.getInt32(pivot, true)) : highest;
-    const end = value >= highest || (value === 0 && slot > 0);
-    ends.push(end ? highest : value);
-    if (end) break;
+    over = value >= highest || (value === 0 && slot > 0);
+    const entry = node.index + first + slot * 8;
+    const hi = view.getInt32(entry + 4, true);
+    const lo = view.getInt32(entry, true);
+    if (trail.recording) trail.pointer(at.hi, addLo(at.lo, first + slot * 8), hi, lo);
+    if ((hi | lo) === 0) continue;
+    ends.push(over ? highest : value);
+    his.push(hi);
+    los.push(lo);
   }
-  for (let slot = 0; slot < ends.length; slot++) {
-    const entry = readPointer(kernel.space, node.at, node.slot + slot * 8);
-    if (entry === undefined) return false;
-    if (isNull(entry)) continue;
+  for (let i = 0; i < his.length; i++) {
+    const [hi, lo] = [his[i]!, los[i]!];
     if (!leaf) {
-      if (!walkNode(kernel, entry, ends[slot]!, height - 1, budget, visit)) return false;
-    } else if (!isReserved(entry) && !visit(entry)) return false;
+      if (!walkNode(kernel, { hi, lo }, ends[i]!, height - 1, budget, visit)) return false;
+    } else if (!isReserved({ hi, lo }) && !visit(hi, lo)) return false;
   }
   return true;
 }

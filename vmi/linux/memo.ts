@@ -1,4 +1,5 @@
-import { type Halves, signedNumberOf } from "../bytes/address.ts";
+import type { Halves } from "../bytes/address.ts";
+import { AddressMap } from "../bytes/address-map.ts";
 import type { Kernel } from "./kernel.ts";
 
 const FIRST = 1024;
@@ -18,8 +19,7 @@ interface Known<T> {
  */
 export class Memo<T> {
   readonly #kernel: Pick<Kernel, "trail">;
-  /** By address: kernel addresses are exact enough as numbers to tell objects apart. */
-  readonly #known = new Map<number, Known<T>>();
+  readonly #known = new AddressMap<Known<T>>();
   /** What was followed to each: in one array, as a small one for each would lie outside the heap, where V8 leaves it for long. */
   #followed = new Int32Array(FIRST);
   #used = 0;
@@ -41,12 +41,11 @@ export class Memo<T> {
       this.#used = 0;
       this.#retried = trail.retried;
     }
-    const key = signedNumberOf(at.hi, at.lo);
-    const known = this.#known.get(key);
+    const known = this.#known.get(at);
     if (known !== undefined) {
       const { stretch } = trail;
       if (stretch === undefined || known.stretch !== stretch) {
-        trail.append(this.#followed.subarray(known.start, known.end));
+        trail.append(this.#followed, known.start, known.end);
         known.stretch = stretch;
       }
       return known.value;
@@ -57,7 +56,7 @@ export class Memo<T> {
     if (trail.drops !== drops) return value;
     const start = this.#used;
     this.#keep(trail.since(from));
-    this.#known.set(key, { value, start, end: this.#used, stretch: trail.stretch });
+    this.#known.set(at, { value, start, end: this.#used, stretch: trail.stretch });
     return value;
   }
 

@@ -1,5 +1,6 @@
 import type { Budget } from "../budget.ts";
-import { type Halves, numberOf, signedNumberOf } from "../bytes/address.ts";
+import { type Halves, numberOf } from "../bytes/address.ts";
+import { AddressMap } from "../bytes/address-map.ts";
 import { hasDynamicSymbol } from "./elf.ts";
 import { inodeOf } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
@@ -18,9 +19,11 @@ export class ReadlineUsers {
   readonly #budget: Budget;
   readonly #paths: Paths;
   /** By inode: programs that may. */
-  readonly #programs = new Set<number>();
+  readonly #programs = new AddressMap<true>();
   /** By inode: whether its name says so. */
-  readonly #libraries = new Map<number, boolean>();
+  readonly #libraries = new AddressMap<boolean>();
+  /** See hasDynamicSymbol. */
+  readonly #searched = new Map<string, boolean>();
 
   constructor(kernel: Kernel, budget: Budget) {
     this.#kernel = kernel;
@@ -45,24 +48,22 @@ export class ReadlineUsers {
     return base === undefined || this.#isProgram(program, mmAt, numberOf(base.hi, base.lo));
   }
 
-  #isLibrary({ hi, lo }: Halves, file: Halves): boolean {
-    const key = signedNumberOf(hi, lo);
-    let known = this.#libraries.get(key);
+  #isLibrary(inode: Halves, file: Halves): boolean {
+    let known = this.#libraries.get(inode);
     if (known === undefined) {
       const path = this.#paths.ofFile(file);
       known = path === undefined || Buffer.from(path.bytes).includes(LIBRARY);
-      this.#libraries.set(key, known);
+      this.#libraries.set(inode, known);
     }
     return known;
   }
 
   /** Where one process's memory says that it is none another's may say otherwise: each is its user's to write. */
-  #isProgram({ hi, lo }: Halves, mmAt: Halves, base: number): boolean {
-    const key = signedNumberOf(hi, lo);
-    if (this.#programs.has(key)) return true;
+  #isProgram(inode: Halves, mmAt: Halves, base: number): boolean {
+    if (this.#programs.get(inode)) return true;
     const space = userSpace(this.#kernel, mmAt);
-    const found = space === undefined || hasDynamicSymbol(space, base, SYMBOL, this.#budget) !== false;
-    if (found) this.#programs.add(key);
+    const found = space === undefined || hasDynamicSymbol(space, base, SYMBOL, this.#searched, this.#budget) !== false;
+    if (found) this.#programs.set(inode, true);
     return found;
   }
 }

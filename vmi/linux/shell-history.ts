@@ -13,9 +13,10 @@ const mm = struct("mm_struct", { start_brk: "start_brk", brk: "brk" });
 const MAX_HEAP = 32 << 20;
 /** So many pages are searched in the time that it takes to find out whether that is worth it. */
 const FEW_PAGES = 16;
+/** A heap of so many bytes has more, as good as always. */
+const LARGE_HEAP = 160 << PAGE_SHIFT;
 const MAX_LINE = 1 << 16;
 const MAX_ENTRIES = 1 << 20;
-const HASH = 0x23;
 /** Of struct _hist_entry: `char *line; char *timestamp; histdata_t data` (readline's history.h). */
 const ENTRY_SIZE = 24;
 /** Words of a heap that are searched for the price of a list element. */
@@ -75,12 +76,14 @@ interface Span extends Halves {
 /** Most processes have none: looks for a timestamp's first bytes where they lie. */
 function mayHoldHistory(space: AddressSpace, span: Span, searched: SearchedPages, isWorthIt: () => boolean): boolean {
   const { memory } = space;
+  const large = span.length >= LARGE_HEAP;
+  if (large && !isWorthIt()) return false;
   let present = 0;
   for (let done = 0; done < span.length; ) {
     const lo = addLo(span.lo, done);
     const count = Math.min(span.length - done, PAGE_SIZE - (lo & (PAGE_SIZE - 1)));
     const gpa = space.physical(addHi(span.hi, span.lo, done), lo);
-    if (gpa >= 0 && ++present === FEW_PAGES && !isWorthIt()) return false;
+    if (gpa >= 0 && ++present === FEW_PAGES && !large && !isWorthIt()) return false;
     const whole = count === PAGE_SIZE;
     let may = whole ? searched.get(gpa) : undefined;
     if (may === undefined) {
@@ -106,12 +109,20 @@ function pageMayHold(view: DataView, start: number, end: number): boolean {
   return false;
 }
 
+/** Where heaps of an ordinary size are copied to: memory that is fresh each time costs more than the search of it. */
+const COPY_SIZE = 1 << 20;
+let copies: Uint8Array | undefined;
+
+/** Good until the next call; what is not in memory is zero. */
 function copyOf(space: AddressSpace, span: Span): Uint8Array {
-  const copy = new Uint8Array(span.length);
-  for (let done = 0; done < span.length; ) {
+  const { length } = span;
+  copies ??= new Uint8Array(COPY_SIZE);
+  const copy = length <= COPY_SIZE ? copies.subarray(0, length) : new Uint8Array(length);
+  for (let done = 0; done < length; ) {
     const lo = addLo(span.lo, done);
-    const count = Math.min(span.length - done, PAGE_SIZE - (lo & (PAGE_SIZE - 1)));
-    space.read(addHi(span.hi, span.lo, done), lo, copy.subarray(done, done + count));
+    const count = Math.min(length - done, PAGE_SIZE - (lo & (PAGE_SIZE - 1)));
+    const page = copy.subarray(done, done + count);
+    if (space.read(addHi(span.hi, span.lo, done), lo, page) < count) page.fill(0);
     done += count;
   }
   return copy;
@@ -124,41 +135,25 @@ export function entriesOf(heap: Uint8Array, heapStart: number, budget: Budget): 
   const start = heapStart + skipped;
   const bytes = skipped === 0 && heap.byteOffset % 8 === 0 ? heap : heap.slice(skipped);
   budget.spend(1 + Math.trunc(bytes.length / 8 / WORDS_A_STEP));
-  const times = new Map<number, number>();
-  /** Of each word: whether a timestamp begins there, or an entry. */
-  const marks = new Uint8Array((bytes.length >>> 3) + 1);
-  for (let at = 0; at < bytes.length - 7 && times.size < MAX_ENTRIES; at += 8) {
-    if (bytes[at] !== HASH) continue;
-    const time = timeAt(bytes, at);
-    if (time === undefined) continue;
-    times.set(at, time);
-    marks[at >>> 3] = TIME;
-  }
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset, (bytes.length >>> 3) * 2);
+  const times = timesOf(bytes, words);
   if (times.size === 0) return [];
-  const pointers = pointersWithin(bytes, start);
+  const pointers = new Pointers(words, start);
   const found = new Map<number, { time: number; line: Uint8Array }>();
   // Entries of a heap that is made up may share a long line: it is looked at once.
   const lines = new Map<number, Uint8Array | undefined>();
-  for (let i = 1; i < pointers.length; i += 2) {
-    const pointed = pointers[i]!;
-    if (marks[pointed >>> 3] === 0 || (pointed & 7) !== 0) continue;
-    const at = pointers[i - 1]!;
-    const time = times.get(pointed);
+  for (const i of pointers.toOneOf(times)) {
+    const [at, pointed] = [i * 4, pointers.to(i)];
     // The pointer before is that of the entry's line.
-    const lineAt = time !== undefined && pointers[i - 3] === at - 8 ? pointers[i - 2]! : -1;
-    if (time === undefined || lineAt < 0 || lineAt === pointed || at - 8 + ENTRY_SIZE > bytes.length) continue;
+    const lineAt = i === 0 ? -1 : pointers.to(i - 2);
+    if (lineAt < 0 || lineAt === pointed || at - 8 + ENTRY_SIZE > bytes.length) continue;
     budget.spend();
     if (!lines.has(lineAt)) lines.set(lineAt, lineOf(bytes, lineAt, budget));
     const line = lines.get(lineAt);
-    if (line !== undefined) found.set(at - 8, { time, line });
+    if (line !== undefined) found.set(at - 8, { time: times.get(pointed)!, line });
   }
-  marks.fill(0);
-  for (const at of found.keys()) marks[at >>> 3] = ENTRY;
   const listedAt = new Map<number, number>();
-  for (let i = 1; i < pointers.length; i += 2) {
-    const pointed = pointers[i]!;
-    if (marks[pointed >>> 3] === ENTRY && (pointed & 7) === 0) listedAt.set(pointed, pointers[i - 1]!);
-  }
+  for (const i of pointers.toOneOf(found)) listedAt.set(pointers.to(i), i * 4);
   return [...found]
     .map(([offset, entry]) => ({ ...entry, offset, order: listedAt.get(offset) ?? offset }))
     .sort((a, b) => a.time - b.time || a.order - b.order)
@@ -168,29 +163,61 @@ export function entriesOf(heap: Uint8Array, heapStart: number, budget: Budget): 
     });
 }
 
-/** Pointers of a heap into itself: the offset of each, and behind it that of what it points to. */
-function pointersWithin(bytes: Uint8Array, start: number): Int32Array {
-  const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2);
-  // The upper halves that such a pointer can have.
-  const first = Math.floor(start / U32) | 0;
-  const last = Math.floor((start + bytes.length) / U32) | 0;
-  const pointers = new Int32Array(words.length);
-  let used = 0;
-  for (let i = 1; i < words.length; i += 2) {
-    const hi = words[i]!;
-    if (hi !== first && hi !== last) continue;
-    const pointed = (hi >>> 0) * U32 + (words[i - 1]! >>> 0) - start;
-    if (pointed >= 0 && pointed < bytes.length) {
-      pointers[used++] = (i - 1) * 4;
-      pointers[used++] = pointed;
-    }
+/** Timestamps, by their offset. */
+function timesOf(bytes: Uint8Array, words: Int32Array): Map<number, number> {
+  const times = new Map<number, number>();
+  for (let i = 0; i < words.length; i += 2) {
+    if ((words[i]! & FIRST_FOUR_MASK) !== FIRST_FOUR) continue;
+    const time = timeAt(bytes, i * 4);
+    if (time !== undefined && times.size < MAX_ENTRIES) times.set(i * 4, time);
   }
-  return pointers.subarray(0, used);
+  return times;
 }
 
-const U32 = 0x1_0000_0000;
-const TIME = 1;
-const ENTRY = 2;
+/** The words of a heap as pointers into itself. */
+class Pointers {
+  readonly #words: Int32Array;
+  readonly #startHi: number;
+  readonly #startLo: number;
+
+  constructor(words: Int32Array, start: number) {
+    const address = BigInt(start);
+    this.#words = words;
+    this.#startHi = hiOf(address);
+    this.#startLo = loOf(address);
+  }
+
+  /** The offset that the word with its lower half at index `i` points to; -1 when it points elsewhere. */
+  to(i: number): number {
+    const words = this.#words;
+    const lo = words[i]!;
+    const pointed = (lo - this.#startLo) >>> 0;
+    const hi = lo >>> 0 < this.#startLo >>> 0 ? this.#startHi + 1 : this.#startHi;
+    return pointed < words.length * 4 && words[i + 1] === hi ? pointed : -1;
+  }
+
+  /** The indices of pointers to one of these offsets. */
+  toOneOf(offsets: ReadonlyMap<number, unknown>): number[] {
+    let first = Number.POSITIVE_INFINITY;
+    let last = -1;
+    for (const offset of offsets.keys()) {
+      first = Math.min(first, offset);
+      last = Math.max(last, offset);
+    }
+    return last < 0 ? [] : this.#into(first, last).filter((i) => offsets.has(this.to(i)));
+  }
+
+  /** The indices of pointers from one offset to another: most words are none, which their lower halves tell. */
+  #into(first: number, last: number): number[] {
+    const words = this.#words;
+    const base = (this.#startLo + first) | 0;
+    const span = last - first;
+    const found: number[] = [];
+    for (let i = 0; i < words.length; i += 2) if ((words[i]! - base) >>> 0 <= span && this.to(i) >= 0) found.push(i);
+    return found;
+  }
+}
+
 
 /** Allocations are aligned, whatever the heap's beginning is. */
 function alignment(start: number): number {
@@ -215,10 +242,13 @@ function isDigit(byte: number | undefined): boolean {
 
 /** A line that was typed: text without control characters other than tabs and line ends. */
 function lineOf(bytes: Uint8Array, at: number, budget: Budget): Uint8Array | undefined {
-  const length = bytes.subarray(at, at + MAX_LINE).indexOf(0);
+  const most = Math.min(bytes.length, at + MAX_LINE);
+  let end = at;
+  for (; end < most; end++) {
+    const byte = bytes[end]!;
+    if (byte < 0x20 && byte !== 0x09 && byte !== 0x0a) break;
+  }
   // Lines of a heap that is made up may be the ends of one another.
-  budget.spend(1 + ((length < 0 ? MAX_LINE : length) >>> 6));
-  if (length <= 0) return undefined;
-  const line = bytes.subarray(at, at + length);
-  return line.every((byte) => byte >= 0x20 || byte === 0x09 || byte === 0x0a) ? line : undefined;
+  budget.spend(1 + ((end - at) >>> 6));
+  return end > at && end < most && bytes[end] === 0 ? bytes.slice(at, end) : undefined;
 }

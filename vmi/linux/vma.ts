@@ -1,6 +1,6 @@
 import type { Budget } from "../budget.ts";
-import { type Halves, numberOf } from "../bytes/address.ts";
-import { struct, symbol } from "../symbols/specs.ts";
+import { addHi, addLo, type Halves, numberOf } from "../bytes/address.ts";
+import { type Layout, struct, symbol } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
 import { mapleEntryAt, walkMapleTree } from "./maple-tree.ts";
 import type { Memo } from "./memo.ts";
@@ -29,6 +29,7 @@ const vmArea = struct("vm_area_struct", {
   /** From 5.17 (9a10064f5625), with CONFIG_ANON_VMA_NAME. */
   anon_name: "?anon_name",
 });
+type VmaMember = (typeof vmArea)["members"][number]["key"];
 const anonName = struct("?anon_vma_name", { name: "name" });
 const specialMapping = struct("?vm_special_mapping", { name: "name" });
 const specialMappingOps = symbol("?special_mapping_vmops");
@@ -97,46 +98,50 @@ export function isMapped(kernel: Kernel, mmAt: Halves, area: Vma, budget: Budget
 
 function walkOnce(kernel: Kernel, mmAt: Halves, budget: Budget, areas: Vma[]): boolean {
   const layout = kernel.layout(mm);
-  const add = (at: Halves): boolean => {
+  const members = kernel.layout(vmArea);
+  let lastEnd = 0;
+  const add = (hi: number, lo: number): boolean => {
     budget.spend();
-    const area = readVma(kernel, at, mmAt);
-    const last = areas.at(-1);
-    if (area === undefined || (last !== undefined && numberAt(area.start) < numberAt(last.end))) return false;
+    const area = readVma(kernel, members, hi, lo, mmAt);
+    if (area === undefined || numberAt(area.start) < lastEnd) return false;
+    lastEnd = numberAt(area.end);
     return areas.push(area) < MAX_AREAS;
   };
   if (layout.mm_mt >= 0) return walkMapleTree(kernel, plus(mmAt, layout.mm_mt), budget, add);
-  const { vm_next } = kernel.layout(vmArea);
+  const { vm_next } = members;
   if (layout.mmap < 0 || vm_next < 0) return false;
   let at = readPointer(kernel.space, mmAt, layout.mmap);
   while (at !== undefined && !isNull(at)) {
-    if (!add(at)) return false;
+    if (!add(at.hi, at.lo)) return false;
     at = readPointer(kernel.space, at, vm_next);
   }
   return at !== undefined;
 }
 
-function readVma(kernel: Kernel, at: Halves, mmAt: Halves): Vma | undefined {
-  const layout = kernel.layout(vmArea);
-  const index = kernel.space.borrow(at.hi, at.lo, layout.extent);
+function readVma(kernel: Kernel, layout: Layout<VmaMember>, hi: number, lo: number, mmAt: Halves): Vma | undefined {
+  const { space, trail } = kernel;
+  const index = space.borrow(hi, lo, layout.extent);
   if (index < 0) return undefined;
   const { view } = kernel.memory;
   const owner = index + layout.vm_mm;
   if (view.getInt32(owner, true) !== mmAt.lo || view.getInt32(owner + 4, true) !== mmAt.hi) return undefined;
-  const start = {
-    hi: view.getInt32(index + layout.vm_start + 4, true),
-    lo: view.getInt32(index + layout.vm_start, true),
-  };
-  const end = { hi: view.getInt32(index + layout.vm_end + 4, true), lo: view.getInt32(index + layout.vm_end, true) };
+  const from = index + layout.vm_start;
+  const start = { hi: view.getInt32(from + 4, true), lo: view.getInt32(from, true) };
+  const to = index + layout.vm_end;
+  const end = { hi: view.getInt32(to + 4, true), lo: view.getInt32(to, true) };
+  if (numberAt(start) >= numberAt(end)) return undefined;
   const flags = view.getInt32(index + layout.vm_flags, true);
   const offset = index + layout.vm_pgoff;
   const pageOffset = numberOf(view.getInt32(offset + 4, true), view.getInt32(offset, true));
   const own = index + layout.anon_vma;
   const mayHaveOwnPages = layout.anon_vma < 0 || (view.getInt32(own, true) | view.getInt32(own + 4, true)) !== 0;
-  if (numberAt(start) >= numberAt(end)) return undefined;
+  const mapped = index + layout.vm_file;
+  const fileHi = view.getInt32(mapped + 4, true);
+  const fileLo = view.getInt32(mapped, true);
   // Freed with the area, and nothing else tells that a later one has the same memory.
-  const file = readPointer(kernel.space, at, layout.vm_file);
-  if (file === undefined) return undefined;
-  return { at, start, end, flags, pageOffset, file: isNull(file) ? undefined : file, mayHaveOwnPages };
+  if (trail.recording) trail.pointer(addHi(hi, lo, layout.vm_file), addLo(lo, layout.vm_file), fileHi, fileLo);
+  const file = (fileHi | fileLo) === 0 ? undefined : { hi: fileHi, lo: fileLo };
+  return { at: { hi, lo }, start, end, flags, pageOffset, file, mayHaveOwnPages };
 }
 
 /** As /proc/PID/maps writes them. */

@@ -23,6 +23,8 @@ interface Places {
 export class Trail {
   /** How often something had to be read anew, since whoever counts set it to 0. */
   retried = 0;
+  /** What is followed now is looked at again by the unit around, all of it, and read anew where it has changed. */
+  covered = false;
   readonly #places: Places;
   #entries = new Int32Array(FIRST * FIELDS);
   #used = 0;
@@ -141,10 +143,14 @@ export class Trail {
     return this.#entries.subarray(Math.max(0, from - this.#dropped), this.#used);
   }
 
-  append(followed: Int32Array): void {
-    while (this.#used + followed.length > this.#entries.length) this.#makeRoom();
-    this.#entries.set(followed, this.#used);
-    this.#used += followed.length;
+  /** Writes down what `since` gave before: of `followed`, from `start` to `end`. */
+  append(followed: Int32Array, start: number, end: number): void {
+    while (this.#used + end - start > this.#entries.length) this.#makeRoom();
+    const entries = this.#entries;
+    // Mostly a few places: making an object for a part of an array takes longer.
+    let used = this.#used;
+    for (let at = start; at < end; at++) entries[used++] = followed[at]!;
+    this.#used = used;
   }
 
   /** True when what was followed from one position to another is the same now. */

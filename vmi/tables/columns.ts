@@ -25,8 +25,9 @@ const HEX_OF_BYTE = Uint16Array.from(
   { length: 256 },
   (_, byte) => (HEX.charCodeAt(byte >>> 4) << 8) | HEX.charCodeAt(byte & 0xf),
 );
-/** Bytes that a loop copies as fast as the runtime's own call. */
-const SHORT = 48;
+/** Bytes that a loop copies as fast as the runtime's own call: all of something, or a part of it. */
+const SHORT = 8;
+const SHORT_PART = 24;
 /** "0x" */
 const ZERO_X = 0x3078;
 const FIRST_ROWS = 64;
@@ -151,9 +152,10 @@ export class TextColumn extends Column {
     this.#reserve(length);
     const bytes = this.#bytes;
     const start = this.#used;
-    // An object for a part of something costs more than a short loop.
-    if (length <= SHORT) for (let i = 0; i < length; i++) bytes[start + i] = source[from + i]!;
-    else bytes.set(source.subarray(from, to), start);
+    // The runtime's own call takes as long as a loop over a few bytes; with an object for a part of something, over some dozen.
+    const whole = length === source.length;
+    if (length <= (whole ? SHORT : SHORT_PART)) for (let i = 0; i < length; i++) bytes[start + i] = source[from + i]!;
+    else bytes.set(whole ? source : source.subarray(from, to), start);
     this.#end(length);
   }
 

@@ -1,7 +1,7 @@
 import type { Halves } from "../bytes/address.ts";
 import { isOpen, walkOpenFiles } from "../linux/fd-table.ts";
 import { inodeFacts } from "../linux/file.ts";
-import { ALL, type Followed, follow } from "../linux/follow.ts";
+import { type Followed, follow } from "../linux/follow.ts";
 import { MEMFD_PREFIX, sealsOf } from "../linux/memfd.ts";
 import { mmStruct } from "../linux/mm.ts";
 import { cachedPages } from "../linux/page-cache.ts";
@@ -66,9 +66,8 @@ export const memfdFiles = defineTable({
         context.retried(retried);
         return { at, areas, complete };
       };
-      const keep = last ? 1 : ALL;
-      const open = follow(kernel, task, files, budget, readFiles, keep);
-      const memory = follow(kernel, task, mm, budget, readMemory, keep);
+      const open = follow(kernel, task, files, budget, readFiles);
+      const memory = follow(kernel, task, mm, budget, readMemory);
       if (isBroken(open) || isBroken(memory)) context.incomplete(`the files of process ${pid} can't all be read`);
       if (typeof open !== "string") {
         for (const { fd, file } of open.value.found) {

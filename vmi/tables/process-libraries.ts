@@ -1,7 +1,7 @@
 import { type Halves, numberOf, signedNumberOf } from "../bytes/address.ts";
 import { sonameOf } from "../linux/elf.ts";
 import { inodeFacts, inodeOf } from "../linux/file.ts";
-import { ALL, follow } from "../linux/follow.ts";
+import { follow } from "../linux/follow.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import { mmStruct, userSpace } from "../linux/mm.ts";
 import { Paths } from "../linux/path.ts";
@@ -63,7 +63,7 @@ export const processLibraries = defineTable({
           })),
         };
       };
-      const found = follow(kernel, task, mm, budget, read, last ? 1 : ALL);
+      const found = follow(kernel, task, mm, budget, read);
       if (found === "null") return true;
       if (typeof found === "string" || !found.value.complete)
         context.incomplete(`the memory map of process ${pid} kept changing or can't be read whole`);

@@ -1,6 +1,6 @@
 import type { Halves } from "../bytes/address.ts";
 import { formatDevice, inodeFacts } from "../linux/file.ts";
-import { ALL, follow } from "../linux/follow.ts";
+import { follow } from "../linux/follow.ts";
 import { Memo } from "../linux/memo.ts";
 import { Paths, type ResolvedPath } from "../linux/path.ts";
 import { taskStruct } from "../linux/task-struct.ts";
@@ -60,7 +60,7 @@ export const processMemoryMap = defineTable({
         context.retried(retried);
         return { mm, areas, complete, bounds: boundsOf(kernel, mm) };
       };
-      const found = follow(kernel, at, task.mm, budget, read, last ? 1 : ALL);
+      const found = follow(kernel, at, task.mm, budget, read);
       if (found === "null") return true;
       if (typeof found === "string" || !found.value.complete)
         context.incomplete(`the memory map of process ${pid} kept changing or can't be read whole`);

@@ -10,7 +10,7 @@ import {
   openMode,
 } from "../linux/file.ts";
 import { linkOf } from "../linux/file-link.ts";
-import { ALL, follow } from "../linux/follow.ts";
+import { follow } from "../linux/follow.ts";
 import { Memo } from "../linux/memo.ts";
 import { Paths } from "../linux/path.ts";
 import { plus, readNumber, readU32 } from "../linux/read.ts";
@@ -79,7 +79,7 @@ export const processOpenFiles = defineTable({
         const complete = walkOpenFiles(kernel, filesAt, budget, (fd, file) => open.push({ fd, file }) > 0);
         return { filesAt, open, complete };
       };
-      const found = follow(kernel, at, files, budget, read, last ? 1 : ALL);
+      const found = follow(kernel, at, files, budget, read);
       // A zombie has given them up.
       if (found === "null") return true;
       if (typeof found === "string" || !found.value.complete)

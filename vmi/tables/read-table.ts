@@ -34,11 +34,15 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
   if (table.required.length > 0 && !where.some(({ column }) => table.required.includes(column))) {
     throw new GuestError("bad-request", `table ${table.name} needs a constraint on ${table.required.join(" or ")}`);
   }
-  const writers: Record<string, AnyColumn | undefined> = Object.create(null);
-  for (const name of [...names, ...where.map(({ column }) => column)]) writers[name] ??= newColumn(specOf(table, name));
+  const writers = { ...table.noWriters };
+  const asked: AnyColumn[] = [];
+  for (const name of [...names, ...where.map(({ column }) => column)]) {
+    const spec = specOf(table, name);
+    if (writers[name] === undefined) asked.push((writers[name] = newColumn(spec)));
+  }
   const filters = where.map(({ column, values }) => ({ column: writers[column] as AnyColumn, values }));
   const limit = query.limit || Number.POSITIVE_INFINITY;
-  const rows = new RowWriter(kernel, budget, Object.values(writers) as AnyColumn[], filters, limit);
+  const rows = new RowWriter(kernel, budget, asked, filters, limit);
   const context: TableContext = {
     kernel,
     budget,

@@ -50,6 +50,11 @@ export class RowWriter implements Pick<TableContext, "row" | "rows" | "discard" 
 
   row(): boolean {
     const strict = this.#strict;
+    // Nearly always: no more than a count.
+    if (strict === undefined && this.#kept === undefined) {
+      if (++this.#written % STRIDE === 0) this.#checkSize();
+      return this.#written < this.#limit;
+    }
     if (strict !== undefined) {
       const { trail } = this.#kernel;
       strict.first ??= trail.position;
@@ -90,6 +95,7 @@ export class RowWriter implements Pick<TableContext, "row" | "rows" | "discard" 
       const last = attempt === ATTEMPTS;
       const strict = last ? { from, first: undefined as number | undefined } : undefined;
       this.#strict = strict;
+      trail.covered = !last;
       try {
         const more = read(last);
         if (trail.holds(from)) return more;
@@ -102,6 +108,7 @@ export class RowWriter implements Pick<TableContext, "row" | "rows" | "discard" 
         }
       } finally {
         this.#strict = undefined;
+        trail.covered = false;
         trail.end(from);
       }
       this.#budget.spend();

@@ -49,7 +49,8 @@ export const shellHistory = defineTable({
       const credentials = readPointer(kernel.space, at, task.real_cred);
       const user = credentials && readU32(kernel.space, credentials, uid);
       if (!isWantedNumber(users, user)) return true;
-      const found = follow(kernel, at, task.mm, budget, (mm) => historyOf(kernel, mm, readers, searched, budget));
+      const read = (mm: Halves) => historyOf(kernel, mm, readers, searched, budget);
+      const found = follow(kernel, at, task.mm, budget, read, true);
       if (found === "null") return true;
       const history = typeof found === "string" ? undefined : found.value;
       if (history === undefined) {

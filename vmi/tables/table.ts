@@ -30,6 +30,11 @@ export interface Table {
   readonly examples: readonly string[];
   /** The whole table is one unit (see TableContext.unit): for what is small and changes seldom. */
   readonly atOnce: boolean;
+  /**
+   * Writers of no column. Copies of it have one shape, by which code that is run for each cell finds a column at once: of an
+   * object that grows as names come, it would have to look them up.
+   */
+  readonly noWriters: Readonly<Record<string, AnyColumn | undefined>>;
   /** Writes rows until there are none left or `row()` says that no more are wanted. */
   readonly generate: (context: TableContext, columns: Record<string, AnyColumn | undefined>) => void;
 }
@@ -90,6 +95,7 @@ export function defineTable<const C extends Columns>(spec: {
     permission: "table",
     required: [],
     atOnce: false,
+    noWriters: Object.fromEntries(Object.keys(spec.columns).map((name) => [name, undefined])),
     ...spec,
     generate: (context, columns) => spec.generate(context, columns as Writers<C>),
   };
