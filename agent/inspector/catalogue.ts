@@ -14,7 +14,7 @@ export function tableSpecs(): MessageInitShape<typeof TableSpecSchema>[] {
   return tables.map(({ name, description, columns, permission, cost, examples, required, reads }) => ({
     name,
     description,
-    columns: Object.entries(columns).map(([column, spec]) => columnSpec({ name: column, ...spec })),
+    columns: Object.values(columns).map(columnSpec),
     permission,
     cost,
     examples: [...examples],

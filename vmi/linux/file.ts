@@ -1,4 +1,5 @@
 import type { Halves } from "../bytes/address.ts";
+import { AddressMap } from "../bytes/address-map.ts";
 import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
 import { isNull, pinNumber, readCString, readNumber, readPointer, readU32 } from "./read.ts";
@@ -134,11 +135,14 @@ export function kindOf(kernel: Kernel, facts: InodeFacts, names: FileSystemNames
 
 /** Names of file systems, each read once. */
 export class FileSystemNames {
-  readonly #names = new Map<string, string | undefined>();
+  readonly #names = new AddressMap<{ readonly name: string | undefined }>();
 
   of(kernel: Kernel, block: Halves): string | undefined {
-    const key = `${block.hi}:${block.lo}`;
-    if (!this.#names.has(key)) this.#names.set(key, fileSystemName(kernel, block));
-    return this.#names.get(key);
+    let known = this.#names.get(block);
+    if (known === undefined) {
+      known = { name: fileSystemName(kernel, block) };
+      this.#names.set(block, known);
+    }
+    return known.name;
   }
 }

@@ -50,9 +50,13 @@ export function isListed(kernel: Kernel, node: Halves): boolean {
 
 type Walk = Omit<Addresses, "retried">;
 
+/** Elements that are paid for together; what a walk takes covers fewer. */
+const STRIDE = 32;
+
 function walkOnce(kernel: Kernel, head: Halves, member: number, maximum: number, budget: Budget): Walk {
   const { space, trail } = kernel;
   const { view } = kernel.memory;
+  const { recording } = trail;
   const hi: number[] = [];
   const lo: number[] = [];
   let atHi = head.hi;
@@ -72,8 +76,8 @@ function walkOnce(kernel: Kernel, head: Halves, member: number, maximum: number,
     if (!linked && !halfway) break;
     if (nextLo === head.lo && nextHi === head.hi) return { hi, lo, count: hi.length, complete: true };
     if (hi.length === maximum) break;
-    budget.spend();
-    if (trail.recording) trail.pointer(atHi, atLo, nextHi, nextLo);
+    if (hi.length % STRIDE === STRIDE - 1) budget.spend(STRIDE);
+    if (recording) trail.pointer(atHi, atLo, nextHi, nextLo);
     hi.push(addHi(nextHi, nextLo, -member));
     lo.push(addLo(nextLo, -member));
     beforeHi = atHi;

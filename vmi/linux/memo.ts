@@ -2,7 +2,7 @@ import type { Halves } from "../bytes/address.ts";
 import { AddressMap } from "../bytes/address-map.ts";
 import type { Kernel } from "./kernel.ts";
 
-const FIRST = 1024;
+const FIRST = 4096;
 
 interface Known<T> {
   readonly value: T;

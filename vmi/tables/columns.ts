@@ -81,10 +81,17 @@ abstract class Column {
 
 /** 64-bit signed integers, exact up to 2^53. */
 export class IntegerColumn extends Column {
-  readonly #values: number[] = [];
+  readonly #values: number[];
+  #rows = 0;
+
+  /** @param rows how many are expected: an array that grows costs several times what is put in it */
+  constructor(rows = 0) {
+    super();
+    this.#values = arrayFor(rows);
+  }
 
   get length(): number {
-    return this.#values.length;
+    return this.#rows;
   }
 
   get size(): number {
@@ -92,7 +99,7 @@ export class IntegerColumn extends Column {
   }
 
   push(value: number): void {
-    this.#values.push(value);
+    this.#values[this.#rows++] = value;
   }
 
   /** A value, or a state when there is none; nor is what no number can hold exactly one. */
@@ -108,7 +115,7 @@ export class IntegerColumn extends Column {
 
   truncate(rows: number): void {
     this.clearFrom(rows);
-    this.#values.length = rows;
+    this.#rows = rows;
   }
 
   isOneOf(row: number, values: ReadonlySet<string>): boolean {
@@ -116,6 +123,7 @@ export class IntegerColumn extends Column {
   }
 
   finish(keep?: readonly number[]): ColumnData {
+    this.#values.length = this.#rows;
     const values = keep === undefined ? this.#values : keep.map((row) => this.#values[row]!);
     return { kind: "integer", values, states: this.states(keep) };
   }
@@ -126,11 +134,18 @@ export class TextColumn extends Column {
   // From Node's pool: small typed arrays of their own cost more than what is put in them.
   #bytes: Uint8Array = Buffer.allocUnsafe(FIRST_BYTES);
   #view = viewOf(this.#bytes);
-  readonly #ends: number[] = [];
+  readonly #ends: number[];
+  #rows = 0;
   #used = 0;
 
+  /** @param rows as of an IntegerColumn */
+  constructor(rows = 0) {
+    super();
+    this.#ends = arrayFor(rows);
+  }
+
   get length(): number {
-    return this.#ends.length;
+    return this.#rows;
   }
 
   /** Text of the engine's own making. */
@@ -221,7 +236,7 @@ export class TextColumn extends Column {
 
   truncate(rows: number): void {
     this.clearFrom(rows);
-    this.#ends.length = rows;
+    this.#rows = rows;
     this.#used = this.#startOf(rows);
   }
 
@@ -231,6 +246,7 @@ export class TextColumn extends Column {
   }
 
   finish(keep?: readonly number[]): ColumnData {
+    this.#ends.length = this.#rows;
     if (keep === undefined) {
       return { kind: "text", bytes: this.#bytes.subarray(0, this.#used), ends: this.#ends, states: this.states(keep) };
     }
@@ -245,7 +261,7 @@ export class TextColumn extends Column {
 
   #end(length: number): void {
     this.#used += length;
-    this.#ends.push(this.#used);
+    this.#ends[this.#rows++] = this.#used;
   }
 
   #reserve(length: number): void {
@@ -271,6 +287,11 @@ export function tooLarge(): GuestError {
 }
 
 export type AnyColumn = IntegerColumn | TextColumn;
+
+/** An array with room for so many. */
+function arrayFor(rows: number): number[] {
+  return rows === 0 ? [] : new Array<number>(rows);
+}
 
 function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -149,9 +149,15 @@ function elapsedWriter(kernel: Kernel, out: Writers<typeof columns>): BlockWrite
 }
 
 function credentialWriter(kernel: Kernel, out: Writers<typeof columns>): BlockWriter[] {
-  const ids = kernel.layout(cred);
-  const keys = ["uid", "gid", "suid", "sgid", "euid", "egid"] as const;
-  return keys.flatMap((key) => idWriter(kernel, out[key], ids[key]));
+  const { uid, gid, suid, sgid, euid, egid } = kernel.layout(cred);
+  return [
+    ...idWriter(kernel, out.uid, uid),
+    ...idWriter(kernel, out.gid, gid),
+    ...idWriter(kernel, out.suid, suid),
+    ...idWriter(kernel, out.sgid, sgid),
+    ...idWriter(kernel, out.euid, euid),
+    ...idWriter(kernel, out.egid, egid),
+  ];
 }
 
 /** @param offset of a 32-bit member of struct cred */

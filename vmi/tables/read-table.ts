@@ -25,6 +25,11 @@ export interface TableAnswer {
   readonly notes: readonly string[];
 }
 
+/** Rows of each table's last answer to a question for all of them; the next has about as many. */
+const lastRows = new WeakMap<Table, number>();
+/** More are not prepared for. */
+const MOST_EXPECTED = 1 << 13;
+
 /** Reads a table. Throws GuestError "unknown-column", "bad-request", "over-budget", "deadline" and what attaching can. */
 export function readTable(table: Table, kernel: Kernel, query: TableQuery, budget: Budget): TableAnswer {
   const names = query.columns?.length ? query.columns : Object.keys(table.columns);
@@ -35,10 +40,12 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
     throw new GuestError("bad-request", `table ${table.name} needs a constraint on ${table.required.join(" or ")}`);
   }
   const writers = { ...table.noWriters };
+  const whole = where.length === 0 && !query.limit;
+  const expected = whole ? Math.min(lastRows.get(table) ?? 0, MOST_EXPECTED) : 0;
   const asked: AnyColumn[] = [];
   for (const name of [...names, ...where.map(({ column }) => column)]) {
     const spec = specOf(table, name);
-    if (writers[name] === undefined) asked.push((writers[name] = newColumn(spec)));
+    if (writers[name] === undefined) asked.push((writers[name] = newColumn(spec, expected)));
   }
   const filters = where.map(({ column, values }) => ({ column: writers[column] as AnyColumn, values }));
   const limit = query.limit || Number.POSITIVE_INFINITY;
@@ -67,8 +74,9 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
   if (table.atOnce) rows.unit(() => `what ${table.name} shows`, generate);
   else generate();
   const { rows: count, keep } = rows.finish();
+  if (whole) lastRows.set(table, count);
   return {
-    columns: names.map((name) => ({ name, ...specOf(table, name) })),
+    columns: names.map((name) => specOf(table, name)),
     rows: count,
     data: names.map((name) => (writers[name] as AnyColumn).finish(keep)),
     retried: rows.retries + kernel.trail.retried - retriedBefore,
@@ -77,7 +85,7 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
   };
 }
 
-function specOf(table: Table, name: string): ColumnSpec {
+function specOf(table: Table, name: string): ColumnSpec & { readonly name: string } {
   const spec = Object.hasOwn(table.columns, name) ? table.columns[name] : undefined;
   if (spec !== undefined) return spec;
   throw new GuestError(

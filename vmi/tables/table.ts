@@ -18,7 +18,7 @@ export type CostClass = "constant" | "walk" | "scan";
 export interface Table {
   readonly name: string;
   readonly description: string;
-  readonly columns: Readonly<Record<string, ColumnSpec>>;
+  readonly columns: Readonly<Record<string, ColumnSpec & { readonly name: string }>>;
   /** The action that policy must grant: "read" for what shows contents of memory rather than what the kernel knows of it. */
   readonly permission: "table" | "read";
   readonly cost: CostClass;
@@ -97,6 +97,7 @@ export function defineTable<const C extends Columns>(spec: {
     atOnce: false,
     noWriters: Object.fromEntries(Object.keys(spec.columns).map((name) => [name, undefined])),
     ...spec,
+    columns: Object.fromEntries(Object.entries(spec.columns).map(([name, column]) => [name, { name, ...column }])),
     generate: (context, columns) => spec.generate(context, columns as Writers<C>),
   };
 }
@@ -109,6 +110,7 @@ export function text(description: string, options: { key?: boolean } = {}): Colu
   return { kind: "text", description, key: options.key ?? false };
 }
 
-export function newColumn(spec: ColumnSpec): AnyColumn {
-  return spec.kind === "integer" ? new IntegerColumn() : new TextColumn();
+/** @param rows how many are expected */
+export function newColumn(spec: ColumnSpec, rows: number): AnyColumn {
+  return spec.kind === "integer" ? new IntegerColumn(rows) : new TextColumn(rows);
 }

@@ -113,12 +113,12 @@ function fillBlock(
       continue;
     }
     const group = view.getInt32(base + tgid, true);
-    if ((tasks.leaders && view.getInt32(base + pid, true) !== group) || (wanted !== undefined && !wanted.has(group)))
-      continue;
+    const thread = view.getInt32(base + pid, true);
+    if ((tasks.leaders && thread !== group) || (wanted !== undefined && !wanted.has(group))) continue;
     block.base[count] = base;
     block.hi[count] = hi;
     block.lo[count] = lo;
-    block.identity[count] = identityOf(view, base + tgid, base + pid);
+    block.identity[count] = identityOf(group, thread);
     count++;
   }
   block.count = count;
@@ -128,8 +128,8 @@ function fillBlock(
  * A number made of thread group and thread id. The kernel gives ids out in turn, so memory that has come to be another
  * task's within one read has other ids; looking at no more than them spares a cache miss a task.
  */
-function identityOf(view: DataView, tgid: number, pid: number): number {
-  return (Math.imul(view.getInt32(tgid, true), 31) + view.getInt32(pid, true)) | 0;
+function identityOf(tgid: number, pid: number): number {
+  return (Math.imul(tgid, 31) + pid) | 0;
 }
 
 /** Rows of the block that do not count: of tasks that are gone, and of those to be read anew. */
@@ -152,7 +152,8 @@ function outdated(kernel: Kernel, age: number): Outdated | undefined {
   for (let i = 0; i < count; i++) {
     const at = base[i]!;
     const released = isReleased(view, at, thread_pid);
-    if (!released && identityOf(view, at + tgid, at + pid) === identity[i]) continue;
+    const now = identityOf(view.getInt32(at + tgid, true), view.getInt32(at + pid, true));
+    if (!released && now === identity[i]) continue;
     found ??= { gone: new Set(), changed: new Set() };
     (released ? found.gone : found.changed).add(i);
   }
