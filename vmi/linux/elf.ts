@@ -59,7 +59,7 @@ export function hasDynamicSymbol(
   budget.spend(stringsSize >>> 6);
   const names = copy(space, strings, stringsSize);
   if (names === undefined) return undefined;
-  found = Buffer.from(names.buffer).includes(`${name}\0`, 0, "latin1");
+  found = names.includes(`${name}\0`, 0, "latin1");
   searched.set(frames, found);
   return found;
 }
@@ -127,8 +127,8 @@ function indexOf(space: AddressSpace, address: number, length: number): number {
 }
 
 /** Undefined when not all of the bytes are there. */
-function copy(space: AddressSpace, address: number, length: number): Uint8Array<ArrayBuffer> | undefined {
+function copy(space: AddressSpace, address: number, length: number): Buffer | undefined {
   if (!Number.isSafeInteger(address)) return undefined;
-  const bytes = new Uint8Array(length);
+  const bytes = Buffer.allocUnsafe(length);
   return space.read(Math.floor(address / U32) | 0, address | 0, bytes) === length ? bytes : undefined;
 }

@@ -73,7 +73,7 @@ export function readUserSpan(
   if (length <= 0) return EMPTY;
   if (length > MAX_ARGUMENTS) return undefined;
   budget.spend(1 + (length >>> PAGE_SHIFT));
-  const bytes = new Uint8Array(length);
+  const bytes = Buffer.allocUnsafe(length);
   return space.read(start.hi, start.lo, bytes) === length ? bytes : undefined;
 }
 
