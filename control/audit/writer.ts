@@ -32,14 +32,18 @@ async function append(entries: AuditEntry[]): Promise<void> {
     nextHash = chainHash(nextHash, record);
     return { ...record, hash: nextHash };
   });
-  await store.transaction().execute(async (transaction) => {
-    for (let at = 0; at < rows.length; at += rowsPerStatement) {
-      await transaction
-        .insertInto("audit")
-        .values(rows.slice(at, at + rowsPerStatement))
-        .execute();
-    }
-  });
+  // One statement is a transaction of its own.
+  if (rows.length <= rowsPerStatement) await store.insertInto("audit").values(rows).execute();
+  else {
+    await store.transaction().execute(async (transaction) => {
+      for (let at = 0; at < rows.length; at += rowsPerStatement) {
+        await transaction
+          .insertInto("audit")
+          .values(rows.slice(at, at + rowsPerStatement))
+          .execute();
+      }
+    });
+  }
   sequence = nextSequence;
   hash = nextHash;
 }
