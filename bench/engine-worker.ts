@@ -118,7 +118,8 @@ if (order.measure === "tables") {
     .map(({ name }) => {
       const read = () => guest.table(name).rows;
       const begin = performance.now();
-      for (let i = 0; i < TABLE_WARM_UP && (i < TABLE_RUNS || performance.now() - begin < TABLE_WARM_UP_MS); i++) read();
+      for (let i = 0; i < TABLE_WARM_UP && (i < TABLE_RUNS || performance.now() - begin < TABLE_WARM_UP_MS); i++)
+        read();
       return { name, medianUs: median(timed(read, 0, TABLE_RUNS)), rows: read() };
     });
 }

@@ -2,7 +2,7 @@
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type Column, ColumnType } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
-import { bytesToText, sliceToText } from "./text.ts";
+import { bytesToText, textsOf } from "./text.ts";
 
 /** A cell whose value could not be had. */
 export interface Absent {
@@ -34,7 +34,7 @@ export function inconsistent(text: string, cause?: unknown): ConnectError {
 /** Decodes an encoded Column of `rows` rows at `start` to `end` of `bytes`. */
 export function cellsOfBytes(bytes: Uint8Array, start: number, end: number, type: ColumnType, rows: number): Cell[] {
   const wanted = fieldOf(type);
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const textOf = textsOf(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), start, end);
   const reader = new BinaryReader(bytes);
   reader.pos = start;
   const cells: Cell[] = [];
@@ -49,7 +49,7 @@ export function cellsOfBytes(bytes: Uint8Array, start: number, end: number, type
       const length = reader.uint32();
       const from = reader.pos;
       if (from + length > end) throw inconsistent("a text runs past its column");
-      cells.push(sliceToText(buffer, from, from + length));
+      cells.push(textOf(from, from + length));
       reader.pos = from + length;
     } else if (wireType === WireType.LengthDelimited) {
       const length = reader.uint32();

@@ -35,6 +35,8 @@ const MAX_COLUMNS = 1024;
 export function createRowDecoder(): RowDecoder {
   let header: ColumnSpec[] | undefined;
   let names: string[] = [];
+  /** Copies of one object have its shape at once, which adding a property by its name gives many times more slowly. */
+  let blank: Row = {};
 
   function setHeader(specs: ColumnSpec[]): void {
     if (header !== undefined) {
@@ -46,6 +48,7 @@ export function createRowDecoder(): RowDecoder {
     // Names become keys of objects, where __proto__ would do harm.
     if (odd !== undefined) throw inconsistent("a column's name is not one");
     if (new Set(names).size !== names.length) throw inconsistent("two columns have the same name");
+    blank = Object.fromEntries(names.map((name) => [name, null]));
     header = specs;
   }
 
@@ -55,13 +58,11 @@ export function createRowDecoder(): RowDecoder {
     if (header === undefined || columns !== header.length) throw inconsistent("the columns do not match the header");
     if (columns === 0) throw inconsistent("rows without columns");
     const cells = header.map((spec, column) => cellsOf(column, spec));
-    const result: Row[] = [];
-    for (let row = 0; row < rows; row++) {
-      const cellsOfRow: Row = {};
-      for (let column = 0; column < columns; column++) {
-        cellsOfRow[names[column] as string] = (cells[column] as Cell[])[row] as Cell;
-      }
-      result.push(cellsOfRow);
+    const result = Array.from({ length: rows }, (): Row => ({ ...blank }));
+    for (let column = 0; column < columns; column++) {
+      const name = names[column] as string;
+      const cellsOfColumn = cells[column] as Cell[];
+      for (let row = 0; row < rows; row++) (result[row] as Row)[name] = cellsOfColumn[row] as Cell;
     }
     return result;
   }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { bytesToText, textToBytes } from "./text.ts";
+import { bytesToText, textsOf, textToBytes } from "./text.ts";
 
 test("valid UTF-8 reads as it is meant", () => {
   fc.assert(
@@ -24,6 +24,24 @@ test("any bytes come back", () => {
     fc.property(mostlyText, (parts) => {
       const bytes = new Uint8Array(Buffer.concat(parts));
       assert.deepEqual(textToBytes(bytesToText(bytes)), bytes);
+    }),
+  );
+});
+
+test("parts of a region read as each does alone", () => {
+  const part = fc.oneof(
+    fc.uint8Array({ maxLength: 40 }),
+    fc.string({ maxLength: 40 }).map((text) => new Uint8Array(Buffer.from(text))),
+  );
+  fc.assert(
+    fc.property(fc.array(part), fc.nat(20), (parts, before) => {
+      const buffer = Buffer.concat([Buffer.alloc(before, 0xff), ...parts]);
+      const textOf = textsOf(buffer, before, buffer.length);
+      let at = before;
+      for (const bytes of parts) {
+        assert.equal(textOf(at, at + bytes.length), bytesToText(bytes));
+        at += bytes.length;
+      }
     }),
   );
 });

@@ -33,12 +33,7 @@ function walk(root: bigint): { entries: bigint[]; whole: boolean }[] {
   return kernels.map((kernel) => {
     kernel.dropCaches();
     const entries: bigint[] = [];
-    const whole = walkMapleTree(
-      kernel,
-      halvesOf(tree.va),
-      new Budget(),
-      (hi, lo) => entries.push(gvaOf(hi, lo)) > 0,
-    );
+    const whole = walkMapleTree(kernel, halvesOf(tree.va), new Budget(), (hi, lo) => entries.push(gvaOf(hi, lo)) > 0);
     return { entries, whole };
   });
 }

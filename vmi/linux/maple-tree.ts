@@ -47,7 +47,9 @@ export function walkMapleTree(
   if (root === undefined) return false;
   if (isNull(root)) return true;
   // Only the root's pointer is marked as internal: a single entry may be there instead. Below, the level tells.
-  return isNode(root) ? walkNode(kernel, root, HIGHEST, MAX_HEIGHT, budget, visit) : isReserved(root) || visit(root.hi, root.lo);
+  return isNode(root)
+    ? walkNode(kernel, root, HIGHEST, MAX_HEIGHT, budget, visit)
+    : isReserved(root) || visit(root.hi, root.lo);
 }
 
 /** The entry at an index; undefined where there is none, or the tree can't be read. */

@@ -218,7 +218,6 @@ class Pointers {
   }
 }
 
-
 /** Allocations are aligned, whatever the heap's beginning is. */
 function alignment(start: number): number {
   return (8 - (start % 8)) % 8;
