@@ -290,7 +290,9 @@ export type AnyColumn = IntegerColumn | TextColumn;
 
 /** An array with room for so many. */
 function arrayFor(rows: number): number[] {
-  return rows === 0 ? [] : new Array<number>(rows);
+  const array: number[] = [];
+  array.length = rows;
+  return array;
 }
 
 function viewOf(bytes: Uint8Array): DataView {

@@ -45,7 +45,10 @@ export function readTable(table: Table, kernel: Kernel, query: TableQuery, budge
   const asked: AnyColumn[] = [];
   for (const name of [...names, ...where.map(({ column }) => column)]) {
     const spec = specOf(table, name);
-    if (writers[name] === undefined) asked.push((writers[name] = newColumn(spec, expected)));
+    if (writers[name] !== undefined) continue;
+    const column = newColumn(spec, expected);
+    writers[name] = column;
+    asked.push(column);
   }
   const filters = where.map(({ column, values }) => ({ column: writers[column] as AnyColumn, values }));
   const limit = query.limit || Number.POSITIVE_INFINITY;
