@@ -19,6 +19,8 @@ const MAX_LINE = 1 << 16;
 const MAX_ENTRIES = 1 << 20;
 /** Of struct _hist_entry: `char *line; char *timestamp; histdata_t data` (readline's history.h). */
 const ENTRY_SIZE = 24;
+/** Of what malloc() gives (System V ABI for x86-64: as any type may need it). */
+const ALIGNMENT = 16;
 /** Words of a heap that are searched for the price of a list element. */
 const WORDS_A_STEP = 512;
 
@@ -103,7 +105,7 @@ const FIRST_FOUR_MASK = 0xf0f0_f0ff | 0;
 
 /** Apart, so that it is compiled as a whole: a loop that is replaced while it runs stays several times slower. */
 function pageMayHold(view: DataView, start: number, end: number): boolean {
-  for (let at = start; at <= end - 4; at += 8) {
+  for (let at = start; at <= end - 4; at += ALIGNMENT) {
     if ((view.getInt32(at, true) & FIRST_FOUR_MASK) === FIRST_FOUR) return true;
   }
   return false;
@@ -166,7 +168,7 @@ export function entriesOf(heap: Uint8Array, heapStart: number, budget: Budget): 
 /** Timestamps, by their offset. */
 function timesOf(bytes: Uint8Array, words: Int32Array): Map<number, number> {
   const times = new Map<number, number>();
-  for (let i = 0; i < words.length; i += 2) {
+  for (let i = 0; i < words.length; i += ALIGNMENT / 4) {
     if ((words[i]! & FIRST_FOUR_MASK) !== FIRST_FOUR) continue;
     const time = timeAt(bytes, i * 4);
     if (time !== undefined && times.size < MAX_ENTRIES) times.set(i * 4, time);
@@ -218,9 +220,9 @@ class Pointers {
   }
 }
 
-/** Allocations are aligned, whatever the heap's beginning is. */
+/** Bytes up to the first place for an allocation, whatever the heap's beginning is. */
 function alignment(start: number): number {
-  return (8 - (start % 8)) % 8;
+  return (ALIGNMENT - (start % ALIGNMENT)) % ALIGNMENT;
 }
 
 /** `#` and digits, and a zero. */
