@@ -77,7 +77,7 @@ function walkOnce(kernel: Kernel, head: Halves, member: number, maximum: number,
     if (nextLo === head.lo && nextHi === head.hi) return { hi, lo, count: hi.length, complete: true };
     if (hi.length === maximum) break;
     if (hi.length % STRIDE === STRIDE - 1) budget.spend(STRIDE);
-    if (recording) trail.pointer(atHi, atLo, nextHi, nextLo);
+    if (recording) trail.pointer(atHi, atLo, nextHi, nextLo, index);
     hi.push(addHi(nextHi, nextLo, -member));
     lo.push(addLo(nextLo, -member));
     beforeHi = atHi;

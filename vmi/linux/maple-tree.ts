@@ -128,7 +128,7 @@ function walkNode(
     const entry = node.index + first + slot * 8;
     const hi = view.getInt32(entry + 4, true);
     const lo = view.getInt32(entry, true);
-    if (trail.recording) trail.pointer(at.hi, addLo(at.lo, first + slot * 8), hi, lo);
+    if (trail.recording) trail.pointer(at.hi, addLo(at.lo, first + slot * 8), hi, lo, entry);
     if ((hi | lo) === 0) continue;
     ends.push(over ? highest : value);
     his.push(hi);

@@ -22,7 +22,7 @@ function words() {
     trail.end(from);
     return held;
   };
-  return { trail, follow, set, unit };
+  return { memory, trail, follow, set, unit };
 }
 
 const at = (lo: number) => ({ hi: 0, lo });
@@ -47,6 +47,21 @@ test("what a unit takes twice is written down once, and checked at its end", () 
     unit(() => {
       take();
       take();
+      set(64, 1);
+    }),
+    false,
+  );
+});
+
+test("what was read in a copy is looked at where it lies", () => {
+  const { memory, trail, set, unit } = words();
+  const read = () => trail.pointer(0, 64, 0, 0, memory.scratch + 8);
+  assert.ok(unit(read));
+  memory.view.setInt32(memory.scratch + 8, 1, true);
+  assert.ok(unit(read));
+  assert.equal(
+    unit(() => {
+      read();
       set(64, 1);
     }),
     false,

@@ -11,15 +11,18 @@ export function readPointer(space: AddressSpace, at: Halves, offset = 0): Halves
   if (index < 0) return undefined;
   const { view } = space.memory;
   const value = { hi: view.getInt32(index + 4, true), lo: view.getInt32(index, true) };
-  if (space.trail?.recording) space.trail.pointer(hi, lo, value.hi, value.lo);
+  if (space.trail?.recording) space.trail.pointer(hi, lo, value.hi, value.lo, index);
   return value;
 }
 
 /** As readU32, for what tells that a structure is still the same: an id, a sequence count. */
 export function pinU32(space: AddressSpace, at: Halves, offset = 0): number | undefined {
-  const value = readU32(space, at, offset);
-  if (value !== undefined && space.trail?.recording)
-    space.trail.u32(addHi(at.hi, at.lo, offset), addLo(at.lo, offset), value | 0);
+  const hi = addHi(at.hi, at.lo, offset);
+  const lo = addLo(at.lo, offset);
+  const index = space.borrow(hi, lo, 4);
+  if (index < 0) return undefined;
+  const value = space.memory.view.getUint32(index, true);
+  if (space.trail?.recording) space.trail.u32(hi, lo, value | 0, index);
   return value;
 }
 

@@ -1,8 +1,12 @@
 import { PAGE_SIZE } from "../bytes/address.ts";
 import type { PhysicalMemory } from "./physical-memory.ts";
 
-/** hi and lo of the place, hi and lo of what was there, and how many bytes that are. */
+/**
+ * hi and lo of the place, hi and lo of what was there, and how many bytes that are. A place is an address; where memory is looked
+ * at in place, the index of it in the memory's view.
+ */
 const FIELDS = 5;
+const U32 = 0x1_0000_0000;
 const FIRST = 256;
 /** Places of one unit, at most: 5 MiB of them. */
 const MAX_PLACES = 1 << 18;
@@ -26,6 +30,8 @@ export class Trail {
   /** What is followed now is looked at again by the unit around, all of it, and read anew where it has changed. */
   covered = false;
   readonly #places: Places;
+  readonly #direct: boolean;
+  readonly #scratch: number;
   #entries = new Int32Array(FIRST * FIELDS);
   #used = 0;
   /** Fields of what there was no room for: it was checked when it was dropped. */
@@ -40,6 +46,8 @@ export class Trail {
   /** @param places where what is written down was read */
   constructor(places: Places) {
     this.#places = places;
+    this.#direct = places.memory.direct;
+    this.#scratch = places.memory.scratch;
   }
 
   /**
@@ -99,13 +107,27 @@ export class Trail {
     this.#used = used;
   }
 
-  /** A pointer at an address. One that lies on two pages is left out: no member of a structure does. */
-  pointer(hi: number, lo: number, valueHi: number, valueLo: number): void {
-    if ((lo & 0xfff) <= 0xff8) this.#note(hi, lo, valueHi, valueLo, 8);
+  /**
+   * A pointer at an address. One that lies on two pages is left out: no member of a structure does.
+   *
+   * @param index where it was read in the memory's view, if that is known
+   */
+  pointer(hi: number, lo: number, valueHi: number, valueLo: number, index = -1): void {
+    if ((lo & 0xfff) <= 0xff8) this.#noteAt(hi, lo, index, valueHi, valueLo, 8);
   }
 
-  u32(hi: number, lo: number, value: number): void {
-    if ((lo & 0xfff) <= 0xffc) this.#note(hi, lo, 0, value, 4);
+  u32(hi: number, lo: number, value: number, index = -1): void {
+    if ((lo & 0xfff) <= 0xffc) this.#noteAt(hi, lo, index, 0, value, 4);
+  }
+
+  #noteAt(hi: number, lo: number, index: number, valueHi: number, valueLo: number, width: number): void {
+    if (!this.#direct) {
+      this.#note(hi, lo, valueHi, valueLo, width);
+      return;
+    }
+    // What was gathered from two pages was read in a copy.
+    const at = index >= 0 && index < this.#scratch ? index : this.#places.current(hi, lo);
+    this.#note(Math.floor(at / U32), at | 0, valueHi, valueLo, width);
   }
 
   #note(hi: number, lo: number, valueHi: number, valueLo: number, width: number): void {
@@ -156,16 +178,32 @@ export class Trail {
   /** True when what was followed from one position to another is the same now. */
   holds(from: number, to = this.position): boolean {
     if (this.#broken) return false;
+    const start = Math.max(0, from - this.#dropped);
+    const end = to - this.#dropped;
+    return this.#direct ? this.#holdsInPlace(start, end) : this.#holdsNow(start, end);
+  }
+
+  #holdsInPlace(start: number, end: number): boolean {
+    const { view } = this.#places.memory;
+    const entries = this.#entries;
+    for (let at = start; at < end; at += FIELDS) {
+      const index = entries[at]! * U32 + (entries[at + 1]! >>> 0);
+      if (index < 0 || view.getInt32(index, true) !== entries[at + 3]) return false;
+      if (entries[at + 4] === 8 && view.getInt32(index + 4, true) !== entries[at + 2]) return false;
+    }
+    return true;
+  }
+
+  #holdsNow(start: number, end: number): boolean {
     const { memory } = this.#places;
     const { view } = memory;
     const entries = this.#entries;
-    const end = to - this.#dropped;
     memory.refresh();
     // Members of one structure come one after the other.
     let pageHi = 0;
     let pageLo = 0;
     let page = -1;
-    for (let at = Math.max(0, from - this.#dropped); at < end; at += FIELDS) {
+    for (let at = start; at < end; at += FIELDS) {
       const hi = entries[at]!;
       const lo = entries[at + 1]!;
       if (page < 0 || (lo & -PAGE_SIZE) !== pageLo || hi !== pageHi) {
