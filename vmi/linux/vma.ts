@@ -139,8 +139,7 @@ function readVma(kernel: Kernel, layout: Layout<VmaMember>, hi: number, lo: numb
   const fileHi = view.getInt32(mapped + 4, true);
   const fileLo = view.getInt32(mapped, true);
   // Freed with the area, and nothing else tells that a later one has the same memory.
-  if (trail.recording)
-    trail.pointer(addHi(hi, lo, layout.vm_file), addLo(lo, layout.vm_file), fileHi, fileLo, mapped);
+  if (trail.recording) trail.pointer(addHi(hi, lo, layout.vm_file), addLo(lo, layout.vm_file), fileHi, fileLo, mapped);
   const file = (fileHi | fileLo) === 0 ? undefined : { hi: fileHi, lo: fileLo };
   return { at: { hi, lo }, start, end, flags, pageOffset, file, mayHaveOwnPages };
 }
