@@ -2,7 +2,8 @@
 // would sort the rows of a whole join for it, which costs several times what the rest of a statement does.
 import { type Batch, type Cells, KIND } from "./batch.ts";
 import { allocate } from "./memory.ts";
-import { hashNumber, hashText, type Rows } from "./relation.ts";
+import { hashNumber, hashText } from "./relation.ts";
+import type { Rows } from "./rows.ts";
 import type { Heap, Sqlite } from "./sqlite.ts";
 
 /** Stands for the column `vm` among the numbers of columns of a batch. */

@@ -24,6 +24,8 @@ export interface Exports {
   sqlite3_column_blob(statement: number, column: number): number;
   sqlite3_column_bytes(statement: number, column: number): number;
   sqlite3_value_type(value: number): number;
+  /** Of a text that is a number as a whole makes one first. */
+  sqlite3_value_numeric_type(value: number): number;
   sqlite3_value_int64(value: number): bigint;
   sqlite3_value_double(value: number): number;
   sqlite3_value_blob(value: number): number;

@@ -5,7 +5,8 @@ import { Groups, vmSlot } from "./groups.ts";
 import { createLookUps } from "./look-up.ts";
 import { allocate } from "./memory.ts";
 import { describeUse, type Lookup, type Use, type Value } from "./plan.ts";
-import { type Relation, Rows } from "./relation.ts";
+import { hashNumber, type Relation } from "./relation.ts";
+import { Rows } from "./rows.ts";
 import { declarationOf, type SqlTable } from "./schema.ts";
 import { OK, type Sqlite } from "./sqlite.ts";
 
@@ -71,6 +72,7 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
     const table = connected.get(vtab)!;
     const count = view().getInt32(at + info.constraints, true);
     const lookups: Lookup[] = [];
+    const columns = columnsIn(view().getBigUint64(at + info.colUsed, true), table);
     let limit: number | undefined;
     let offset: number | undefined = 0;
     let limitHolds = view().getInt32(at + info.orderBys, true) === 0;
@@ -93,9 +95,12 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       }
       const isList = exports.sqlite3_vtab_in(at, i, -1) !== 0;
       if (isList) exports.sqlite3_vtab_in(at, i, 1);
-      lookups.push({ column, isList, value: isList ? undefined : value });
+      const isExact = !isList && (column === 0 ? lookUps.vmsAreExact : isInteger(table, column, columns));
+      lookups.push({ column, isList, value: isList ? undefined : value, isExact });
       const usage = view().getUint32(at + info.aUsage, true) + i * usageSize;
       view().setInt32(usage, lookups.length, true);
+      // `omit`
+      view().setUint8(usage + 4, isExact ? 1 : 0);
     }
     const grouped = groupedBy(table, at);
     view().setInt32(at + info.ordered, grouped.length > 0 ? 1 : 0, true);
@@ -109,7 +114,7 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
     const use = {
       id: work.uses.size + 1,
       table,
-      columns: columnsIn(view().getBigUint64(at + info.colUsed, true), table),
+      columns,
       lookups,
       limit: limitHolds && limit !== undefined && limit >= 0 && end! > 0 ? end : undefined,
       grouped,
@@ -143,7 +148,7 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
     const relation = work.relationOf(use, values);
     clear(cursor);
     cursor.slots = slotsOf(use.table, relation);
-    addRows(use, relation, cursor, argv);
+    cursor.rows.begin(relation, search(use, cursor, argv));
     // By VM they are grouped already.
     if (use.grouped.some((column) => column !== 0)) {
       const slots = use.grouped.map((column) => (column === 0 ? vmSlot : cursor.slots[column]!));
@@ -154,19 +159,36 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
     return OK;
   }
 
-  /** Adds the rows that a use looks up, and maybe more, to those that its cursor goes through. */
-  function addRows(use: Use, relation: Relation, cursor: Cursor, argv: number): void {
-    const vms = lookUps.vms(use, argv);
+  /** Makes a cursor search for the rows that a use looks up, and maybe more where that is not exact; returns the VMs for it. */
+  function search(use: Use, { rows, slots }: Cursor, argv: number): readonly number[] {
+    const wanted = rows.search;
+    wanted.slot = -1;
+    wanted.checks.length = 0;
+    let vms = lookUps.allVms;
     for (let index = 0; index < use.lookups.length; index++) {
       const lookup = use.lookups[index]!;
-      const slot = cursor.slots[lookup.column]!;
-      if (lookup.column === 0 || slot < 0) continue;
-      const hashes = lookUps.hashes(lookup, peek(argv + 4 * index), use.table.columns[lookup.column - 1]!.type);
-      if (hashes === undefined) continue;
-      for (const vm of vms) relation.lookUp(vm, slot, hashes, cursor.rows);
-      return;
+      const { column } = lookup;
+      const argument = peek(argv + 4 * index);
+      if (column === 0) {
+        const found = lookUps.vms(lookup, argument);
+        vms = vms === lookUps.allVms ? found : vms.filter((vm) => found.includes(vm));
+        continue;
+      }
+      const slot = slots[column]!;
+      let hashes: readonly number[] | undefined;
+      if (lookup.isExact) {
+        const key = lookUps.key(argument);
+        if (key === undefined) return [];
+        wanted.checks.push({ slot, key });
+        if (typeof key === "number") hashes = [hashNumber(key)];
+      } else if (slot >= 0 && wanted.slot < 0) {
+        hashes = lookUps.hashes(lookup, argument, use.table.columns[column - 1]!.type);
+      }
+      if (hashes === undefined || wanted.slot >= 0) continue;
+      wanted.slot = slot;
+      wanted.hashes = hashes;
     }
-    for (const vm of vms) relation.addAll(vm, cursor.rows);
+    return vms;
   }
 
   function advance(cursor: Cursor): void {
@@ -185,7 +207,6 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
   }
 
   function clear(cursor: Cursor): void {
-    cursor.rows.clear();
     cursor.groups?.free();
     cursor.groups = undefined;
   }
@@ -284,6 +305,11 @@ function columnsIn(mask: bigint, table: SqlTable): number[] {
     if ((mask >> BigInt(Math.min(column, 63))) & 1n) columns.push(column);
   }
   return columns;
+}
+
+/** Whether a column has integers only, and is among those that are read. */
+function isInteger(table: SqlTable, column: number, read: readonly number[]): boolean {
+  return table.columns[column - 1]!.type === "integer" && read.includes(column);
 }
 
 const slots = new WeakMap<Relation, Int16Array>();
