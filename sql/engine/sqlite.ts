@@ -63,7 +63,6 @@ interface Static {
   readonly wasm: {
     readonly exports: Exports;
     heap8u(): Uint8Array;
-    heap32(): Int32Array;
     cstrToJs(pointer: number): string;
   };
 }
@@ -129,19 +128,19 @@ export async function openSqlite(): Promise<Sqlite> {
   const { capi, wasm } = await start(options);
   const { exports } = wasm;
   const place = exports.sqlite3_malloc(8);
-  const peek = (pointer: number) => wasm.heap32()[pointer >>> 2]!;
   const readWrite = 2;
   const inMemory = 0x80;
   const create = 4;
   if (capi.sqlite3_open_v2(":memory:", place, readWrite | create | inMemory, 0) !== OK) {
     throw new Error("SQLite can't open a database in memory");
   }
-  const db = peek(place);
   let views = viewsOf(wasm.heap8u().buffer);
   const heap = () => {
     if (views.u8.length === 0) views = viewsOf(wasm.heap8u().buffer);
     return views;
   };
+  const peek = (pointer: number) => heap().u32[pointer >>> 2]!;
+  const db = peek(place);
   return {
     capi,
     wasm,

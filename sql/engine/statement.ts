@@ -64,7 +64,8 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
     uses: new Map(),
     named: new Set(),
     lacking: new Set(),
-    relationOf: (use, values) => planned.get(use.id) ?? readNow(use, values()),
+    planned,
+    readNow,
   };
 
   /** Tells what is to be read; it comes with the messages that follow. */
@@ -161,8 +162,8 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
     }
   }
 
-  function readNow(use: Use, values: (readonly Value[] | undefined)[]): Relation {
-    if (values.some((each) => each !== undefined && each.length > maxValues)) {
+  function readNow(use: Use, values: readonly (readonly Value[])[]): Relation {
+    if (values.some((each) => each.length > maxValues)) {
       throw new ConnectError(
         `table ${use.table.name} would be read for more than ${maxValues} values at once: give fewer`,
         Code.ResourceExhausted,

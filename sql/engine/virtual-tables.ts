@@ -20,8 +20,10 @@ export interface Tables {
   readonly named: Set<SqlTable>;
   /** Tables whose required constraint a plan lacked. */
   readonly lacking: Set<SqlTable>;
-  /** What has been read for a use; reads it now, with these values of its lookups, when nothing was known before. */
-  relationOf(use: Use, values: () => (readonly Value[] | undefined)[]): Relation;
+  /** What has been read for uses, by their ids. */
+  readonly planned: ReadonlyMap<number, Relation>;
+  /** Reads for a use with these values of its lookups. */
+  readNow(use: Use, values: readonly (readonly Value[])[]): Relation;
 }
 
 // struct sqlite3_index_info and its parts: https://sqlite.org/c3ref/index_info.html, with pointers of 4 bytes.
@@ -55,7 +57,8 @@ interface Cursor {
   batch: Batch | undefined;
   row: number;
   vm: number;
-  /** Of a column of the table: where its cells are in a batch. */
+  relation: Relation | undefined;
+  /** Of a column of the table: where its cells are in a batch of the relation. */
   slots: Int16Array;
 }
 
@@ -144,10 +147,12 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
   function filter(at: number, idxNum: number, argv: number): number {
     const use = work.uses.get(idxNum)!;
     const cursor = cursors.get(at)!;
-    const values = () => use.lookups.map((lookup, index) => lookUps.values(lookup, peek(argv + 4 * index)));
-    const relation = work.relationOf(use, values);
+    const relation = work.planned.get(idxNum) ?? readNow(use, argv);
     clear(cursor);
-    cursor.slots = slotsOf(use.table, relation);
+    if (relation !== cursor.relation) {
+      cursor.relation = relation;
+      cursor.slots = slotsOf(use.table, relation);
+    }
     cursor.rows.begin(relation, search(use, cursor, argv));
     // By VM they are grouped already.
     if (use.grouped.some((column) => column !== 0)) {
@@ -157,6 +162,11 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
     }
     advance(cursor);
     return OK;
+  }
+
+  function readNow(use: Use, argv: number): Relation {
+    const values = use.lookups.map((lookup, index) => lookUps.values(lookup, peek(argv + 4 * index)));
+    return work.readNow(use, values);
   }
 
   /** Makes a cursor search for the rows that a use looks up, and maybe more where that is not exact; returns the VMs for it. */
@@ -265,6 +275,7 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
         batch: undefined,
         row: 0,
         vm: 0,
+        relation: undefined,
         slots: new Int16Array(0),
       });
       view().setUint32(target, made, true);
@@ -312,16 +323,11 @@ function isInteger(table: SqlTable, column: number, read: readonly number[]): bo
   return table.columns[column - 1]!.type === "integer" && read.includes(column);
 }
 
-const slots = new WeakMap<Relation, Int16Array>();
-
 function slotsOf(table: SqlTable, relation: Relation): Int16Array {
-  const known = slots.get(relation);
-  if (known !== undefined) return known;
   const made = new Int16Array(table.columns.length + 1).fill(-1);
   for (const [slot, { name }] of relation.columns.entries()) {
     made[1 + table.columns.findIndex((each) => each.name === name)] = slot;
   }
-  slots.set(relation, made);
   return made;
 }
 
