@@ -2,16 +2,44 @@
 // tables of SQLite, which knows nothing of where rows come from, give the same rows.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setImmediate } from "node:timers/promises";
+import { Code, ConnectError } from "@connectrpc/connect";
 import fc from "fast-check";
 import { OK, openSqlite, ROW, type Sqlite, TYPE } from "./engine/sqlite.ts";
+import type { SqlOptions } from "./index.ts";
 import { source, statement, tables, where } from "./testing/random.ts";
-import { query, type TestAnswer, type TestCell, type TestSource } from "./testing/source.ts";
+import { query, readTable, type TestAnswer, type TestCell, type TestSource } from "./testing/source.ts";
+
+/** How VMs answer: turns of the event loop before each batch, and tables of VMs that fail half way. */
+const manner = fc.record({
+  turns: fc.array(fc.nat(3), { minLength: 1, maxLength: 12 }),
+  failing: fc.oneof(
+    { weight: 3, arbitrary: fc.constant<string[]>([]) },
+    fc.array(
+      fc.tuple(fc.nat(3), fc.constantFrom("p", "f")).map(([at, table]) => `${at} ${table}`),
+      { maxLength: 4 },
+    ),
+  ),
+});
 
 test("answers are those of ordinary tables", async () => {
   await fc.assert(
-    fc.asyncProperty(source, statement, async (from, text) => {
-      const expected = await ordinary(from, text);
-      const answer = await answerOf(from, text);
+    fc.asyncProperty(source, statement, manner, async (from, text, { turns, failing }) => {
+      const vms = Object.keys(from.vms);
+      const fails = (vm: number, table: string) => failing.includes(`${vm} ${table}`);
+      const read: SqlOptions["read"] = async function* (wanted) {
+        for (const [at, bytes] of [...readTable(from, vms[wanted.vm]!, wanted)].entries()) {
+          for (let turn = turns[(3 * wanted.vm + at) % turns.length]!; turn > 0; turn--) await setImmediate();
+          if (at > 0 && fails(wanted.vm, wanted.table)) throw new ConnectError("the host is down", Code.Unavailable);
+          yield bytes;
+        }
+      };
+      const left = vms.map((vm, number) => {
+        const kept = Object.entries(from.vms[vm]!).map(([table, rows]) => [table, fails(number, table) ? [] : rows]);
+        return [vm, Object.fromEntries(kept)];
+      });
+      const expected = await ordinary({ tables, vms: Object.fromEntries(left) }, text);
+      const answer = await answerOf(from, text, { read });
       if (answer === undefined) return;
       assert.deepEqual(sorted(answer.rows), sorted(expected), text);
     }),
@@ -105,12 +133,16 @@ test("what can be passed on is passed on, and read once", async () => {
   assert.deepEqual(await reads("SELECT pid FROM p WHERE pid = NULL"), []);
 });
 
-/** Undefined when the statement is about VMs only that there are none of: a failure then, not an answer of nothing. */
-async function answerOf(from: TestSource, text: string): Promise<TestAnswer | undefined> {
+/** Undefined when the statement is about VMs only that there are none of, or that fail: a failure then, not an answer of nothing. */
+async function answerOf(
+  from: TestSource,
+  text: string,
+  options: Partial<SqlOptions> = {},
+): Promise<TestAnswer | undefined> {
   try {
-    return await query(from, text);
+    return await query(from, text, options);
   } catch (error) {
-    assert.match((error as Error).message, /there is no VM|none of \d VMs could be read/, text);
+    assert.match((error as Error).message, /there is no VM|none of \d VMs could be read|the host is down/, text);
     return undefined;
   }
 }

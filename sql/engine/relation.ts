@@ -33,10 +33,21 @@ export class Relation {
   readonly columns: readonly SqlColumn[];
   readonly #parts = new Map<number, Part>();
   readonly #sqlite: Sqlite;
+  /** VMs that have not answered to the end. */
+  readonly #open: Set<number>;
+  readonly #wait: () => void;
 
-  constructor(sqlite: Sqlite, columns: readonly SqlColumn[]) {
+  /** @param wait takes what comes next of what is read */
+  constructor(sqlite: Sqlite, columns: readonly SqlColumn[], vms: readonly number[], wait: () => void) {
     this.#sqlite = sqlite;
     this.columns = columns;
+    this.#open = new Set(vms);
+    this.#wait = wait;
+  }
+
+  /** Whether all has come. */
+  get isComplete(): boolean {
+    return this.#open.size === 0;
   }
 
   add(vm: number, batch: Omit<Batch, "first">, first: number): void {
@@ -56,8 +67,14 @@ export class Relation {
     this.#parts.delete(vm);
   }
 
-  /** What has come of a VM; undefined: nothing. */
+  /** Nothing more comes of a VM. */
+  end(vm: number): void {
+    this.#open.delete(vm);
+  }
+
+  /** What has come of a VM, once that is all; undefined: nothing. */
   part(vm: number): Part | undefined {
+    while (this.#open.has(vm)) this.#wait();
     return this.#parts.get(vm);
   }
 

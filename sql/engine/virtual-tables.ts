@@ -1,7 +1,7 @@
 // The tables as SQLite sees them: it asks how a constraint would help (xBestIndex), then looks rows up and goes through them.
 // What is thrown in here leaves through SQLite's frames: the whole instance is thrown away after each statement.
 import { type Batch, KIND } from "./batch.ts";
-import { Groups, vmSlot } from "./groups.ts";
+import { Groups } from "./groups.ts";
 import { createLookUps } from "./look-up.ts";
 import { allocate } from "./memory.ts";
 import { describeUse, type Lookup, type Use, type Value } from "./plan.ts";
@@ -153,12 +153,14 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       cursor.relation = relation;
       cursor.slots = slotsOf(use.table, relation);
     }
-    cursor.rows.begin(relation, search(use, cursor, argv));
+    const vms = search(use, cursor, argv);
+    const columns = use.grouped.filter((column) => column !== 0);
     // By VM they are grouped already.
-    if (use.grouped.some((column) => column !== 0)) {
-      const slots = use.grouped.map((column) => (column === 0 ? vmSlot : cursor.slots[column]!));
-      cursor.groups = new Groups(sqlite, slots);
-      cursor.groups.fill(cursor.rows);
+    if (columns.length === 0) cursor.rows.begin(relation, vms);
+    else {
+      const parts = columns.length < use.grouped.length ? vms.map((vm) => [vm]) : [vms];
+      const grouped = columns.map((column) => cursor.slots[column]!);
+      cursor.groups = new Groups(sqlite, grouped, cursor.rows, relation, parts);
     }
     advance(cursor);
     return OK;
