@@ -43,9 +43,9 @@ export interface Failure {
 /** To the thread that runs the statement. `read` is the number of a need, in the order in which they were told. */
 export type ToEngine =
   | { readonly kind: "batch"; readonly read: number; readonly vm: number; readonly bytes: Uint8Array }
+  /** The last of a VM for a read: it has answered, or what came of it is nothing. */
+  | { readonly kind: "answered"; readonly read: number; readonly vm: number }
   | { readonly kind: "failed"; readonly read: number; readonly vm: number; readonly failure: Failure }
-  /** Every VM has answered or failed. */
-  | { readonly kind: "complete"; readonly read: number }
   /** The reader of the rows has taken this much of them. */
   | { readonly kind: "taken"; readonly bytes: number };
 

@@ -38,7 +38,7 @@ const defaultLimits: SqlLimits = {
   lateReads: 1000,
 };
 
-/** VMs that are read at once. */
+/** Reads under way at once, of those that are asked for together. */
 const atOnce = 16;
 /** Of batches that the thread has not put away yet: no more are taken from where they come. */
 const bytesAhead = 1 << 20;
@@ -163,7 +163,10 @@ function roomOf(most: number): Room {
 
 type Post = (message: ToEngine, transfer?: ArrayBuffer[]) => void;
 
-/** Reads every VM of each need, many at once; a failure is told, and the others go on. */
+/**
+ * Reads every VM of each need, many at once; a failure is told, and the others go on. SQLite goes from VM to VM, through all
+ * that it needs of each.
+ */
 async function readAll(
   needs: readonly NumberedNeed[],
   { read }: SqlOptions,
@@ -171,9 +174,7 @@ async function readAll(
   room: Room,
   post: Post,
 ): Promise<void> {
-  const tasks = needs.flatMap((need) => need.vms.map((vm) => ({ need, vm })));
-  const open = new Map(needs.map((need) => [need.read, need.vms.length]));
-  for (const [number, count] of open) if (count === 0) post({ kind: "complete", read: number });
+  const tasks = needs.flatMap((need) => need.vms.map((vm) => ({ need, vm }))).sort((a, b) => a.vm - b.vm);
   let next = 0;
   const work = async () => {
     for (let task = tasks[next++]; task !== undefined && !signal.aborted; task = tasks[next++]) {
@@ -187,13 +188,11 @@ async function readAll(
           const own = new Uint8Array(bytes);
           post({ kind: "batch", read: need.read, vm, bytes: own }, [own.buffer]);
         }
+        post({ kind: "answered", read: need.read, vm });
       } catch (error) {
         if (signal.aborted) return;
         post({ kind: "failed", read: need.read, vm, failure: failureOf(error) });
       }
-      const left = open.get(need.read)! - 1;
-      open.set(need.read, left);
-      if (left === 0) post({ kind: "complete", read: need.read });
     }
   };
   await Promise.all(Array.from({ length: Math.min(atOnce, tasks.length) }, work));

@@ -2,182 +2,83 @@
 // tables of SQLite, which knows nothing of where rows come from, give the same rows.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setImmediate } from "node:timers/promises";
+import { Code, ConnectError } from "@connectrpc/connect";
 import fc from "fast-check";
 import { OK, openSqlite, ROW, type Sqlite, TYPE } from "./engine/sqlite.ts";
-import { query, type TestAnswer, type TestCell, type TestRows, type TestSource } from "./testing/source.ts";
+import type { SqlOptions } from "./index.ts";
+import { source, statement, tables, where } from "./testing/random.ts";
+import { query, readTable, type TestAnswer, type TestCell, type TestSource } from "./testing/source.ts";
 
-const tables: TestSource["tables"] = [
-  {
-    name: "p",
-    columns: [
-      { name: "pid", type: "integer" },
-      { name: "name", type: "text" },
-      { name: "size", type: "integer" },
-    ],
-    required: [],
-  },
-  {
-    name: "f",
-    columns: [
-      { name: "pid", type: "integer" },
-      { name: "path", type: "text" },
-      { name: "name", type: "text" },
-    ],
-    required: [],
-  },
-];
-
-const integers = fc.constantFrom<TestCell>(0n, 1n, 2n, -1n, 5n, 7n, 2n ** 53n, 2n ** 53n + 1n, -(2n ** 63n), null);
-const texts = fc.constantFrom<TestCell>(
-  "a",
-  "A",
-  "",
-  "5",
-  "05",
-  "5.0",
-  " 5",
-  "-1",
-  "1",
-  "é",
-  "/a",
-  "web1",
-  "9007199254740993",
-  new Uint8Array([0xff]),
-  null,
-  "x'y",
-);
-const rowsOf = (columns: Record<string, fc.Arbitrary<TestCell>>, most: number) =>
-  fc.array(fc.record(columns), { maxLength: most, size: "max" }) as fc.Arbitrary<TestRows>;
-const vm = fc.record({
-  p: rowsOf({ pid: integers, name: texts, size: integers }, 20),
-  f: rowsOf({ pid: integers, path: texts, name: texts }, 20),
-});
-const source = fc.record({ web1: vm, "5": vm, "": vm }).map((vms): TestSource => ({ tables, vms }));
-
-const literal = fc.constantFrom(
-  "1",
-  "5",
-  "-1",
-  "5.0",
-  "1.5",
-  "'5'",
-  "'05'",
-  "' 5'",
-  "'5.0'",
-  "'a'",
-  "'A'",
-  "''",
-  "NULL",
-  "x'ff'",
-  "x'35'",
-  "9007199254740993",
-  "-9223372036854775808",
-  "9007199254740992.0",
-  "'é'",
-  "2+3",
-  "abs(-5)",
-  "'web1'",
-  "'x''y'",
-  "cast('5' as integer)",
-  "1e0",
-);
-const columnOf = (alias: string) =>
-  fc
-    .constantFrom("vm", ...(alias === "f" ? ["pid", "path", "name"] : ["pid", "name", "size"]))
-    .map((name) => `${alias}.${name}`);
-
-const wrap = (column: fc.Arbitrary<string>) =>
-  fc
-    .tuple(column, fc.constantFrom("%", "%", "%", "%", "+%", "% COLLATE NOCASE", "cast(% AS TEXT)"))
-    .map(([name, form]) => form.replace("%", name));
-const list = fc.array(literal, { minLength: 1, maxLength: 4 }).map((values) => `(${values.join(", ")})`);
-
-function term(aliases: readonly string[]): fc.Arbitrary<string> {
-  const column = fc.constantFrom(...aliases).chain((alias) => wrap(columnOf(alias)));
-  const any = fc.constantFrom(...aliases).chain(columnOf);
-  return fc.oneof(
-    { weight: 5, arbitrary: fc.tuple(column, literal).map(([left, right]) => `${left} = ${right}`) },
-    { weight: 3, arbitrary: fc.tuple(column, list).map(([left, right]) => `${left} IN ${right}`) },
-    { weight: 3, arbitrary: fc.tuple(column, any).map(([left, right]) => `${left} = ${right}`) },
-    fc.tuple(column, list).map(([left, right]) => `${left} NOT IN ${right}`),
-    fc.tuple(column, literal).map(([left, right]) => `${right} = ${left}`),
-    fc.tuple(column, fc.constantFrom("<", ">=", "<>", "IS", "IS NOT", "LIKE"), literal).map((words) => words.join(" ")),
-    fc.tuple(column, any).map(([left, right]) => `${left} IN (SELECT ${right.replace(/^\w/, "z")} FROM ${right[0]} z)`),
-    fc.tuple(any, any).map(([left, right]) => `${left} IN (1, ${right}, 'a')`),
-    any.map((name) => `${name} IS NULL`),
-    fc
-      .tuple(any, any)
-      .map(([left, right]) => `${left} = (SELECT min(${right.replace(/^\w/, "z")}) FROM ${right[0]} z)`),
-  );
-}
-
-function condition(aliases: readonly string[]): fc.Arbitrary<string> {
-  const { any } = fc.letrec<{ any: string }>((tie) => ({
-    any: fc.oneof(
-      { depthSize: "small", withCrossShrink: true },
-      { weight: 4, arbitrary: term(aliases) },
-      { weight: 2, arbitrary: fc.tuple(tie("any"), tie("any")).map(([a, b]) => `(${a} AND ${b})`) },
-      { weight: 2, arbitrary: fc.tuple(tie("any"), tie("any")).map(([a, b]) => `(${a} OR ${b})`) },
-      tie("any").map((a) => `NOT (${a})`),
+/** How VMs answer: turns of the event loop before each batch, and tables of VMs that fail half way. */
+const manner = fc.record({
+  turns: fc.array(fc.nat(3), { minLength: 1, maxLength: 12 }),
+  failing: fc.oneof(
+    { weight: 3, arbitrary: fc.constant<string[]>([]) },
+    fc.array(
+      fc.tuple(fc.nat(3), fc.constantFrom("p", "f")).map(([at, table]) => `${at} ${table}`),
+      { maxLength: 4 },
     ),
-  }));
-  return any;
-}
-
-const where = (aliases: readonly string[]) =>
-  fc.oneof(
-    { weight: 1, arbitrary: fc.constant("") },
-    { weight: 5, arbitrary: condition(aliases).map((text) => ` WHERE ${text}`) },
-  );
-
-const statement = fc.oneof(
-  where(["p"]).map((text) => `SELECT * FROM p${text}`),
-  where(["f"]).map((text) => `SELECT count(*), min(path) FROM f${text}`),
-  fc
-    .tuple(fc.constantFrom("JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"), condition(["p", "f"]), where(["p", "f"]))
-    .map(([join, on, text]) => `SELECT p.*, f.* FROM p ${join} f ON ${on}${text}`),
-  where(["p", "f"]).map((text) => `SELECT p.pid, f.path, f.vm FROM p, f${text}`),
-  fc
-    .tuple(where(["p"]), where(["f"]), fc.constantFrom("UNION", "UNION ALL", "EXCEPT", "INTERSECT"))
-    .map(([a, b, set]) => `SELECT vm, pid, name FROM p${a} ${set} SELECT vm, pid, path FROM f${b}`),
-  fc
-    .tuple(where(["p"]), condition(["q", "p"].map((alias) => (alias === "q" ? "p" : alias))))
-    .map(([text, on]) => `SELECT p.name, q.size FROM p JOIN p q ON q.pid = p.pid AND ${on}${text}`),
-  fc
-    .tuple(where(["p"]), condition(["p", "f"]))
-    .map(([text, inner]) => `SELECT p.pid, (SELECT count(*) FROM f WHERE ${inner}) FROM p${text}`),
-  fc
-    .tuple(where(["p"]), where(["f"]))
-    .map(
-      ([a, b]) =>
-        `WITH u(x) AS (SELECT pid FROM p${a} UNION ALL SELECT path FROM f${b}) SELECT x, f.name FROM u JOIN f ON f.path = x`,
-    ),
-  where(["p"]).map((text) => `SELECT DISTINCT name FROM p${text}`),
-  fc
-    .tuple(where(["p"]), fc.shuffledSubarray(["vm", "pid", "name", "size"], { minLength: 1 }))
-    .map(([text, by]) => `SELECT ${by}, count(*), sum(size > 1), min(name) FROM p${text} GROUP BY ${by}`),
-  fc
-    .tuple(condition(["p", "f"]), fc.shuffledSubarray(["p.vm", "p.pid", "p.name"], { minLength: 1 }))
-    .map(([on, by]) => `SELECT ${by}, count(*), max(f.path) FROM p JOIN f ON f.pid = p.pid AND ${on} GROUP BY ${by}`),
-  fc
-    .tuple(where(["p"]), fc.constantFrom("vm, name", "name, size, pid", "pid"), fc.constantFrom("", " ORDER BY 1 DESC"))
-    .map(([text, by, order]) => `SELECT DISTINCT ${by} FROM p${text}${order}`),
-  condition(["p"]).map(
-    (text) =>
-      `SELECT q.name, (SELECT count(*) FROM (SELECT size FROM p WHERE p.pid = q.pid AND ${text} GROUP BY size, name)) FROM p q`,
   ),
-);
+});
 
 test("answers are those of ordinary tables", async () => {
   await fc.assert(
-    fc.asyncProperty(source, statement, async (from, text) => {
-      const expected = await ordinary(from, text);
-      const answer = await answerOf(from, text);
+    fc.asyncProperty(source, statement, manner, async (from, text, { turns, failing }) => {
+      const vms = Object.keys(from.vms);
+      const fails = (vm: number, table: string) => failing.includes(`${vm} ${table}`);
+      const read: SqlOptions["read"] = async function* (wanted) {
+        for (const [at, bytes] of [...readTable(from, vms[wanted.vm]!, wanted)].entries()) {
+          for (let turn = turns[(3 * wanted.vm + at) % turns.length]!; turn > 0; turn--) await setImmediate();
+          if (at > 0 && fails(wanted.vm, wanted.table)) throw new ConnectError("the host is down", Code.Unavailable);
+          yield bytes;
+        }
+      };
+      const left = vms.map((vm, number) => {
+        const kept = Object.entries(from.vms[vm]!).map(([table, rows]) => [table, fails(number, table) ? [] : rows]);
+        return [vm, Object.fromEntries(kept)];
+      });
+      const expected = await ordinary({ tables, vms: Object.fromEntries(left) }, text);
+      const answer = await answerOf(from, text, { read });
       if (answer === undefined) return;
       assert.deepEqual(sorted(answer.rows), sorted(expected), text);
     }),
     { numRuns: Number(process.env.RUNS ?? 150) },
   );
+});
+
+test("names of VMs are compared as SQLite does", async () => {
+  const each = { p: [{ pid: 5n, name: "5", size: 1n, load: 5 }], f: [{ pid: 5n, path: "05", name: "a" }] };
+  const from = (...names: string[]): TestSource => ({
+    tables,
+    vms: Object.fromEntries(names.map((name) => [name, each])),
+  });
+  const numbers = from("5", "05", "5.0", "Inf", "a");
+  const mixed =
+    "WITH u(x) AS MATERIALIZED (SELECT pid FROM p UNION ALL SELECT '5.00') SELECT f.vm, x FROM u JOIN f ON ";
+  for (const [vms, text] of [
+    [numbers, "SELECT vm FROM p WHERE vm = 5"],
+    [numbers, "SELECT vm FROM p WHERE vm = 5.0"],
+    [numbers, "SELECT vm FROM p WHERE vm = +'5'"],
+    [numbers, "SELECT vm FROM p WHERE vm = 9e999"],
+    [numbers, "SELECT f.vm FROM p JOIN f ON f.vm = p.pid"],
+    [numbers, "SELECT f.vm FROM p JOIN f ON f.vm = p.load * 1.0"],
+    [numbers, "SELECT f.vm FROM p JOIN f ON f.vm = cast(p.pid AS NUMERIC)"],
+    [numbers, `${mixed}f.vm = x`],
+    [numbers, `${mixed}f.vm = x AND f.pid = x`],
+    [numbers, "SELECT f.vm FROM f WHERE f.vm = (SELECT '5.00' UNION ALL SELECT pid FROM p)"],
+    [numbers, "SELECT f.vm FROM f WHERE f.vm = (SELECT '05' UNION ALL SELECT pid FROM p)"],
+    [numbers, "SELECT f.vm FROM f WHERE f.vm IN (SELECT '05' UNION ALL SELECT pid FROM p)"],
+    [from("Inf", "a"), "SELECT f.vm FROM p JOIN f ON f.vm = p.load * 9e999"],
+    [from("\ufffd", "a"), "SELECT f.vm FROM p JOIN f ON f.vm = cast(iif(p.pid, x'f09f98', p.vm) AS TEXT)"],
+    [from("\ufffd", "a"), "SELECT f.vm FROM p JOIN f ON f.vm = substr(p.vm, 1)"],
+    [
+      from("a", "b"),
+      `SELECT f.vm FROM p JOIN f ON ${Array.from({ length: 20 }, (_, i) => `f.vm = p.vm AND f.pid = p.pid + ${i % 19} / 18`).join(" AND ")}`,
+    ],
+  ] as const) {
+    assert.deepEqual(sorted((await query(vms, text)).rows), sorted(await ordinary(vms, text)), text);
+  }
 });
 
 test("a limit gives as many rows, of those there are", async () => {
@@ -232,12 +133,16 @@ test("what can be passed on is passed on, and read once", async () => {
   assert.deepEqual(await reads("SELECT pid FROM p WHERE pid = NULL"), []);
 });
 
-/** Undefined when the statement is about VMs only that there are none of: a failure then, not an answer of nothing. */
-async function answerOf(from: TestSource, text: string): Promise<TestAnswer | undefined> {
+/** Undefined when the statement is about VMs only that there are none of, or that fail: a failure then, not an answer of nothing. */
+async function answerOf(
+  from: TestSource,
+  text: string,
+  options: Partial<SqlOptions> = {},
+): Promise<TestAnswer | undefined> {
   try {
-    return await query(from, text);
+    return await query(from, text, options);
   } catch (error) {
-    assert.match((error as Error).message, /there is no VM|none of \d VMs could be read/, text);
+    assert.match((error as Error).message, /there is no VM|none of \d VMs could be read|the host is down/, text);
     return undefined;
   }
 }
@@ -261,6 +166,7 @@ async function ordinary(from: TestSource, text: string): Promise<unknown[][]> {
 function sql(cell: TestCell): string {
   if (cell === null) return "NULL";
   if (cell instanceof Uint8Array) return `x'${Buffer.from(cell).toString("hex")}'`;
+  if (typeof cell === "number") return Object.is(cell, -0) ? "-0.0" : cell.toExponential();
   return typeof cell === "bigint"
     ? cell === -(2n ** 63n)
       ? "-9223372036854775808"

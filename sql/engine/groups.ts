@@ -1,12 +1,11 @@
 // Rows put in such an order that those with the same values follow each other. GROUP BY and DISTINCT ask for no more, and SQLite
-// would sort the rows of a whole join for it, which costs several times what the rest of a statement does.
+// would sort the rows of a whole join for it, which costs several times what the rest of a statement does. Where the VM is
+// among the values, the rows of one VM are put in order when those before have been gone through: the next may not have come.
 import { type Batch, type Cells, KIND } from "./batch.ts";
 import { allocate } from "./memory.ts";
-import { hashNumber, hashText, type Rows } from "./relation.ts";
+import { hashNumber, hashText, type Relation } from "./relation.ts";
+import type { Rows } from "./rows.ts";
 import type { Heap, Sqlite } from "./sqlite.ts";
-
-/** Stands for the column `vm` among the numbers of columns of a batch. */
-export const vmSlot = -1;
 
 /** u32s of each row: its batch (in `#sources`), its number there, and the three of `link`. */
 const words = 5;
@@ -23,6 +22,10 @@ const link = {
 export class Groups {
   readonly #sqlite: Sqlite;
   readonly #slots: readonly number[];
+  readonly #found: Rows;
+  readonly #relation: Relation;
+  readonly #parts: readonly (readonly number[])[];
+  #partAt = 0;
   readonly #sources: { readonly batch: Batch; readonly vm: number }[] = [];
   #block = 0;
   /** The index of the first row's first u32. */
@@ -32,19 +35,35 @@ export class Groups {
   #at = 0;
   #leader = 0;
 
-  /** @param slots the columns whose values must be the same */
-  constructor(sqlite: Sqlite, slots: readonly number[]) {
+  /**
+   * @param slots the columns whose values must be the same
+   * @param found goes through the rows
+   * @param parts VMs: only rows of the same element are put in one group
+   */
+  constructor(
+    sqlite: Sqlite,
+    slots: readonly number[],
+    found: Rows,
+    relation: Relation,
+    parts: readonly (readonly number[])[],
+  ) {
     this.#sqlite = sqlite;
     this.#slots = slots;
+    this.#found = found;
+    this.#relation = relation;
+    this.#parts = parts;
   }
 
-  /** Takes the rows, from the first to the last. Throws ResourceExhausted. */
-  fill(rows: Rows): void {
+  /** Puts the rows of some VMs in groups. Throws ResourceExhausted. */
+  #fill(vms: readonly number[]): void {
+    const rows = this.#found;
+    rows.begin(this.#relation, vms);
     let count = 0;
     for (rows.next(); rows.batch !== undefined; rows.next()) count++;
     rows.rewind();
     let size = 1;
     while (size < count) size *= 2;
+    this.free();
     this.#block = allocate(this.#sqlite, 4 * (size + words * count));
     const heap = this.#sqlite.heap();
     const buckets = this.#block / 4;
@@ -57,7 +76,7 @@ export class Groups {
       const at = this.#first + words * this.#rows++;
       heap.u32[at] = this.#sources.length - 1;
       heap.u32[at + 1] = row;
-      this.#add(heap, at, buckets + (this.#hash(heap, batch, vm, row) & (size - 1)));
+      this.#add(heap, at, buckets + (this.#hash(heap, batch, row) & (size - 1)));
     }
   }
 
@@ -80,11 +99,10 @@ export class Groups {
     u32[bucket] = number;
   }
 
-  #hash(heap: Heap, batch: Batch, vm: number, row: number): number {
+  #hash(heap: Heap, batch: Batch, row: number): number {
     let hash = 0;
     for (const slot of this.#slots) {
-      const of = slot === vmSlot ? vm : hashOf(heap, batch.columns[slot]!, row);
-      hash = Math.imul(hash ^ of, 0x9e3779b1);
+      hash = Math.imul(hash ^ hashOf(heap, batch.columns[slot]!, row), 0x9e3779b1);
       hash ^= hash >>> 15;
     }
     return hash;
@@ -95,19 +113,23 @@ export class Groups {
     const first = this.#sources[u32[one]!]!;
     const second = this.#sources[u32[other]!]!;
     for (const slot of this.#slots) {
-      if (slot === vmSlot) {
-        if (first.vm !== second.vm) return false;
-      } else if (
-        !sameCell(heap, first.batch.columns[slot]!, u32[one + 1]!, second.batch.columns[slot]!, u32[other + 1]!)
-      ) {
-        return false;
-      }
+      const cells = first.batch.columns[slot]!;
+      if (!sameCell(heap, cells, u32[one + 1]!, second.batch.columns[slot]!, u32[other + 1]!)) return false;
     }
     return true;
   }
 
   /** Goes to the next row, or the first; false when there is none. */
   next(): boolean {
+    while (!this.#step()) {
+      const vms = this.#parts[this.#partAt++];
+      if (vms === undefined) return false;
+      this.#fill(vms);
+    }
+    return true;
+  }
+
+  #step(): boolean {
     const { u32 } = this.#sqlite.heap();
     const next = this.#at === 0 ? 0 : u32[this.#first + words * (this.#at - 1) + link.next]!;
     if (next !== 0) {
@@ -131,7 +153,7 @@ export class Groups {
 
   free(): void {
     this.#sqlite.exports.sqlite3_free(this.#block);
-    this.#block = this.#rows = 0;
+    this.#block = this.#rows = this.#at = this.#leader = this.#sources.length = 0;
   }
 }
 

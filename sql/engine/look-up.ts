@@ -1,10 +1,12 @@
 // The values that SQLite looks rows up by, and the VMs and hashes that they come down to. A join asks for them once a row.
-import { type Lookup, maxValues, type Use, type Value } from "./plan.ts";
+import { type Lookup, maxValues, type Value } from "./plan.ts";
 import { hashNumber, hashText } from "./relation.ts";
+import type { Key } from "./rows.ts";
 import { OK, type Sqlite, TYPE } from "./sqlite.ts";
 
 /** Values of a list that are looked up one by one; with more, going through all rows is no slower. */
 const mostHashes = 100_000;
+const none: readonly number[] = [];
 
 /** A VM's value of the column `vm`, in SQLite's memory. */
 export interface VmName {
@@ -13,20 +15,31 @@ export interface VmName {
 }
 
 export interface LookUps {
+  readonly allVms: readonly number[];
+  /** Whether the VMs for values of the column `vm` are always exactly those that SQLite would find. */
+  readonly vmsAreExact: boolean;
   readValue(value: number): Value;
   /** The values of a lookup, of more than `maxValues` only one more than these. */
   values(lookup: Lookup, argument: number): Value[];
-  /** The VMs that the lookups leave, or all of them. */
-  vms(use: Use, argv: number): readonly number[];
+  /** The VMs for a lookup of the column `vm`, and maybe more. */
+  vms(lookup: Lookup, argument: number): readonly number[];
+  /** What a value is compared as with an integer column; undefined when no cell equals it. */
+  key(argument: number): Key | undefined;
   /** The hashes to look rows up by in an index; undefined when all rows must be looked at. */
   hashes(lookup: Lookup, argument: number, type: string): readonly number[] | undefined;
 }
 
+/** What SQLite may take for a number (https://sqlite.org/datatype3.html#type_affinity), and what it writes for one: Inf. */
+const numeric = /^[\t-\r ]*[+-]?(?:\d+\.?\d*|\.\d+|inf)(?:e[+-]?\d+)?[\t-\r ]*$/i;
+
 export function createLookUps(sqlite: Sqlite, vms: readonly string[], names: readonly VmName[]): LookUps {
   const { exports, peek, place } = sqlite;
-  const numbers = new Map(vms.map((vm, number) => [vm, number]));
-  const all = vms.map((_, number) => number);
-  const alone = all.map((number) => [number]);
+  const allVms = vms.map((_, number) => number);
+  // Bytes are compared, so that these stand for them.
+  const latin1 = vms.map((vm) => Buffer.from(vm).toString("latin1"));
+  const numbers = new Map(latin1.map((name, number) => [name, number]));
+  const numericVms = allVms.filter((number) => numeric.test(latin1[number]!));
+  const alike = allVms.map((number) => (numericVms.includes(number) ? numericVms : [number]));
   const atName = new Map(names.map(({ at }, number) => [at, number]));
 
   function readValue(value: number): Value {
@@ -77,26 +90,28 @@ export function createLookUps(sqlite: Sqlite, vms: readonly string[], names: rea
     return hashText(u8, at, length);
   }
 
-  function vmsOf(lookup: Lookup, argument: number): readonly number[] {
-    if (!lookup.isList && exports.sqlite3_value_type(argument) === TYPE.text) {
-      // In a join it is mostly the name that a row of another table has given, where it lies.
-      const number = atName.get(exports.sqlite3_value_blob(argument));
-      if (number !== undefined && exports.sqlite3_value_bytes(argument) === names[number]!.length)
-        return alone[number]!;
-    }
-    const found = new Set<number>();
-    for (const value of valuesOf(lookup, argument)) {
-      const name = readValue(value);
-      if (name === null) continue;
-      // A number may become a text by SQLite's rules.
-      if (typeof name !== "string") return all;
-      const number = numbers.get(name);
-      if (number !== undefined) found.add(number);
-    }
-    return [...found].sort((a, b) => a - b);
+  /**
+   * The VMs whose names may equal a value. Only when both are numeric does it depend on where the value comes from what they
+   * are compared as: '05' may equal '5', and the number 5 either.
+   */
+  function vmsNamed(value: number): readonly number[] {
+    const type = exports.sqlite3_value_type(value);
+    if (type === TYPE.integer || type === TYPE.real) return numericVms;
+    if (type !== TYPE.text) return none;
+    const at = exports.sqlite3_value_blob(value);
+    const length = exports.sqlite3_value_bytes(value);
+    // In a join it is mostly the name that a row of another table has given, where it lies.
+    const known = atName.get(at);
+    if (known !== undefined && names[known]!.length === length) return alike[known]!;
+    const name = Buffer.from(sqlite.heap().u8.subarray(at, at + length)).toString("latin1");
+    if (numeric.test(name)) return numericVms;
+    const number = numbers.get(name);
+    return number === undefined ? none : alike[number]!;
   }
 
   return {
+    allVms,
+    vmsAreExact: numericVms.length === 0,
     readValue,
     values(lookup, argument) {
       const values: Value[] = [];
@@ -105,15 +120,20 @@ export function createLookUps(sqlite: Sqlite, vms: readonly string[], names: rea
       }
       return values;
     },
-    vms(use, argv) {
-      let left: readonly number[] = all;
-      for (let index = 0; index < use.lookups.length; index++) {
-        const lookup = use.lookups[index]!;
-        if (lookup.column !== 0) continue;
-        const found = vmsOf(lookup, peek(argv + 4 * index));
-        left = left === all ? found : left.filter((vm) => found.includes(vm));
-      }
-      return left;
+    vms(lookup, argument) {
+      if (!lookup.isList) return vmsNamed(argument);
+      const found = new Set<number>();
+      for (const value of listed(argument)) for (const vm of vmsNamed(value)) found.add(vm);
+      return [...found].sort((a, b) => a - b);
+    },
+    key(argument) {
+      // It becomes what SQLite would compare.
+      const type = exports.sqlite3_value_numeric_type(argument);
+      if (type !== TYPE.integer && type !== TYPE.real) return undefined;
+      const number = exports.sqlite3_value_double(argument);
+      if (Math.abs(number) <= Number.MAX_SAFE_INTEGER) return number;
+      if (type === TYPE.integer) return exports.sqlite3_value_int64(argument);
+      return Number.isInteger(number) ? BigInt(number) : number;
     },
     hashes(lookup, argument, type) {
       if (!lookup.isList) {

@@ -1,6 +1,6 @@
 // From SQLite's plan of a statement to what has to be read for it. SQLite says for each use of a table which constraints it
 // will look rows up by; those with values that are known before anything is read go to where the rows come from. A constraint
-// that is passed on must never lose a row: SQLite checks all of them again, so a doubtful one is simply kept here.
+// that is passed on must never lose a row, but may leave too many: all are checked again, so a doubtful one is simply kept here.
 import { type SqlTable, vmColumn } from "./schema.ts";
 
 /** A value of SQLite. A blob's bytes are never looked at. */
@@ -16,6 +16,8 @@ export interface Lookup {
   readonly isList: boolean;
   /** When it is written in the statement; of a list, see `listValues`. */
   readonly value: Value | undefined;
+  /** Rows that do not meet it are left out exactly as SQLite would, so that it need not. */
+  readonly isExact: boolean;
 }
 
 /** One use of a table, as SQLite may run it. */

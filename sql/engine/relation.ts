@@ -5,20 +5,21 @@ import type { SqlColumn } from "./schema.ts";
 import type { Heap, Sqlite } from "./sqlite.ts";
 
 /** Below this an index costs more than looking at each row. */
-const indexedRows = 8;
+export const indexedRows = 8;
 
 /**
  * The rows of one VM by the hash of a column. Both lists are u32s in SQLite's memory, and name a row by its number in the part
- * plus one: `buckets` the first row of each hash, `next` the one after each row. 0: no more.
+ * plus one: `buckets` the first row of each hash, `next` the one after each row. 0: no more. Cells that are absent, numbers that
+ * are KIND.large, and texts that are not UTF-8, are not among them.
  */
-interface Index {
+export interface Index {
   readonly buckets: number;
   readonly next: number;
   readonly mask: number;
 }
 
 /** The rows of one VM. */
-interface Part {
+export interface Part {
   readonly batches: Batch[];
   /** The number in the part of the first row of each batch. */
   readonly starts: number[];
@@ -32,10 +33,21 @@ export class Relation {
   readonly columns: readonly SqlColumn[];
   readonly #parts = new Map<number, Part>();
   readonly #sqlite: Sqlite;
+  /** VMs that have not answered to the end. */
+  readonly #open: Set<number>;
+  readonly #wait: () => void;
 
-  constructor(sqlite: Sqlite, columns: readonly SqlColumn[]) {
+  /** @param wait takes what comes next of what is read */
+  constructor(sqlite: Sqlite, columns: readonly SqlColumn[], vms: readonly number[], wait: () => void) {
     this.#sqlite = sqlite;
     this.columns = columns;
+    this.#open = new Set(vms);
+    this.#wait = wait;
+  }
+
+  /** Whether all has come. */
+  get isComplete(): boolean {
+    return this.#open.size === 0;
   }
 
   add(vm: number, batch: Omit<Batch, "first">, first: number): void {
@@ -55,34 +67,25 @@ export class Relation {
     this.#parts.delete(vm);
   }
 
-  /** Adds all rows of a VM to those that a cursor goes through. */
-  addAll(vm: number, rows: Rows): void {
-    for (const batch of this.#parts.get(vm)?.batches ?? []) rows.addBatch(batch, vm);
+  /** Nothing more comes of a VM. */
+  end(vm: number): void {
+    this.#open.delete(vm);
   }
 
-  /**
-   * Adds the rows of a VM that may have a value of one of these hashes (`hashNumber`, `hashText`) in the column; whoever asks must
-   * compare them himself. Cells that are absent, and texts that are not UTF-8, are not among them.
-   */
-  lookUp(vm: number, column: number, hashes: readonly number[], rows: Rows): void {
-    const part = this.#parts.get(vm);
-    if (part === undefined || part.rows < indexedRows) {
-      this.addAll(vm, rows);
-      return;
-    }
+  /** What has come of a VM, once that is all; undefined: nothing. */
+  part(vm: number): Part | undefined {
+    while (this.#open.has(vm)) this.#wait();
+    return this.#parts.get(vm);
+  }
+
+  /** Rows of a part by the hash of a column (`hashNumber`, `hashText`). */
+  index(part: Part, column: number): Index {
     let index = part.indexes.get(column);
     if (index === undefined) {
       index = indexOf(this.#sqlite, part, column);
       part.indexes.set(column, index);
     }
-    const { buckets, mask } = index;
-    if (hashes.length === 1) {
-      rows.addBucket(part, index, vm, buckets / 4 + (hashes[0]! & mask));
-      return;
-    }
-    // Two hashes may share a bucket, whose rows are wanted once.
-    for (const bucket of new Set(hashes.map((hash) => hash & mask)))
-      rows.addBucket(part, index, vm, buckets / 4 + bucket);
+    return index;
   }
 }
 
@@ -128,89 +131,4 @@ export function hashText(bytes: Uint8Array, at: number, length: number): number 
 export function hashNumber(value: number): number {
   const mixed = Math.imul(value | 0, 0x9e3779b1) ^ Math.imul(Math.floor(value / 2 ** 32), 0x85ebca6b);
   return mixed ^ (mixed >>> 15);
-}
-
-/** Rows in the order in which a cursor goes through them. */
-export class Rows {
-  /** The row under the cursor; undefined at the end. */
-  batch: Batch | undefined;
-  row = 0;
-  vm = 0;
-  readonly #sqlite: Sqlite;
-  /** Whole batches to go through, and then the rows of buckets. */
-  readonly #whole: { batch: Batch; vm: number }[] = [];
-  readonly #buckets: { part: Part; index: Index; vm: number; at: number }[] = [];
-  #wholeAt = 0;
-  #bucketAt = 0;
-  /** The next row of the bucket, plus one. */
-  #following = 0;
-
-  constructor(sqlite: Sqlite) {
-    this.#sqlite = sqlite;
-  }
-
-  addBatch(batch: Batch, vm: number): void {
-    this.#whole.push({ batch, vm });
-  }
-
-  /** @param at the index of the bucket among the u32s of SQLite's memory */
-  addBucket(part: Part, index: Index, vm: number, at: number): void {
-    this.#buckets.push({ part, index, vm, at });
-  }
-
-  clear(): void {
-    this.#whole.length = this.#buckets.length = this.#wholeAt = this.#bucketAt = this.#following = 0;
-    this.batch = undefined;
-  }
-
-  /** Before the first row again. */
-  rewind(): void {
-    this.#wholeAt = this.#bucketAt = this.#following = 0;
-    this.batch = undefined;
-  }
-
-  /** Goes to the next row: to the first one after rows have been added. */
-  next(): void {
-    if (this.batch !== undefined && this.#bucketAt === 0) {
-      this.row++;
-      if (this.row < this.batch.rows) return;
-    }
-    const whole = this.#whole[this.#wholeAt];
-    if (whole !== undefined) {
-      this.#wholeAt++;
-      this.batch = whole.batch;
-      this.vm = whole.vm;
-      this.row = 0;
-      return;
-    }
-    const { u32 } = this.#sqlite.heap();
-    while (this.#following === 0) {
-      const bucket = this.#buckets[this.#bucketAt];
-      if (bucket === undefined) {
-        this.batch = undefined;
-        return;
-      }
-      this.#bucketAt++;
-      this.#following = u32[bucket.at]!;
-    }
-    const { part, index, vm } = this.#buckets[this.#bucketAt - 1]!;
-    const number = this.#following - 1;
-    this.#following = u32[index.next / 4 + number]!;
-    const at = lastNotAfter(part.starts, number);
-    this.batch = part.batches[at]!;
-    this.row = number - part.starts[at]!;
-    this.vm = vm;
-  }
-}
-
-/** The index of the last of the ascending numbers that is not above `number`. */
-function lastNotAfter(ascending: readonly number[], number: number): number {
-  let low = 0;
-  let high = ascending.length - 1;
-  while (low < high) {
-    const middle = (low + high + 1) >>> 1;
-    if (ascending[middle]! <= number) low = middle;
-    else high = middle - 1;
-  }
-  return low;
 }

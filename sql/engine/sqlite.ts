@@ -24,6 +24,8 @@ export interface Exports {
   sqlite3_column_blob(statement: number, column: number): number;
   sqlite3_column_bytes(statement: number, column: number): number;
   sqlite3_value_type(value: number): number;
+  /** Of a text that is a number as a whole makes one first. */
+  sqlite3_value_numeric_type(value: number): number;
   sqlite3_value_int64(value: number): bigint;
   sqlite3_value_double(value: number): number;
   sqlite3_value_blob(value: number): number;
@@ -61,7 +63,6 @@ interface Static {
   readonly wasm: {
     readonly exports: Exports;
     heap8u(): Uint8Array;
-    heap32(): Int32Array;
     cstrToJs(pointer: number): string;
   };
 }
@@ -127,19 +128,19 @@ export async function openSqlite(): Promise<Sqlite> {
   const { capi, wasm } = await start(options);
   const { exports } = wasm;
   const place = exports.sqlite3_malloc(8);
-  const peek = (pointer: number) => wasm.heap32()[pointer >>> 2]!;
   const readWrite = 2;
   const inMemory = 0x80;
   const create = 4;
   if (capi.sqlite3_open_v2(":memory:", place, readWrite | create | inMemory, 0) !== OK) {
     throw new Error("SQLite can't open a database in memory");
   }
-  const db = peek(place);
   let views = viewsOf(wasm.heap8u().buffer);
   const heap = () => {
     if (views.u8.length === 0) views = viewsOf(wasm.heap8u().buffer);
     return views;
   };
+  const peek = (pointer: number) => heap().u32[pointer >>> 2]!;
+  const db = peek(place);
   return {
     capi,
     wasm,

@@ -1,23 +1,17 @@
-// One statement, from its text to its last row: SQLite plans it, what the plan needs is read all at once, and SQLite runs it
-// over what has come. Everything waits in place: the thread serves one statement at a time.
+// One statement, from its text to its last row: SQLite plans it, what the plan needs is asked for all at once, and SQLite runs
+// it over what has come, and waits where it comes to a VM that has not answered. Everything waits in place: the thread serves
+// one statement at a time.
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import {
-  type SqlFailure,
-  SqlFailureSchema,
-  type SqlNote,
-  SqlNoteSchema,
-  SqlReadSchema,
-  SqlSummarySchema,
-} from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
-import type { EngineSide, Job, NumberedNeed, ToEngine } from "../protocol.ts";
+import { SqlReadSchema, SqlSummarySchema } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
+import type { EngineSide, Job } from "../protocol.ts";
 import { Answer } from "./answer.ts";
-import { decodeBatch } from "./batch.ts";
 import { confine, maxStatement } from "./bounds.ts";
-import { complaint, lacksConstraint, onlySelect, outOfTime } from "./complaint.ts";
+import { complaint, lacksConstraint, onlySelect } from "./complaint.ts";
 import { combined } from "./needs.ts";
-import { type Instruction, maxValues, type Need, needOf, plannedUses, type Use, type Value } from "./plan.ts";
-import { Relation } from "./relation.ts";
+import { type Instruction, maxValues, needOf, plannedUses, type Use, type Value } from "./plan.ts";
+import { Reads } from "./reads.ts";
+import type { Relation } from "./relation.ts";
 import { DONE, OK, ROW, type Sqlite } from "./sqlite.ts";
 import { addTables, type Tables } from "./virtual-tables.ts";
 
@@ -26,19 +20,8 @@ const messageBytes = 1 << 16;
 const messageMs = 50;
 /** Of messages that the reader of the rows has not taken yet; SQLite waits for him then. */
 const bytesAhead = 4 * messageBytes;
-/** Of failures, notes and reads each; of the first two more are counted. */
+/** Reads that the summary tells of. */
 const listed = 1000;
-/** Characters of what is said of a VM: a guest may have a part in it. */
-const longestSaid = 1000;
-
-interface Read extends NumberedNeed {
-  readonly relation: Relation;
-  /** VMs of which nothing is taken any more. */
-  readonly failed: Set<number>;
-  rows: number;
-  retried: number;
-  complete: boolean;
-}
 
 /** Runs the job; its rows and its end go to `line`. Throws ConnectError: one line for the writer of the statement. */
 export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
@@ -46,123 +29,25 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
   const { exports, wasm } = sqlite;
   const { limits, vms } = job;
   const left = () => limits.timeoutMs - (performance.now() - started);
-  const reads: Read[] = [];
-  const failures: SqlFailure[] = [];
-  const notes: SqlNote[] = [];
-  const said = new Set<string>();
   const planned = new Map<number, Relation>();
   /** Reads for values that came up while the statement ran, by what was asked. */
   const late = new Map<string, Relation>();
   let lateReads = 0;
-  let ahead = 0;
-  let unlisted = 0;
-  let firstRow = 0;
+  const tables = new Map(job.tables.map((table) => [table.name, table]));
+  const reads = new Reads({ sqlite, line, tables, vms, timeoutMs: limits.timeoutMs, left });
 
   const work: Tables = {
-    tables: new Map(job.tables.map((table) => [table.name, table])),
+    tables,
     vms,
     uses: new Map(),
     named: new Set(),
     lacking: new Set(),
-    relationOf: (use, values) => planned.get(use.id) ?? readNow(use, values()),
+    planned,
+    readNow,
   };
 
-  /** Tells what is to be read; it comes with the messages that follow. */
-  function ask(needs: readonly Need[]): Read[] {
-    const asked = needs.map((need, at): Read => {
-      const table = work.tables.get(need.table)!;
-      const columns = need.columns.map((name) => table.columns.find((column) => column.name === name)!);
-      const numbers: number[] = [];
-      for (const vm of need.vms ?? vms) {
-        const number = vms.indexOf(vm);
-        if (number >= 0) numbers.push(number);
-        else fail(vm, "", { code: Code.NotFound, message: `there is no VM '${vm}' among those asked` });
-      }
-      const relation = new Relation(sqlite, columns);
-      return {
-        read: reads.length + at,
-        need,
-        vms: numbers,
-        relation,
-        failed: new Set(),
-        rows: 0,
-        retried: 0,
-        complete: false,
-      };
-    });
-    reads.push(...asked);
-    line.send({ kind: "needs", needs: asked.map(({ read, need, vms: numbers }) => ({ read, need, vms: numbers })) });
-    while (!asked.every(({ complete }) => complete)) take();
-    return asked;
-  }
-
-  /** Whether this has been said already, or there is no more room for it. */
-  function isNew(list: readonly unknown[], ...words: readonly string[]): boolean {
-    const key = JSON.stringify(words);
-    if (said.has(key)) return false;
-    if (list.length < listed) said.add(key);
-    else unlisted++;
-    return list.length < listed;
-  }
-
-  function fail(vm: string, table: string, failure: { code: number; message: string }): void {
-    const message = failure.message.slice(0, longestSaid);
-    if (isNew(failures, vm, table, message)) {
-      failures.push(create(SqlFailureSchema, { vm, table, code: failure.code, message }));
-    }
-  }
-
-  function note(vm: string, table: string, text: string): void {
-    const cut = text.slice(0, longestSaid);
-    if (isNew(notes, vm, table, cut, "note")) notes.push(create(SqlNoteSchema, { vm, table, note: cut }));
-  }
-
-  /** Takes the next message. */
-  function take(): void {
-    const message = line.receive(Math.max(left(), 0));
-    if (message === undefined) throw outOfTime(limits.timeoutMs);
-    if (message.kind === "taken") ahead -= message.bytes;
-    else accept(message);
-  }
-
-  function accept(message: Exclude<ToEngine, { kind: "taken" }>): void {
-    const read = reads[message.read]!;
-    if (message.kind === "complete") {
-      read.complete = true;
-    } else if (message.kind === "failed") {
-      read.relation.drop(message.vm);
-      read.failed.add(message.vm);
-      fail(vms[message.vm]!, read.need.table, message.failure);
-    } else {
-      const { bytes } = message;
-      line.send({ kind: "stored", bytes: bytes.length });
-      if (read.failed.has(message.vm)) return;
-      let decoded: ReturnType<typeof decodeBatch>;
-      try {
-        decoded = decodeBatch(sqlite, bytes, read.relation.columns);
-      } catch (error) {
-        const { code, rawMessage } = ConnectError.from(error);
-        // That is the statement's end, not that VM's.
-        if (code === Code.ResourceExhausted) throw error;
-        accept({ kind: "failed", read: message.read, vm: message.vm, failure: { code, message: rawMessage } });
-        return;
-      }
-      const { batch, summary } = decoded;
-      if (batch !== undefined) {
-        read.relation.add(message.vm, batch, firstRow);
-        read.rows += batch.rows;
-        firstRow += batch.rows;
-      }
-      if (summary === undefined) return;
-      read.retried += summary.retried;
-      if (!summary.incomplete) return;
-      const why = summary.notes.length > 0 ? summary.notes : ["it kept changing"];
-      for (const each of why) note(vms[message.vm]!, read.need.table, each);
-    }
-  }
-
-  function readNow(use: Use, values: (readonly Value[] | undefined)[]): Relation {
-    if (values.some((each) => each !== undefined && each.length > maxValues)) {
+  function readNow(use: Use, values: readonly (readonly Value[])[]): Relation {
+    if (values.some((each) => each.length > maxValues)) {
       throw new ConnectError(
         `table ${use.table.name} would be read for more than ${maxValues} values at once: give fewer`,
         Code.ResourceExhausted,
@@ -181,13 +66,17 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
         Code.ResourceExhausted,
       );
     }
-    const [read] = ask([need]);
-    late.set(key, read!.relation);
-    return read!.relation;
+    reads.waitForAny();
+    const { relation } = reads.ask([need])[0]!;
+    while (!relation.isComplete) reads.take();
+    late.set(key, relation);
+    return relation;
   }
 
-  const isOver = () => left() <= 0;
-  confine(sqlite, limits.memoryBytes, isOver);
+  confine(sqlite, limits.memoryBytes, () => {
+    reads.drain();
+    return left() <= 0;
+  });
   addTables(sqlite, work);
   const check = (status: number) => {
     if (status === OK || status === ROW || status === DONE) return status;
@@ -203,18 +92,16 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
   // A statement that only explains reads nothing.
   if (exports.sqlite3_stmt_isexplain(statement) === 0) {
     const { needs, needOfUse } = combined(plannedUses(programOf(sqlite, statement, check), work.uses));
-    if (needs.length > 0) {
-      const asked = ask(needs);
-      for (const [use, need] of needOfUse) planned.set(use, asked[need]!.relation);
-    }
-    failIfNothing(reads, failures);
+    const asked = needs.length > 0 ? reads.ask(needs) : [];
+    for (const [use, need] of needOfUse) planned.set(use, asked[need]!.relation);
   }
 
   const answer = new Answer(sqlite, columns);
   let sent = performance.now();
   const send = (bytes: Uint8Array<ArrayBuffer>) => {
-    while (ahead > 0 && ahead + bytes.length > bytesAhead) take();
-    ahead += bytes.length;
+    reads.waitForAny();
+    while (reads.ahead > 0 && reads.ahead + bytes.length > bytesAhead) reads.take();
+    reads.ahead += bytes.length;
     line.send({ kind: "rows", bytes }, [bytes.buffer]);
     sent = performance.now();
   };
@@ -228,14 +115,16 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
     answer.add(statement, columns.length);
     if (answer.size >= messageBytes || performance.now() - sent > messageMs) send(answer.take());
   }
+  reads.finish();
+  const { all, failures, notes, unlisted } = reads;
   const summary = create(SqlSummarySchema, {
     rows: BigInt(answer.rows),
     vms: vms.length,
     failures,
     notes,
     unlisted,
-    retried: BigInt(reads.reduce((sum, { retried }) => sum + retried, 0)),
-    reads: reads.slice(0, listed).map(({ need, vms: numbers, rows, retried }) =>
+    retried: BigInt(all.reduce((sum, { retried }) => sum + retried, 0)),
+    reads: all.slice(0, listed).map(({ need, vms: numbers, rows, retried }) =>
       create(SqlReadSchema, {
         table: need.table,
         columns: [...need.columns],
@@ -248,16 +137,6 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
     microseconds: BigInt(Math.round((performance.now() - started) * 1000)),
   });
   send(answer.end(summary));
-}
-
-/** When no VM could be read at all, the answer would be of nothing: it is the failure instead. */
-function failIfNothing(reads: readonly Read[], failures: readonly SqlFailure[]): void {
-  const [first] = failures;
-  const answered = reads.some(({ vms, failed }) => failed.size < vms.length);
-  if (first === undefined || answered) return;
-  const asked = new Set(failures.map(({ vm }) => vm)).size;
-  const message = asked === 1 ? first.message : `none of ${asked} VMs could be read; ${first.vm}: ${first.message}`;
-  throw new ConnectError(message, first.code as Code);
 }
 
 /** Returns the prepared statement; throws when it isn't one SELECT. */

@@ -1,11 +1,12 @@
 // The tables as SQLite sees them: it asks how a constraint would help (xBestIndex), then looks rows up and goes through them.
 // What is thrown in here leaves through SQLite's frames: the whole instance is thrown away after each statement.
 import { type Batch, KIND } from "./batch.ts";
-import { Groups, vmSlot } from "./groups.ts";
+import { Groups } from "./groups.ts";
 import { createLookUps } from "./look-up.ts";
 import { allocate } from "./memory.ts";
 import { describeUse, type Lookup, type Use, type Value } from "./plan.ts";
-import { type Relation, Rows } from "./relation.ts";
+import { hashNumber, type Relation } from "./relation.ts";
+import { Rows } from "./rows.ts";
 import { declarationOf, type SqlTable } from "./schema.ts";
 import { OK, type Sqlite } from "./sqlite.ts";
 
@@ -19,8 +20,10 @@ export interface Tables {
   readonly named: Set<SqlTable>;
   /** Tables whose required constraint a plan lacked. */
   readonly lacking: Set<SqlTable>;
-  /** What has been read for a use; reads it now, with these values of its lookups, when nothing was known before. */
-  relationOf(use: Use, values: () => (readonly Value[] | undefined)[]): Relation;
+  /** What has been read for uses, by their ids. */
+  readonly planned: ReadonlyMap<number, Relation>;
+  /** Reads for a use with these values of its lookups. */
+  readNow(use: Use, values: readonly (readonly Value[])[]): Relation;
 }
 
 // struct sqlite3_index_info and its parts: https://sqlite.org/c3ref/index_info.html, with pointers of 4 bytes.
@@ -54,7 +57,8 @@ interface Cursor {
   batch: Batch | undefined;
   row: number;
   vm: number;
-  /** Of a column of the table: where its cells are in a batch. */
+  relation: Relation | undefined;
+  /** Of a column of the table: where its cells are in a batch of the relation. */
   slots: Int16Array;
 }
 
@@ -71,6 +75,7 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
     const table = connected.get(vtab)!;
     const count = view().getInt32(at + info.constraints, true);
     const lookups: Lookup[] = [];
+    const columns = columnsIn(view().getBigUint64(at + info.colUsed, true), table);
     let limit: number | undefined;
     let offset: number | undefined = 0;
     let limitHolds = view().getInt32(at + info.orderBys, true) === 0;
@@ -93,9 +98,12 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       }
       const isList = exports.sqlite3_vtab_in(at, i, -1) !== 0;
       if (isList) exports.sqlite3_vtab_in(at, i, 1);
-      lookups.push({ column, isList, value: isList ? undefined : value });
+      const isExact = !isList && (column === 0 ? lookUps.vmsAreExact : isInteger(table, column, columns));
+      lookups.push({ column, isList, value: isList ? undefined : value, isExact });
       const usage = view().getUint32(at + info.aUsage, true) + i * usageSize;
       view().setInt32(usage, lookups.length, true);
+      // `omit`
+      view().setUint8(usage + 4, isExact ? 1 : 0);
     }
     const grouped = groupedBy(table, at);
     view().setInt32(at + info.ordered, grouped.length > 0 ? 1 : 0, true);
@@ -109,7 +117,7 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
     const use = {
       id: work.uses.size + 1,
       table,
-      columns: columnsIn(view().getBigUint64(at + info.colUsed, true), table),
+      columns,
       lookups,
       limit: limitHolds && limit !== undefined && limit >= 0 && end! > 0 ? end : undefined,
       grouped,
@@ -139,34 +147,60 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
   function filter(at: number, idxNum: number, argv: number): number {
     const use = work.uses.get(idxNum)!;
     const cursor = cursors.get(at)!;
-    const values = () => use.lookups.map((lookup, index) => lookUps.values(lookup, peek(argv + 4 * index)));
-    const relation = work.relationOf(use, values);
+    const relation = work.planned.get(idxNum) ?? readNow(use, argv);
     clear(cursor);
-    cursor.slots = slotsOf(use.table, relation);
-    addRows(use, relation, cursor, argv);
+    if (relation !== cursor.relation) {
+      cursor.relation = relation;
+      cursor.slots = slotsOf(use.table, relation);
+    }
+    const vms = search(use, cursor, argv);
+    const columns = use.grouped.filter((column) => column !== 0);
     // By VM they are grouped already.
-    if (use.grouped.some((column) => column !== 0)) {
-      const slots = use.grouped.map((column) => (column === 0 ? vmSlot : cursor.slots[column]!));
-      cursor.groups = new Groups(sqlite, slots);
-      cursor.groups.fill(cursor.rows);
+    if (columns.length === 0) cursor.rows.begin(relation, vms);
+    else {
+      const parts = columns.length < use.grouped.length ? vms.map((vm) => [vm]) : [vms];
+      const grouped = columns.map((column) => cursor.slots[column]!);
+      cursor.groups = new Groups(sqlite, grouped, cursor.rows, relation, parts);
     }
     advance(cursor);
     return OK;
   }
 
-  /** Adds the rows that a use looks up, and maybe more, to those that its cursor goes through. */
-  function addRows(use: Use, relation: Relation, cursor: Cursor, argv: number): void {
-    const vms = lookUps.vms(use, argv);
+  function readNow(use: Use, argv: number): Relation {
+    const values = use.lookups.map((lookup, index) => lookUps.values(lookup, peek(argv + 4 * index)));
+    return work.readNow(use, values);
+  }
+
+  /** Makes a cursor search for the rows that a use looks up, and maybe more where that is not exact; returns the VMs for it. */
+  function search(use: Use, { rows, slots }: Cursor, argv: number): readonly number[] {
+    const wanted = rows.search;
+    wanted.slot = -1;
+    wanted.checks.length = 0;
+    let vms = lookUps.allVms;
     for (let index = 0; index < use.lookups.length; index++) {
       const lookup = use.lookups[index]!;
-      const slot = cursor.slots[lookup.column]!;
-      if (lookup.column === 0 || slot < 0) continue;
-      const hashes = lookUps.hashes(lookup, peek(argv + 4 * index), use.table.columns[lookup.column - 1]!.type);
-      if (hashes === undefined) continue;
-      for (const vm of vms) relation.lookUp(vm, slot, hashes, cursor.rows);
-      return;
+      const { column } = lookup;
+      const argument = peek(argv + 4 * index);
+      if (column === 0) {
+        const found = lookUps.vms(lookup, argument);
+        vms = vms === lookUps.allVms ? found : vms.filter((vm) => found.includes(vm));
+        continue;
+      }
+      const slot = slots[column]!;
+      let hashes: readonly number[] | undefined;
+      if (lookup.isExact) {
+        const key = lookUps.key(argument);
+        if (key === undefined) return [];
+        wanted.checks.push({ slot, key });
+        if (typeof key === "number") hashes = [hashNumber(key)];
+      } else if (slot >= 0 && wanted.slot < 0) {
+        hashes = lookUps.hashes(lookup, argument, use.table.columns[column - 1]!.type);
+      }
+      if (hashes === undefined || wanted.slot >= 0) continue;
+      wanted.slot = slot;
+      wanted.hashes = hashes;
     }
-    for (const vm of vms) relation.addAll(vm, cursor.rows);
+    return vms;
   }
 
   function advance(cursor: Cursor): void {
@@ -185,7 +219,6 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
   }
 
   function clear(cursor: Cursor): void {
-    cursor.rows.clear();
     cursor.groups?.free();
     cursor.groups = undefined;
   }
@@ -244,6 +277,7 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
         batch: undefined,
         row: 0,
         vm: 0,
+        relation: undefined,
         slots: new Int16Array(0),
       });
       view().setUint32(target, made, true);
@@ -286,16 +320,16 @@ function columnsIn(mask: bigint, table: SqlTable): number[] {
   return columns;
 }
 
-const slots = new WeakMap<Relation, Int16Array>();
+/** Whether a column has integers only, and is among those that are read. */
+function isInteger(table: SqlTable, column: number, read: readonly number[]): boolean {
+  return table.columns[column - 1]!.type === "integer" && read.includes(column);
+}
 
 function slotsOf(table: SqlTable, relation: Relation): Int16Array {
-  const known = slots.get(relation);
-  if (known !== undefined) return known;
   const made = new Int16Array(table.columns.length + 1).fill(-1);
   for (const [slot, { name }] of relation.columns.entries()) {
     made[1 + table.columns.findIndex((each) => each.name === name)] = slot;
   }
-  slots.set(relation, made);
   return made;
 }
 

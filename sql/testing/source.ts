@@ -5,7 +5,7 @@ import { QueryResponseSchema, type SqlSummary } from "../../proto/gen/cloudvmi/v
 import { runSql, type SqlOptions, type SqlTable, type TableRead } from "../index.ts";
 
 /** null: the cell is absent. */
-export type TestCell = bigint | string | Uint8Array | null;
+export type TestCell = bigint | number | string | Uint8Array | null;
 export type TestRows = readonly Readonly<Record<string, TestCell>>[];
 
 export interface TestSource {
@@ -78,8 +78,9 @@ export function* readTable(
             : specs.map(({ name, type }) => {
                 const cells = part.map((row) => row[name]!);
                 const states = Uint8Array.from(cells.map((cell) => (cell === null ? 2 : 0)));
-                return type === "integer"
-                  ? { integers: cells.map((cell) => (cell as bigint) ?? 0n), states }
+                if (type === "integer") return { integers: cells.map((cell) => (cell as bigint) ?? 0n), states };
+                return type === "real"
+                  ? { reals: cells.map((cell) => (cell as number) ?? 0), states }
                   : {
                       texts: cells.map((cell) =>
                         cell instanceof Uint8Array ? cell : Buffer.from((cell as string) ?? ""),
