@@ -28,13 +28,21 @@ const ATTEMPT_COST = 32;
  * @param head address of the list_head that the list hangs on, which is no element itself
  * @param member offset of the list_head within an element
  * @param maximum elements beyond this are not followed
+ * @param expected how many there may be: arrays that grow cost as much again as the walk
  */
-export function walkList(kernel: Kernel, head: Halves, member: number, maximum: number, budget: Budget): Addresses {
+export function walkList(
+  kernel: Kernel,
+  head: Halves,
+  member: number,
+  maximum: number,
+  budget: Budget,
+  expected = 0,
+): Addresses {
   let best: Walk | undefined;
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     if (attempt > 0) kernel.dropCaches();
     budget.spend(ATTEMPT_COST);
-    const walk = walkOnce(kernel, head, member, maximum, budget);
+    const walk = walkOnce(kernel, head, member, maximum, budget, expected);
     if (best === undefined || walk.complete || walk.count > best.count) best = walk;
     if (walk.complete) return { ...walk, retried: attempt };
   }
@@ -53,12 +61,27 @@ type Walk = Omit<Addresses, "retried">;
 /** Elements that are paid for together; what a walk takes covers fewer. */
 const STRIDE = 32;
 
-function walkOnce(kernel: Kernel, head: Halves, member: number, maximum: number, budget: Budget): Walk {
+function walkOnce(
+  kernel: Kernel,
+  head: Halves,
+  member: number,
+  maximum: number,
+  budget: Budget,
+  expected: number,
+): Walk {
   const { space, trail } = kernel;
   const { view } = kernel.memory;
   const { recording } = trail;
   const hi: number[] = [];
   const lo: number[] = [];
+  hi.length = expected;
+  lo.length = expected;
+  let count = 0;
+  const found = (complete: boolean): Walk => {
+    hi.length = count;
+    lo.length = count;
+    return { hi, lo, count, complete };
+  };
   let atHi = head.hi;
   let atLo = head.lo;
   let beforeHi = atHi;
@@ -74,17 +97,18 @@ function walkOnce(kernel: Kernel, head: Halves, member: number, maximum: number,
     const linked = backLo === atLo && backHi === atHi;
     const halfway = backLo === beforeLo && backHi === beforeHi && (nextLo !== atLo || nextHi !== atHi);
     if (!linked && !halfway) break;
-    if (nextLo === head.lo && nextHi === head.hi) return { hi, lo, count: hi.length, complete: true };
-    if (hi.length === maximum) break;
-    if (hi.length % STRIDE === STRIDE - 1) budget.spend(STRIDE);
+    if (nextLo === head.lo && nextHi === head.hi) return found(true);
+    if (count === maximum) break;
+    if (count % STRIDE === STRIDE - 1) budget.spend(STRIDE);
     if (recording) trail.pointer(atHi, atLo, nextHi, nextLo, index);
-    hi.push(addHi(nextHi, nextLo, -member));
-    lo.push(addLo(nextLo, -member));
+    hi[count] = addHi(nextHi, nextLo, -member);
+    lo[count] = addLo(nextLo, -member);
+    count++;
     beforeHi = atHi;
     beforeLo = atLo;
     atHi = nextHi;
     atLo = nextLo;
     index = next;
   }
-  return { hi, lo, count: hi.length, complete: false };
+  return found(false);
 }

@@ -6,13 +6,18 @@ import { type Addresses, walkList } from "./list.ts";
 import { isNull, pinU32, plus, readPointer, readU32 } from "./read.ts";
 import { initTask, PID_MAX_LIMIT, signalStruct, taskStruct } from "./task-struct.ts";
 
+/** On the last list that was walked; more are not prepared for. */
+let lastCount = 0;
+const MOST_EXPECTED = 1 << 14;
+
 /**
  * The thread group leaders: init_task's list, without init_task itself (the idle task of the first vCPU).
  * Throws GuestError "kernel-changed" when there is none: a kernel without a process is remains of one.
  */
 export function walkProcesses(kernel: Kernel, budget: Budget): Addresses {
   const { tasks } = kernel.layout(taskStruct);
-  const list = walkList(kernel, plus(kernel.place(initTask), tasks), tasks, PID_MAX_LIMIT, budget);
+  const list = walkList(kernel, plus(kernel.place(initTask), tasks), tasks, PID_MAX_LIMIT, budget, lastCount);
+  lastCount = Math.min(list.count, MOST_EXPECTED);
   if (list.count === 0) throw kernelGone(kernel);
   return list;
 }

@@ -32,6 +32,10 @@ const SHORT_PART = 24;
 const ZERO_X = 0x3078;
 const FIRST_ROWS = 64;
 const FIRST_BYTES = 2048;
+/** Bytes of a name, more or less. */
+const EXPECTED_TEXT = 12;
+/** More than this does not come from Node's pool (half of Buffer.poolSize), which costs several times as much. */
+const POOLED = 4095;
 /** A column with more text would not fit an inspector's memory, nor an answer. */
 const MAX_TEXT = 64 << 20;
 /** What a row takes beside its text. */
@@ -131,9 +135,9 @@ export class IntegerColumn extends Column {
 
 /** Text as the guest has it: bytes of no guaranteed encoding. */
 export class TextColumn extends Column {
-  // From Node's pool: small typed arrays of their own cost more than what is put in them.
-  #bytes: Uint8Array = Buffer.allocUnsafe(FIRST_BYTES);
-  #view = viewOf(this.#bytes);
+  // Typed arrays of their own cost more than what is put in them.
+  #bytes: Uint8Array;
+  #view: DataView;
   readonly #ends: number[];
   #rows = 0;
   #used = 0;
@@ -142,6 +146,8 @@ export class TextColumn extends Column {
   constructor(rows = 0) {
     super();
     this.#ends = arrayFor(rows);
+    this.#bytes = Buffer.allocUnsafe(Math.min(Math.max(rows * EXPECTED_TEXT, FIRST_BYTES), POOLED));
+    this.#view = viewOf(this.#bytes);
   }
 
   get length(): number {

@@ -171,7 +171,7 @@ function idWriter(kernel: Kernel, column: IntegerColumn | undefined, offset: num
       for (let i = 0; i < count; i++) {
         const at = base[i]! + real_cred;
         const lo = view.getInt32(at, true);
-        const index = space.borrow(addHi(view.getInt32(at + 4, true), lo, offset), addLo(lo, offset), 4);
+        const index = space.resolve(addHi(view.getInt32(at + 4, true), lo, offset), addLo(lo, offset));
         if (index < 0) column.absent(CELL.unreadable);
         else column.push(view.getUint32(index, true));
       }
