@@ -187,7 +187,7 @@ export function describeVma(
   area: Vma,
   specials: Memo<Uint8Array | undefined>,
 ): { kind: VmaKind; name: Uint8Array | undefined } {
-  if (area.file !== undefined) return { kind: "file", name: undefined };
+  if (area.file !== undefined) return FILE;
   const { space } = kernel;
   const layout = kernel.layout(vmArea);
   const operations = readPointer(space, area.at, layout.vm_ops);
@@ -211,6 +211,7 @@ function specialName(kernel: Kernel, mapping: Halves): Uint8Array | undefined {
   return name && readCString(kernel.space, name, MAX_NAME);
 }
 
+const FILE = { kind: "file", name: undefined } as const;
 const HEAP = Buffer.from("[heap]");
 const STACK = Buffer.from("[stack]");
 const ANON = Buffer.from("[anon:");

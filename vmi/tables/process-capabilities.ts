@@ -1,4 +1,5 @@
-import { type Halves, signedNumberOf } from "../bytes/address.ts";
+import type { Halves } from "../bytes/address.ts";
+import { AddressMap } from "../bytes/address-map.ts";
 import { capabilityNames, credPrivileges } from "../linux/cred.ts";
 import { follow } from "../linux/follow.ts";
 import { readPointer } from "../linux/read.ts";
@@ -40,12 +41,15 @@ export const processCapabilities = defineTable({
       layout.cap_bset,
       layout.cap_ambient,
     ];
+    const columns = SETS.map((name) => out[name]);
     // Most processes have one of a few sets.
-    const names = new Map<number, Uint8Array>();
+    const names = new AddressMap<Uint8Array>();
     const namesOf = (set: Halves): Uint8Array => {
-      const key = signedNumberOf(set.hi, set.lo);
-      const known = names.get(key) ?? Buffer.from(capabilityNames(set));
-      names.set(key, known);
+      let known = names.get(set);
+      if (known === undefined) {
+        known = Buffer.from(capabilityNames(set));
+        names.set(set, known);
+      }
       return known;
     };
     const writeNames = (column: TextColumn | undefined, set: Halves | undefined) => {
@@ -58,10 +62,10 @@ export const processCapabilities = defineTable({
       );
       const sets = typeof found === "string" ? [] : found.value;
       out.pid?.push(pid);
-      SETS.forEach((name, i) => {
+      columns.forEach((column, i) => {
         const set = sets[i];
-        if (set === undefined) out[name]?.absent(CELL.unreadable);
-        else out[name]?.pushHex(set.hi, set.lo);
+        if (set === undefined) column?.absent(CELL.unreadable);
+        else column?.pushHex(set.hi, set.lo);
       });
       if (out.effective_names) writeNames(out.effective_names, sets[0]);
       if (out.permitted_names) writeNames(out.permitted_names, sets[1]);

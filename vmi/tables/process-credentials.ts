@@ -41,11 +41,15 @@ export const processCredentials = defineTable({
   generate: (context, out) => {
     const { kernel, budget } = context;
     const { real_cred } = kernel.layout(taskStruct);
+    const layout = kernel.layout(cred);
+    const basic = ids
+      .map((id) => ({ column: out[id], member: layout[id] }))
+      .filter(({ column }) => column !== undefined);
     const columns = Object.values(out).filter((column) => column !== undefined && column !== out.pid);
     eachProcess(context, (task, pid) => {
       const found = follow(kernel, task, real_cred, budget, (at) => ({
         at,
-        basic: ids.map((id) => out[id] && readU32(kernel.space, at, kernel.layout(cred)[id])),
+        basic: basic.map(({ member }) => readU32(kernel.space, at, member)),
         ...privileges(kernel, at),
         groups: out.groups && supplementaryGroups(kernel, at, budget),
       }));
@@ -55,8 +59,8 @@ export const processCredentials = defineTable({
         return context.row();
       }
       const { value } = found;
-      ids.forEach((id, i) => {
-        out[id]?.pushOr(value.basic[i], CELL.unreadable);
+      basic.forEach(({ column }, i) => {
+        column?.pushOr(value.basic[i], CELL.unreadable);
       });
       out.fsuid?.pushOr(value.fsuid, CELL.unreadable);
       out.fsgid?.pushOr(value.fsgid, CELL.unreadable);

@@ -1,11 +1,12 @@
-import { type Halves, numberOf, signedNumberOf } from "../bytes/address.ts";
+import { type Halves, numberOf } from "../bytes/address.ts";
+import { AddressMap } from "../bytes/address-map.ts";
 import { sonameOf } from "../linux/elf.ts";
 import { inodeFacts, inodeOf } from "../linux/file.ts";
 import { follow } from "../linux/follow.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import { mmStruct, userSpace } from "../linux/mm.ts";
 import { Paths } from "../linux/path.ts";
-import { readPointer } from "../linux/read.ts";
+import { readPointer, sameAddress } from "../linux/read.ts";
 import { taskStruct } from "../linux/task-struct.ts";
 import { isMapped, VM, type Vma, walkVmas } from "../linux/vma.ts";
 import { CELL } from "./columns.ts";
@@ -52,23 +53,18 @@ export const processLibraries = defineTable({
         context.retried(walk.retried);
         const exe = readPointer(kernel.space, mmAt, exe_file);
         const program = exe && inodeOf(kernel, exe);
+        const files = filesOf(kernel, walk.areas);
         const space = out.soname && userSpace(kernel, mmAt);
-        return {
-          mmAt,
-          complete: walk.complete,
-          program: program && keyOf(program),
-          files: filesOf(kernel, walk.areas).map((file) => ({
-            ...file,
-            soname: space && sonameOf(space, file.start, budget),
-          })),
-        };
+        if (space !== undefined) for (const file of files) file.soname = sonameOf(space, file.start, budget);
+        return { mmAt, complete: walk.complete, program, files };
       };
       const found = follow(kernel, task, mm, budget, read);
       if (found === "null") return true;
       if (typeof found === "string" || !found.value.complete)
         context.incomplete(`the memory map of process ${pid} kept changing or can't be read whole`);
       if (typeof found === "string") return true;
-      for (const { area, key, start, end, soname } of found.value.files) {
+      const { program, files } = found.value;
+      for (const { area, inode, start, end, soname } of files) {
         const file = area.file as Halves;
         if (last && !isMapped(kernel, found.value.mmAt, area, budget)) continue;
         const path = (out.path ?? out.deleted) ? paths.ofFile(file) : undefined;
@@ -79,7 +75,7 @@ export const processLibraries = defineTable({
         out.start?.pushAddress(area.start.hi, area.start.lo);
         out.size?.pushOr(end - start, CELL.unreadable);
         out.inode?.pushOr(out.inode && inodeFacts(kernel, file)?.number, CELL.unreadable);
-        out.program?.push(Number(key === found.value.program));
+        out.program?.push(program !== undefined && sameAddress(inode, program) ? 1 : 0);
         out.deleted?.pushOr(path && Number(path.deleted), CELL.unreadable);
         if (!context.row()) return false;
       }
@@ -91,25 +87,29 @@ export const processLibraries = defineTable({
 interface MappedFile {
   /** The lowest mapping of the file. */
   readonly area: Vma;
-  readonly key: number;
+  readonly inode: Halves;
   readonly start: number;
   end: number;
+  hasCode: boolean;
+  soname: Uint8Array | "none" | undefined;
 }
 
 /** The files of which code is mapped, by their inodes: the mappings of one file may have a struct file each. */
 function filesOf(kernel: Kernel, areas: readonly Vma[]): MappedFile[] {
-  const files = new Map<number, MappedFile & { code: boolean }>();
+  const files: MappedFile[] = [];
+  const byInode = new AddressMap<MappedFile>();
   for (const area of areas) {
     const inode = area.file && inodeOf(kernel, area.file);
     if (inode === undefined) continue;
-    const key = keyOf(inode);
-    const known = files.get(key) ?? { area, key, start: numberOf(area.start.hi, area.start.lo), end: 0, code: false };
-    known.end = numberOf(area.end.hi, area.end.lo);
-    known.code ||= (area.flags & VM.EXEC) !== 0;
-    files.set(key, known);
+    let file = byInode.get(inode);
+    if (file === undefined) {
+      const start = numberOf(area.start.hi, area.start.lo);
+      file = { area, inode, start, end: 0, hasCode: false, soname: undefined };
+      byInode.set(inode, file);
+      files.push(file);
+    }
+    file.end = numberOf(area.end.hi, area.end.lo);
+    file.hasCode ||= (area.flags & VM.EXEC) !== 0;
   }
-  return [...files.values()].filter(({ code }) => code);
+  return files.filter(({ hasCode }) => hasCode);
 }
-
-/** Kernel addresses are exact enough as numbers to tell inodes apart. */
-const keyOf = ({ hi, lo }: Halves) => signedNumberOf(hi, lo);
