@@ -74,7 +74,7 @@ export function walkTimers(
   const { space } = kernel;
   // One bit for each bucket comes before the buckets.
   const buckets = (base.vectors - base.pending_map) * 8;
-  if (buckets > MAX_BUCKETS) return undefined;
+  if (buckets <= 0 || buckets > MAX_BUCKETS) return undefined;
   const delayed = kernel.optionalPlace(delayedWorkTimer);
   let retried = 0;
   let complete = true;
