@@ -45,8 +45,9 @@ export const fileContents = defineTable({
         out.inode?.pushOr(facts.number, CELL.unreadable);
         if (facts.device === undefined) out.device?.absent(CELL.unreadable);
         else out.device?.push(formatDevice(facts.device));
-        out.offset?.push(offset);
-        out.length?.push(length);
+        // Of a file that says that it is larger than any.
+        out.offset?.pushOr(offset, CELL.unreadable);
+        out.length?.pushOr(length, CELL.unreadable);
         out.present?.push(data === undefined ? 0 : 1);
         out.data?.pushOr(data, CELL.notApplicable);
         return context.row();
