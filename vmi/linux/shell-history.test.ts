@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Budget } from "../budget.ts";
-import { entriesOf } from "./shell-history.ts";
+import { attach } from "../guest.ts";
+import { miniGuest } from "../testing/mini-guest.ts";
+import { halvesOf } from "./mm.ts";
+import { ReadlineUsers } from "./readline.ts";
+import { entriesOf, shellHistory } from "./shell-history.ts";
 
 const START = 0x5555_0000_1000;
 
@@ -80,4 +84,20 @@ test("long lines are paid for by their length, and once where entries share one"
   assert.ok(entriesOf(bytes, START, new Budget(10_000, 20_000)).length > 4000);
   point((entry) => 64 + entry);
   assert.throws(() => entriesOf(bytes, START, new Budget(10_000, 20_000)), /narrow the question/);
+});
+
+test("a heap that ends before it begins is none, however far before", () => {
+  const { kernel: mini, shell } = miniGuest();
+  const { kernel } = attach(mini.ram.mapped());
+  const mm = shell.mm!;
+  mm.set("start_brk", 0x5555_0000_0000n);
+  for (const before of [8n, 1n << 31n, (1n << 62n) + (1n << 31n) - 4096n]) {
+    mm.set("brk", BigInt.asUintN(64, 0x5555_0000_0000n - before));
+    kernel.dropCaches();
+    const budget = new Budget(60_000, 1000);
+    const users = new ReadlineUsers(kernel, budget);
+    const found = shellHistory(kernel, halvesOf(mm.va), users, new Map(), budget);
+    assert.deepEqual(found, { entries: [], complete: true });
+    assert.equal(budget.left, 1000);
+  }
 });

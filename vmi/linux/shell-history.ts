@@ -57,15 +57,16 @@ export function shellHistory(
   const end = readNumber(kernel.space, mmAt, layout.brk);
   const space = userSpace(kernel, mmAt);
   if (start === undefined || end === undefined || space === undefined) return undefined;
-  const length = Math.min(end - start, MAX_HEAP) & -8;
-  if (!Number.isSafeInteger(start) || start < 0 || !(length > 0)) return { entries: [], complete: true };
+  const size = end - start;
+  if (!Number.isSafeInteger(start) || start < 0 || !(size > 0)) return { entries: [], complete: true };
+  const length = Math.min(size, MAX_HEAP) & -8;
   budget.spend(1 + (length >>> PAGE_SHIFT));
   const base = BigInt(start);
   const heap = { hi: hiOf(base), lo: loOf(base), length };
   const entries = mayHoldHistory(space, heap, searched, () => users.mayBe(mmAt))
     ? entriesOf(copyOf(space, heap), start, budget)
     : [];
-  return { entries, complete: end - start <= MAX_HEAP };
+  return { entries, complete: size <= MAX_HEAP };
 }
 
 /** By guest physical address: whether a page may hold timestamps. */
