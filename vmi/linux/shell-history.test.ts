@@ -91,7 +91,7 @@ test("a heap that ends before it begins is none, however far before", () => {
   const { kernel } = attach(mini.ram.mapped());
   const mm = shell.mm!;
   mm.set("start_brk", 0x5555_0000_0000n);
-  for (const before of [8n, 1n << 31n, (1n << 62n) + (1n << 31n) - 4096n]) {
+  for (const before of [8n, 1n << 31n, (1n << 62n) + (1n << 32n) - (1n << 30n)]) {
     mm.set("brk", BigInt.asUintN(64, 0x5555_0000_0000n - before));
     kernel.dropCaches();
     const budget = new Budget(60_000, 1000);
