@@ -84,7 +84,7 @@ export async function startCluster(
     guests.set(name, launched);
     rmSync(monitor(name), { force: true });
     symlinkSync(launched.qmp, monitor(name));
-    await unlessAborted(launched.ready(), signal);
+    await unlessAborted(launched.ready(progress), signal);
     return launched;
   };
   const booting = Object.entries(spec.hosts).flatMap(([host, vms]) =>

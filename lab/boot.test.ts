@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
-import { bootFirmwareOnly, bootGuest, type LabGuest, type TruthProcess } from "./index.ts";
+import { bootFirmwareOnly, bootGuest, type LabGuest, launchGuest, type TruthProcess } from "./index.ts";
 import { monitorCommand } from "./qemu/qmp.ts";
 
 let guest: LabGuest;
@@ -129,6 +129,18 @@ test("a reset brings it up anew, and shutting down ends it and leaves nothing", 
   await guest.shutdown();
   await guest.close();
   assert.deepEqual([existsSync(guest.ramFile!), existsSync(dirname(guest.qmp))], [false, false]);
+});
+
+test("one whose kernel panics while it boots is reset once, where it is emulated", async () => {
+  await using late = await launchGuest({ kernel: "6.1", workload: "quiet" });
+  if (late.acceleration !== "tcg") return;
+  // Where QEMU does not write over it.
+  const console = join(dirname(late.qmp), "console.log");
+  writeFileSync(console, `${late.console().padEnd(1 << 20)}Kernel panic - not syncing: made up\n`);
+  const told: string[] = [];
+  await late.ready((line) => told.push(line));
+  assert.match(told.join("\n"), /^\S+: its kernel panicked while it booted; resetting it once$/);
+  assert.equal(await late.exec("echo on"), "on\n");
 });
 
 test("a machine without a system stays in its firmware", async () => {
