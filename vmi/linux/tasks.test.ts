@@ -5,7 +5,7 @@ import { Budget } from "../budget.ts";
 import { gvaOf } from "../bytes/address.ts";
 import { attach } from "../guest.ts";
 import { miniGuest } from "../testing/mini-guest.ts";
-import { findProcess, stateLetter } from "./tasks.ts";
+import { findProcess, stateLetter, withoutRepeats } from "./tasks.ts";
 
 /** fs/proc/array.c: task_state_array. */
 const ARRAY: readonly (readonly [letter: string, value: number])[] = [
@@ -69,4 +69,9 @@ test("a process is found by its id, a thread that leads no process is not", () =
   const found = findProcess(kernel, 300, new Budget())!;
   assert.equal(gvaOf(found.hi, found.lo), shell.task.va);
   for (const pid of [0, 301, 4, -1]) assert.equal(findProcess(kernel, pid, new Budget()), undefined);
+});
+
+test("a task that was met twice on the list is there once, in the place where it was met first", () => {
+  const list = { hi: [-1, -2, -1, -1], lo: [8, 8, 8, 16], count: 4, retried: 1, complete: true };
+  assert.deepEqual(withoutRepeats(list), { hi: [-1, -2, -1], lo: [8, 8, 16], count: 3, retried: 1, complete: true });
 });

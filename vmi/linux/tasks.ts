@@ -1,5 +1,6 @@
 import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
+import { AddressMap } from "../bytes/address-map.ts";
 import { consistently } from "./consistent.ts";
 import { type Kernel, kernelGone } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
@@ -16,10 +17,29 @@ const MOST_EXPECTED = 1 << 14;
  */
 export function walkProcesses(kernel: Kernel, budget: Budget): Addresses {
   const { tasks } = kernel.layout(taskStruct);
+  const begin = performance.now();
   const list = walkList(kernel, plus(kernel.place(initTask), tasks), tasks, PID_MAX_LIMIT, budget, lastCount);
   lastCount = Math.min(list.count, MOST_EXPECTED);
   if (list.count === 0) throw kernelGone(kernel);
-  return list;
+  return performance.now() - begin < REUSE_MS ? list : withoutRepeats(list);
+}
+
+/** A task_struct is freed after an RCU grace period, which takes several milliseconds, and may be another task's then. */
+const REUSE_MS = 1;
+
+/** Each task once: one that ended behind a long walk, and whose memory became a later task's, was met again at the list's end. */
+export function withoutRepeats(list: Addresses): Addresses {
+  const seen = new AddressMap<true>();
+  const hi: number[] = [];
+  const lo: number[] = [];
+  for (let i = 0; i < list.count; i++) {
+    const at = { hi: list.hi[i]!, lo: list.lo[i]! };
+    if (seen.get(at)) continue;
+    seen.set(at, true);
+    hi.push(at.hi);
+    lo.push(at.lo);
+  }
+  return { ...list, hi, lo, count: hi.length };
 }
 
 /**
