@@ -178,6 +178,18 @@ test("of an incomplete answer nothing is recorded, and a check that could not lo
   );
 });
 
+test("nothing found by checks that could not look at everything is no clean bill", async () => {
+  found.web1 = [];
+  incomplete.web1 = ["inventory: the list has no end"];
+  const gate = await checks("web1");
+  assert.deepEqual([gate.code, gate.out], [4, ""]);
+  assert.match(gate.err, /inventory: the list has no end\ncloudvmi: no finding, but the answer is incomplete \(see above\)/);
+  // Of several VMs one suffices; a finding counts for more.
+  assert.equal((await checks("web1", "db1")).code, 4);
+  found.web1 = [hooked];
+  assert.equal((await checks("web1")).code, 5);
+});
+
 test("--record with --check records that check anew, and keeps the others", async () => {
   const file = join(folder, "baseline.json");
   await checks("web1", "--record", file);

@@ -217,6 +217,10 @@ async function look(
     );
   }
   const clean = options.baseline === undefined ? "no finding" : "nothing new since the baseline";
+  // A gate must not open because a check was kept from looking.
+  if (answers.some(({ value }) => value.incomplete)) {
+    throw new CliError(exitCode.guest, `${clean}${ending.info}${ending.took}`);
+  }
   if (answers.length > 0) await printer.note(`${clean}${ending.info}${ending.took}`);
   settle();
 }
