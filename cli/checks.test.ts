@@ -183,7 +183,10 @@ test("nothing found by checks that could not look at everything is no clean bill
   incomplete.web1 = ["inventory: the list has no end"];
   const gate = await checks("web1");
   assert.deepEqual([gate.code, gate.out], [4, ""]);
-  assert.match(gate.err, /inventory: the list has no end\ncloudvmi: no finding, but the answer is incomplete \(see above\)/);
+  assert.match(
+    gate.err,
+    /inventory: the list has no end\ncloudvmi: no finding, but the answer is incomplete \(see above\)/,
+  );
   // Of several VMs one suffices; a finding counts for more.
   assert.equal((await checks("web1", "db1")).code, 4);
   found.web1 = [hooked];

@@ -5,6 +5,8 @@ import type { Guest } from "../../vmi/index.ts";
 import { type Row, read } from "../engine/support.ts";
 import type { Comparison } from "./comparison.ts";
 
+const HUGE_PAGE = 2 << 20;
+
 const contentOf = (guest: Guest, column: string, value: string) =>
   read(guest, "file_contents", { where: [{ column, values: [value] }] });
 
@@ -57,7 +59,7 @@ export const comparison: Comparison = {
     }
     // Deleted and still open, and in memory only: by their inodes.
     const held = read(guest, "process_open_files").filter(({ path }) =>
-      ["/tmp/deleted-but-open", "/memfd:sealed", "/memfd:mapped"].includes(String(path)),
+      ["/tmp/deleted-but-open", "/memfd:sealed", "/memfd:mapped", "/memfd:huge"].includes(String(path)),
     );
     const inodeOf = (path: string) => {
       const file = held.find((row) => row.path === path);
@@ -80,7 +82,18 @@ export const comparison: Comparison = {
       ],
     );
     assert.equal(joined(sparse).slice(4096, 4104), "data\0\0\0\0");
+    // Of three huge pages the first was never written; the others have the numbers of three of their pages.
+    const huge = recovered("/memfd:huge");
+    assert.deepEqual([huge[0]!.offset, huge[0]!.length, huge[0]!.present], [0, HUGE_PAGE, 0]);
+    assert.ok(huge.slice(1).every(({ present }) => present === 1));
+    const written = [512, 1000, 1024].map((page) => [page * 4096, String(page).padStart(5)] as const);
+    const content = joined(huge);
+    assert.equal(content.length, 3 * HUGE_PAGE);
+    assert.deepEqual(
+      [...content.matchAll(/[^\0]+/g)].map(({ index, 0: text }) => [index, text]),
+      written,
+    );
     onDisk(guest);
-    return `${bytes} bytes of ${paths.length} files, two of a disk, and three that have no name`;
+    return `${bytes} bytes of ${paths.length} files, two of a disk, and four that have no name`;
   },
 };

@@ -43,6 +43,9 @@ export const comparison: Comparison = {
     );
     assert.deepEqual([...new Set(rows.map(({ held }) => held))].toSorted(), ["executable", "mapped", "open"]);
     assert.ok(rows.some(({ name, seals }) => name === "sealed" && seals === "write"));
+    assert.ok(
+      rows.some(({ name, cached_pages, seals }) => name === "huge" && cached_pages === 1024 && seals === "shrink"),
+    );
     return `${rows.length} rows`;
   },
 };

@@ -25,6 +25,7 @@ export const inode = struct("inode", {
   i_sb_list: "i_sb_list",
   i_dentry: "?i_dentry",
   i_private: "?i_private",
+  i_blkbits: "?i_blkbits",
 });
 export const superBlock = struct("super_block", {
   s_list: "s_list",
@@ -33,7 +34,11 @@ export const superBlock = struct("super_block", {
   s_dev: "s_dev",
   s_type: "s_type",
   s_inodes: "s_inodes",
+  s_magic: "?s_magic",
 });
+
+/** include/uapi/linux/magic.h */
+const HUGETLBFS_MAGIC = 0x958458f6;
 
 const fileSystemType = struct("file_system_type", { name: "name" });
 /** include/uapi/linux/stat.h: S_IFMT and the kinds below it. */
@@ -109,6 +114,13 @@ export function factsOfInode(kernel: Kernel, at: Halves): InodeFacts {
     device: known && readU32(space, known, kernel.layout(superBlock).s_dev),
     superBlock: known,
   };
+}
+
+/** True for an inode of hugetlbfs, whose files are made of huge pages. */
+export function isHuge(kernel: Kernel, at: Halves): boolean {
+  const { s_magic } = kernel.layout(superBlock);
+  const block = s_magic < 0 ? undefined : readPointer(kernel.space, at, kernel.layout(inode).i_sb);
+  return block !== undefined && !isNull(block) && readU32(kernel.space, block, s_magic) === HUGETLBFS_MAGIC;
 }
 
 /** FS_NAME_MAX: no file system type of Linux has a longer name. */

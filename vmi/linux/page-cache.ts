@@ -1,7 +1,7 @@
 import type { Budget } from "../budget.ts";
 import { type Halves, numberOf } from "../bytes/address.ts";
 import { struct, symbol } from "../symbols/specs.ts";
-import { inode, superBlock } from "./file.ts";
+import { inode, isHuge, superBlock } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
 import { type Addresses, walkList } from "./list.ts";
 import { type Memmap, memmap, pageOf } from "./memmap.ts";
@@ -13,6 +13,8 @@ const superBlocks = symbol("super_blocks");
 const addressSpace = struct("address_space", { i_pages: "i_pages", nrpages: "nrpages" });
 /** Place in the file: __folio_index from 6.16 (acc53a0b4c15). */
 const page = struct("page", { flags: "flags", mapping: "mapping", index: ["?__folio_index", "?index"] });
+/** Gone with a08c7193e4f1 (6.7): until then a page cache of hugetlbfs counts in huge pages, both indices and nrpages. */
+const countsHugePages = symbol("?linear_hugepage_index");
 /** include/linux/page-flags.h: bit 2 in 6.1, 3 in 6.12. */
 const pageFlags = struct("?enum pageflags", { PG_uptodate: "PG_uptodate" });
 
@@ -20,6 +22,9 @@ const pageFlags = struct("?enum pageflags", { PG_uptodate: "PG_uptodate" });
 const PAGE_MAPPING_ANON = 1;
 
 const PAGE_SIZE = 4096;
+const PAGE_SHIFT = 12;
+/** Of the largest page that x86-64 has: 1 GiB. */
+const MAX_PAGE_SHIFT = 30;
 const MAX_FILE_SYSTEMS = 65_536;
 const MAX_INODES = 1 << 24;
 const MAX_ENTRIES = 1 << 24;
@@ -38,9 +43,18 @@ export function walkInodes(kernel: Kernel, block: Halves, budget: Budget): Addre
 /** Pages of an inode that are in memory; undefined when that can't be read. */
 export function cachedPages(kernel: Kernel, at: Halves): number | undefined {
   const mapping = readPointer(kernel.space, at, kernel.layout(inode).i_mapping);
-  return mapping === undefined || isNull(mapping)
-    ? undefined
-    : readNumber(kernel.space, mapping, kernel.layout(addressSpace).nrpages);
+  if (mapping === undefined || isNull(mapping)) return undefined;
+  const count = readNumber(kernel.space, mapping, kernel.layout(addressSpace).nrpages);
+  return count && count * pagesPerIndex(kernel, at);
+}
+
+/** Pages of 4 KiB that an index of an inode's page cache stands for. */
+function pagesPerIndex(kernel: Kernel, at: Halves): number {
+  const { i_blkbits } = kernel.layout(inode);
+  if (kernel.optionalPlace(countsHugePages) === undefined || i_blkbits < 0 || !isHuge(kernel, at)) return 1;
+  // As hugetlbfs_fill_super() has it: the block is the huge page.
+  const shift = (readU32(kernel.space, at, i_blkbits) ?? 0) & 0xff;
+  return shift < PAGE_SHIFT || shift > MAX_PAGE_SHIFT ? 1 : 2 ** (shift - PAGE_SHIFT);
 }
 
 /**
@@ -61,11 +75,12 @@ export function walkCachedPages(
   const pages = plus(mapping, kernel.layout(addressSpace).i_pages);
   const map = memmap(kernel);
   if (map === undefined) return false;
+  const size = pagesPerIndex(kernel, at);
   let known = true;
   const complete = walkXarray(kernel, pages, MAX_ENTRIES, budget, (index, entry, count) => {
     const gpa = contentOf(kernel, map, mapping, entry);
     known &&= gpa !== "unknown";
-    return typeof gpa !== "number" || visit(index, gpa, count);
+    return typeof gpa !== "number" || visit(index * size, gpa, count * size);
   });
   return complete && known;
 }
@@ -75,11 +90,14 @@ export function cachedPage(kernel: Kernel, at: Halves, index: number): number | 
   const mapping = readPointer(kernel.space, at, kernel.layout(inode).i_mapping);
   const map = memmap(kernel);
   if (mapping === undefined || isNull(mapping) || map === undefined) return undefined;
-  const entry = xarrayEntry(kernel, plus(mapping, kernel.layout(addressSpace).i_pages), index);
+  const size = pagesPerIndex(kernel, at);
+  const pages = plus(mapping, kernel.layout(addressSpace).i_pages);
+  const entry = xarrayEntry(kernel, pages, Math.floor(index / size));
   const folio = entry && contentOf(kernel, map, mapping, entry);
   if (entry === undefined || typeof folio !== "number") return undefined;
   // Several pages that are one folio have one entry, that of the first.
-  const first = readNumber(kernel.space, entry, kernel.layout(page).index);
+  const place = readNumber(kernel.space, entry, kernel.layout(page).index);
+  const first = place && place * size;
   return first === undefined || first > index ? undefined : folio + (index - first) * PAGE_SIZE;
 }
 

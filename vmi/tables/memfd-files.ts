@@ -28,7 +28,16 @@ export const memfdFiles = defineTable({
     seals: text("seal, shrink, grow, write, future_write or exec, separated by commas"),
   },
   cost: "walk",
-  reads: ["init_task", "task_struct", "files_struct", "mm_struct", "vm_area_struct", "file", "shmem_inode_info"],
+  reads: [
+    "init_task",
+    "task_struct",
+    "files_struct",
+    "mm_struct",
+    "vm_area_struct",
+    "file",
+    "shmem_inode_info",
+    "hugetlbfs_inode_info",
+  ],
   examples: [
     "SELECT pid, held, name, size FROM memfd_files",
     "SELECT pid, name FROM memfd_files WHERE held = 'executable'",
