@@ -1,7 +1,6 @@
 /** One guest, asked without a service: the same inspector in the same sandbox. */
 import { realpathSync } from "node:fs";
 import { basename } from "node:path";
-import { duplexPair } from "node:stream";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { GuestService, type VmId } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { openImage } from "../vmi/driver/image/index.ts";
@@ -14,7 +13,7 @@ import {
   readStartTime,
   readWorkingDirectory,
 } from "../vmi/driver/qemu/index.ts";
-import { createRoutes, createWireTransport, serveWire, type WireTransport } from "../wire/index.ts";
+import { connectedPair, createRoutes, createWireTransport, serveWire, type WireTransport } from "../wire/index.ts";
 import { guestService } from "./guest-service.ts";
 import { incarnationOf, uuid5 } from "./identity.ts";
 import { createInspection, type OpenedMemory } from "./inspection.ts";
@@ -77,7 +76,7 @@ export async function openLocal(target: LocalTarget, options: LocalOptions = {})
     if (id?.uuid && id.uuid !== vm.id.uuid) throw new ConnectError("there is no such VM here", Code.NotFound);
     return vm;
   };
-  const [ours, theirs] = duplexPair();
+  const [ours, theirs] = connectedPair();
   const routes = createRoutes<undefined>().add(GuestService, guestService<undefined>(find));
   const connection = serveWire(ours, routes, {
     authenticate: () => undefined,

@@ -2,7 +2,7 @@
  * The TypeScript client of CloudVMI: what really runs in your virtual machines, read from outside them.
  *
  * ```ts
- * import { connect } from "cloudvmi";
+ * import { connect } from "./sdk/index.ts";
  *
  * await using cloud = connect({ url: "https://vmi.example.com:7443", token, ca });
  * const web = await cloud.vm("web1");
@@ -10,7 +10,7 @@
  *   console.log(row.pid, row.name, row.cmdline);
  * }
  * const [task] = await web.symbols({ names: ["init_task"] });
- * const bytes = await web.read("kernel", task.address, 64);
+ * const bytes = await web.read("kernel", task!.address, 64);
  * {
  *   await using pause = await web.pause(10); // runs on at the end of the block, or after 10 s whatever happens
  *   console.log(await web.registers());

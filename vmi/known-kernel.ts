@@ -21,7 +21,7 @@ export function hintedNote(
   if (handlerFromText === undefined || pointerFromText === undefined) return undefined;
   if (idtr_base === undefined || (cr0 & CR0_PG) === 0n) return undefined;
   const mmu = (cr4 & CR4_LA57) !== 0n ? fiveLevel : fourLevel;
-  // Any half of PTI's tables maps the interrupt table; only the kernel's maps the rest. See runsOn() in attach.ts.
+  // Any half of PTI's tables maps the interrupt table; only the kernel's maps the rest. See runsOn() in candidate.ts.
   for (const value of [cr3, cr3 & ~CR3_PTI_USER]) {
     const note = noteOf(PageTables.ofCr3(memory, mmu, value), idtr_base, handlerFromText, pointerFromText);
     if (note !== undefined) return note;

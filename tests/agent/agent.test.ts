@@ -12,7 +12,7 @@ import { type Client, Code, ConnectError, createClient } from "@connectrpc/conne
 import { openLocal, parseAgentConfig, type RunningAgent, startAgent } from "../../agent/index.ts";
 import { bootGuest, type LabGuest, launchGuest } from "../../lab/index.ts";
 import { AgentService } from "../../proto/gen/cloudvmi/agent/v1/agent_pb.ts";
-import { GuestService } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { GuestService, type StreamMemoryResponse } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { type Vm, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createWireTransport, type WireTransport } from "../../wire/index.ts";
 
@@ -315,10 +315,29 @@ test("without a service: the same guest by its monitor, by its process, and from
   const memory = join(folder, "db1.raw");
   await db.monitor("pmemsave", { val: 0, size: db.spec.memoryMiB << 20, filename: memory });
   assert.ok((await read({ memory })).includes("kthreadd"));
+  assert.equal(await streamedDigest({ memory }), createHash("sha256").update(readFileSync(memory)).digest("hex"));
   truncateSync(memory, (64 << 20) + 1);
   await assert.rejects(openLocal({ memory }), /not a whole number of 4096-byte pages: truncated/);
   await open();
 });
+
+/** SHA-256 of all that a stream of a guest's memory tells, which is held for a while before it is looked at. */
+async function streamedDigest(target: Parameters<typeof openLocal>[0]): Promise<string> {
+  const local = await openLocal(target);
+  try {
+    const hash = createHash("sha256");
+    const held: StreamMemoryResponse[] = [];
+    const look = (piece: StreamMemoryResponse) =>
+      hash.update(piece.data.length > 0 ? piece.data : Buffer.alloc(Number(piece.zeros)));
+    for await (const piece of createClient(GuestService, local.transport).streamMemory({})) {
+      if (held.push(piece) > 8) look(held.shift()!);
+    }
+    held.forEach(look);
+    return hash.digest("hex");
+  } finally {
+    await local.close();
+  }
+}
 
 function descendants(pid: number): number[] {
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1")

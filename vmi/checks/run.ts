@@ -146,11 +146,16 @@ class KeptFindings {
 
 /** Whatever the guest put into names and paths: texts of a finding are printable ASCII, and of bounded length. */
 function printable(finding: Finding): Finding {
-  const { what, where, evidence, expected, identity } = finding;
-  const [a, b, c, d, e] = [what, where, evidence, expected, identity].map((text) =>
-    text.slice(0, MAX_TEXT).replaceAll(/[^\x20-\x7e]/gu, (one) => `\\u{${one.codePointAt(0)!.toString(16)}}`),
-  ) as [string, string, string, string, string];
-  return { ...finding, what: a, where: b, evidence: c, expected: d, identity: e };
+  const clean = (text: string) =>
+    text.slice(0, MAX_TEXT).replaceAll(/[^\x20-\x7e]/gu, (one) => `\\u{${one.codePointAt(0)!.toString(16)}}`);
+  return {
+    ...finding,
+    what: clean(finding.what),
+    where: clean(finding.where),
+    evidence: clean(finding.evidence),
+    expected: clean(finding.expected),
+    identity: clean(finding.identity),
+  };
 }
 
 /**

@@ -17,7 +17,7 @@ const TASK_NEW = 0x800;
 /** include/uapi/linux/magic.h: at the end of every task's stack, as set_task_stack_end_magic() leaves it there. */
 const STACK_END_MAGIC = 0x57ac6e9d;
 
-/** A task in the prime of its life, and what tells that it is still the same one. */
+/** A task that is fully created and not exiting, and what tells that it is still the same one. */
 export interface LiveTask {
   readonly at: Halves;
   readonly pid: number;
