@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
@@ -301,6 +301,24 @@ test("stream writes a sparse file and does not overwrite one", async () => {
   const failed = join(folder, "failed");
   await refused(["stream", "boot1", "--output", failed], 4, /no Linux kernel runs there/);
   await assert.rejects(stat(failed));
+});
+
+test("what a stream would overwrite stays until its image is whole", async () => {
+  const file = join(folder, "image");
+  await writeFile(file, "of last year");
+  await refused(["stream", "boot1", "--output", file, "--force"], 4, /no Linux kernel runs there/);
+  assert.equal(await readFile(file, "utf8"), "of last year");
+  assert.deepEqual((await readdir(folder)).toSorted(), ["ca.pem", "image"]);
+  await refused(["stream", "web1", "--output", folder, "--force"], 2, /is not a file/);
+  await cloudvmi("stream", "web1", "--output", file, "--force", "--start", "0x10000");
+  assert.equal((await stat(file)).size, 24_576);
+});
+
+test("an image that is whole stays when the closing words can't be written", async () => {
+  const file = join(folder, "image");
+  const answer = await capture(["stream", "web1", "--output", file, "--start", "0x10000"], { env, outFails: true });
+  assert.equal(answer.code, 1);
+  assert.equal((await stat(file)).size, 24_576);
 });
 
 test("tokens: the secret alone on stdout", async () => {

@@ -99,7 +99,8 @@ async function showBytes(
   bytes: Buffer,
 ): Promise<void> {
   if (options.output !== undefined) {
-    await writeFile(options.output, bytes);
+    // What is in memory is its owner's business alone.
+    await writeFile(options.output, bytes, { mode: 0o600 });
     const row = { address: formatAddress(address), length: bytes.length, file: options.output };
     return printer.done(`Wrote ${bytes.length} bytes to ${options.output}.`, row);
   }

@@ -1,4 +1,5 @@
-import { type FileHandle, open, rm } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { Option } from "commander";
 import { exitCode } from "../exit-code.ts";
 import { CliError, usageError } from "../failure.ts";
@@ -35,18 +36,18 @@ export const streamCommand: OneGuestCommand<[], StreamOptions> = {
       .option("--force", "overwrite the file");
   },
   async run({ io, printer }, guest, options) {
-    const file = await create(options.output, options.force === true);
+    const image = await create(options.output, options.force === true);
+    const total = { bytes: 0, zeros: 0, absent: 0 };
+    let end = 0;
     try {
       using progress = startProgress(io, "copying memory …");
-      const total = { bytes: 0, zeros: 0, absent: 0 };
-      let end = 0;
       const request = { start: options.start, length: options.length, signal: io.signal, reuse: true };
       for await (const piece of guest.streamMemory(request)) {
         let length: number;
         const offset = Number(piece.address - options.start);
         if ("data" in piece) {
           length = piece.data.length;
-          await writeAll(file, piece.data, offset);
+          await writeAll(image.file, piece.data, offset);
           total.bytes += length;
         } else if ("zeros" in piece) {
           length = Number(piece.zeros);
@@ -60,37 +61,49 @@ export const streamCommand: OneGuestCommand<[], StreamOptions> = {
       }
       if (end === 0) throw new CliError(exitCode.guest, `there is no memory at ${formatAddress(options.start)}`);
       // Zeros and holes at the end are part of the image as well.
-      await file.truncate(end);
-      const row = {
-        file: options.output,
-        length: end,
-        contents: total.bytes,
-        zeros: total.zeros,
-        not_ram: total.absent,
-      };
-      await printer.done(
-        `Wrote ${options.output}: ${formatBytes(end)}, of which ${formatBytes(total.bytes)} with contents, ` +
-          `${formatBytes(total.zeros)} zeros, ${formatBytes(total.absent)} not RAM.`,
-        row,
-      );
+      await image.file.truncate(end);
+      await image.keep();
     } catch (error) {
       // A part of an image is easily taken for the whole.
-      if ((await file.stat()).isFile()) await rm(options.output, { force: true });
+      await image.discard();
       throw error;
     } finally {
-      await file.close();
+      await image.file.close();
     }
+    await printer.done(
+      `Wrote ${options.output}: ${formatBytes(end)}, of which ${formatBytes(total.bytes)} with contents, ` +
+        `${formatBytes(total.zeros)} zeros, ${formatBytes(total.absent)} not RAM.`,
+      { file: options.output, length: end, contents: total.bytes, zeros: total.zeros, not_ram: total.absent },
+    );
   },
 };
 
-async function create(path: string, force: boolean): Promise<FileHandle> {
-  try {
-    // What is in memory is its owner's business alone.
-    return await open(path, force ? "w" : "wx", 0o600);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    throw usageError(`${path} exists: choose another file, or --force to overwrite it`, error);
+interface Image {
+  readonly file: FileHandle;
+  /** The image is whole: it takes its place. */
+  keep(): Promise<void>;
+  /** Leaves everything as it was. */
+  discard(): Promise<void>;
+}
+
+/** What is in memory is its owner's business alone. */
+const OWNER_ONLY = 0o600;
+
+/** Opens a new file; with `force` also one that exists, which stays as it is until the new one is whole. */
+async function create(path: string, force: boolean): Promise<Image> {
+  const existing = await stat(path).catch(() => undefined);
+  if (existing === undefined || !force) {
+    const file = await open(path, "wx", OWNER_ONLY).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "EEXIST") throw error;
+      throw usageError(`${path} exists: choose another file, or --force to overwrite it`, error);
+    });
+    return { file, keep: async () => {}, discard: () => rm(path, { force: true }) };
   }
+  if (!existing.isFile()) throw usageError(`${path} is not a file: an image has holes, which only a file can have`);
+  const place = await realpath(path);
+  const beside = `${place}.${randomBytes(4).toString("hex")}.part`;
+  const file = await open(beside, "wx", OWNER_ONLY);
+  return { file, keep: () => rename(beside, place), discard: () => rm(beside, { force: true }) };
 }
 
 /** A single write may take less than it was given. */

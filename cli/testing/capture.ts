@@ -13,6 +13,8 @@ export interface CaptureOptions {
   /** Pretends to be a terminal of this many cells. */
   terminal?: number;
   signal?: AbortSignal;
+  /** Nothing can be written to stdout, as on a disk that is full. */
+  outFails?: boolean;
 }
 
 /** Runs a command line in this process and returns what it printed. Nothing of the real environment is seen. */
@@ -24,7 +26,9 @@ export async function capture(words: readonly string[], options: CaptureOptions 
     write: async (chunk: string | Uint8Array) => void into.push(Buffer.from(chunk as string)),
   });
   const code = await run(words, {
-    out: output(printed.out),
+    out: options.outFails
+      ? { ...output([]), write: () => Promise.reject(new Error("no space left")) }
+      : output(printed.out),
     err: output(printed.err),
     stdin: Readable.from(options.stdin === undefined ? [] : [options.stdin]),
     env: { NO_COLOR: "1", ...options.env },
