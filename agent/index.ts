@@ -4,3 +4,4 @@ export { type AgentConfig, loadAgentConfig, parseAgentConfig, type VmEntry } fro
 export { ConfigError } from "./config-reader.ts";
 export { type LocalGuest, type LocalOptions, type LocalTarget, openLocal } from "./local.ts";
 export type { Layer } from "./sandbox/layers.ts";
+export { isListening } from "./server.ts";

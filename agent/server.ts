@@ -101,7 +101,7 @@ async function listenUnix(server: Server, path: string): Promise<string> {
     );
   }
   if (statSync(path, { throwIfNoEntry: false })?.isSocket()) {
-    if (await answers(path)) throw new ConfigError(`${path}: another agent listens there`);
+    if (await isListening(path)) throw new ConfigError(`${path}: another agent listens there`);
     rmSync(path);
   }
   const mask = process.umask(0o177);
@@ -129,7 +129,8 @@ function listening(server: Server, listen: () => void, where: string): Promise<v
   });
 }
 
-function answers(path: string): Promise<boolean> {
+/** Whether somebody listens on a unix socket. */
+export function isListening(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(path);
     socket.once("connect", () => {

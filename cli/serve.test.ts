@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
+import { once } from "node:events";
 import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
@@ -61,6 +63,23 @@ test("up writes its configurations once, and later changes only what it is told"
     2,
     /control\.toml is not as `up` wrote it: change name there/,
   );
+});
+
+test("up leaves the configuration of one that runs alone", async () => {
+  const files = await prepare(folder, { listen: "127.0.0.1:7555" });
+  const before = await readFile(files.control, "utf8");
+  const running = createServer().listen(join(folder, "agent.sock"));
+  try {
+    await once(running, "listening");
+    await refused(
+      ["up", "--state", folder, "--listen", "127.0.0.1:1"],
+      2,
+      /`cloudvmi up` runs with .* already: end that/,
+    );
+    assert.equal(await readFile(files.control, "utf8"), before);
+  } finally {
+    running.close();
+  }
 });
 
 test("certificates: one authority, a pair for control and one for each host", async () => {

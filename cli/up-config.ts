@@ -43,6 +43,13 @@ export async function prepare(state: string, settings: UpSettings): Promise<UpFi
     throw usageError(`--listen ${listen}: write host:port, such as 127.0.0.1:7443`);
   }
   await mkdir(state, { recursive: true, mode: 0o700 });
+  const { isListening } = await import("../agent/index.ts");
+  // Before anything is written: what runs reads its configuration again whenever a part of it has to be restarted.
+  if (await isListening(socket)) {
+    throw usageError(
+      `\`cloudvmi up\` runs with ${state} already: end that one first, or choose another folder with --state`,
+    );
+  }
   const host = name ?? hostname().split(".")[0]!;
   const agent = await changed(files.agent, agentConfig(host, socket, state), {
     name: name && quote(name),
