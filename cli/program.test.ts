@@ -164,16 +164,34 @@ test("columns, constraints and limits travel as they are given", async () => {
   assert.deepEqual(service.asked.at(-1)?.where, { pid: ["77"] });
 });
 
-test("info of one VM is one object; tables lists names and columns", async () => {
+test("info of one VM is one object, of several a line each with what matters most", async () => {
   assert.match(
     (await cloudvmi("info", "web1")).out,
-    /^version +Linux version 6\.12\nboot_time +2026-11-23 09:00:00Z\nbuild_id +[0-9a-f]+\n$/,
+    /^version +6\.12\nhostname +shop\nboot_time +2026-11-23 09:00:00Z\nuptime +1d 01:01:01\npaging +4-level\nbuild_id +[0-9a-f]+\n$/,
   );
   assert.deepEqual(JSON.parse((await cloudvmi("info", "web1", "--json")).out), {
-    version: "Linux version 6.12",
+    version: "6.12",
+    hostname: "shop",
     boot_time: 1_795_424_400,
+    uptime: 90_061,
+    paging: "4-level",
     build_id: "0123456789abcdef0123",
   });
+  const several = (await capture(["info", "web1", "db1"], { env, terminal: 100 })).out.split("\n");
+  assert.match(several[0]!, /^vm +host +hostname +version +boot_time +uptime +paging$/);
+  assert.match(several[1]!, /^web1 +host1 +shop +6\.12 +2026-11-23 09:00:00Z +1d 01:01:01 +4-level$/);
+});
+
+test("a column reads as its table means it", async () => {
+  assert.match((await cloudvmi("table", "time", "web1")).out, /^ *uptime\n1d 01:01:01\n$/);
+  assert.match(
+    (await cloudvmi("table", "kernel_log", "web1")).out,
+    /\n0\.000000 +Linux version 6\.12\n6\.691235 +up\n$/,
+  );
+  assert.equal(JSON.parse((await cloudvmi("table", "kernel_log", "web1", "--json")).out)[1].time, 6_691_234_567);
+});
+
+test("tables lists names and columns", async () => {
   const tables = JSON.parse((await cloudvmi("tables", "web1", "--json")).out);
   assert.equal(tables[0].columns[0].type, "integer");
 });

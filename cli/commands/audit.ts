@@ -40,7 +40,7 @@ export function addAuditCommands(admin: Command, io: Io): void {
         }));
         await session.printer.list(rows, [
           { name: "sequence", align: "right" },
-          { name: "time_ms", title: "time", format: (value) => formatTime(value as bigint) },
+          { name: "time_ms", title: "time", whole: true, format: (value) => formatTime(value as bigint) },
           { name: "user" },
           { name: "action" },
           { name: "decision" },

@@ -19,7 +19,7 @@ export interface TableOptions extends CommonOptions, ProcessOptions {
   limit?: number;
 }
 
-/** How some columns read better; by name, whatever the table. JSON always has the plain values. */
+/** How some columns read better, by name. JSON always has the plain values. */
 const formats: Record<string, ListColumn["format"]> = {
   resident_size: (value) => formatBytes(value as number),
   total_size: (value) => formatBytes(value as number),
@@ -30,6 +30,18 @@ const formats: Record<string, ListColumn["format"]> = {
   time: secondsAsTime,
 };
 
+/** Those that mean something else in one table. */
+const formatsOfTables: Record<string, typeof formats> = {
+  time: { uptime: nanosecondsAsDuration, monotonic: nanosecondsAsDuration },
+  // As dmesg shows it.
+  kernel_log: { time: (value) => (typeof value === "number" ? (value / 1e9).toFixed(6) : toJson(value)) },
+  loaded_bpf_programs: { load_time: nanosecondsAsDuration },
+};
+
+function nanosecondsAsDuration(value: JsonInput): string {
+  return typeof value === "number" || typeof value === "bigint" ? formatDuration(Number(value) / 1e9) : toJson(value);
+}
+
 /** Whatever a guest claims: what isn't a time prints as it is. */
 function secondsAsTime(value: JsonInput): string {
   return typeof value === "number" ? formatTime(value * 1000) : toJson(value);
@@ -39,12 +51,12 @@ const noConstraint: Where = {};
 const integerType = 1;
 const realType = 2;
 
-function listColumn(spec: ColumnSpec): ListColumn {
+function listColumn(table: string, spec: ColumnSpec): ListColumn {
   const numeric = spec.type === integerType || spec.type === realType;
   return {
     name: spec.name,
     align: numeric ? "right" : "left",
-    format: numeric ? formats[spec.name] : undefined,
+    format: numeric ? (formatsOfTables[table]?.[spec.name] ?? formats[spec.name]) : undefined,
   };
 }
 
@@ -55,9 +67,9 @@ interface TableCommand {
   summary: string;
   description?: string;
   examples: string[];
-  /** What people see unless they choose with --columns; empty: every column, which is what programs see. */
+  /** What people see unless they choose with --columns. Programs see every column. */
   columns: string[];
-  /** One row a VM: shown as properties when one VM is asked. */
+  /** One row a VM: shown as properties, all of them, when one VM is asked. */
   single?: boolean;
   configure?: ManyGuestsCommand<[], TableOptions>["configure"];
   where?(options: ProcessOptions): Where;
@@ -100,7 +112,7 @@ const commands: TableCommand[] = [
     table: "kernel_info",
     summary: "Show which kernel runs, since when, and how it was started.",
     examples: ["info VM", "info", "info VM --json"],
-    columns: [],
+    columns: ["hostname", "version", "boot_time", "uptime", "paging"],
     single: true,
   },
 ];
@@ -137,7 +149,8 @@ function tableCommand(table: TableCommand): ManyGuestsCommand<[], TableOptions> 
       addTableOptions(command);
     },
     async run(session, guests, scope, options) {
-      const columns = options.columns ?? (session.printer.json ? [] : table.columns);
+      const every = session.printer.json || (table.single === true && scope.single);
+      const columns = options.columns ?? (every ? [] : table.columns);
       const where = { ...options.where, ...table.where?.(processOptionsOf(options, scope)) };
       await showTable(session, guests, scope, table.table, { ...options, columns, where }, table.single === true);
     },
@@ -226,7 +239,7 @@ async function showTable(
     return answer;
   });
   const header = answers[0]?.value.header ?? [];
-  const columns = header.map(listColumn);
+  const columns = header.map((spec) => listColumn(table, spec));
   const rows: JsonRow[] = [];
   for (const { guest, value } of answers) {
     for (const row of value.rows)

@@ -62,9 +62,14 @@ const tables = [
   ]),
   spec("kernel_info", [
     column("version", ColumnType.TEXT),
+    column("hostname", ColumnType.TEXT),
     column("boot_time", ColumnType.INTEGER),
+    column("uptime", ColumnType.INTEGER),
+    column("paging", ColumnType.TEXT),
     column("build_id", ColumnType.TEXT),
   ]),
+  spec("time", [column("uptime", ColumnType.INTEGER)]),
+  spec("kernel_log", [column("time", ColumnType.INTEGER), column("message", ColumnType.TEXT)]),
   spec(
     "findings",
     findingColumns.map((name) => column(name, name === "pid" ? ColumnType.INTEGER : ColumnType.TEXT)),
@@ -107,7 +112,21 @@ const rowsOf: Record<string, Record<string, Value>[]> = {
     { pid: 1, tid: 1, state: "S", nice: 0, name: "init" },
     { pid: 77, tid: 78, state: "R", nice: -5, name: "worker" },
   ],
-  kernel_info: [{ version: "Linux version 6.12", boot_time: 1_795_424_400, build_id: "0123456789abcdef0123" }],
+  kernel_info: [
+    {
+      version: "6.12",
+      hostname: "shop",
+      boot_time: 1_795_424_400,
+      uptime: 90_061,
+      paging: "4-level",
+      build_id: "0123456789abcdef0123",
+    },
+  ],
+  time: [{ uptime: 90_061_123_456_789 }],
+  kernel_log: [
+    { time: 0, message: "Linux version 6.12" },
+    { time: 6_691_234_567, message: "up" },
+  ],
   checks: checkRows,
 };
 
