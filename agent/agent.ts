@@ -45,7 +45,7 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     sandbox,
     program,
     scanner: scannerProgram(),
-    profiles: openProfileStores(join(config.state, "profiles")),
+    profiles: openProfileStores(join(config.state, "profiles"), log),
     pauses,
     entries: config.vms,
     types: (file) => typeFiles(file, config.types.folder),

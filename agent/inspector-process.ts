@@ -1,5 +1,4 @@
 /** One running inspector, supervised: it is ended when it hangs or grows, and whoever waited for it learns why. */
-import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import type { DescMessage, DescMethodServerStreaming, DescMethodUnary } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -9,6 +8,7 @@ import { createWireTransport, Encoded } from "../wire/index.ts";
 import { launch } from "./sandbox/launch.ts";
 import type { Sandbox } from "./sandbox/layers.ts";
 import { watchProgress } from "./watch.ts";
+import { watchMemory } from "./watch-memory.ts";
 
 export interface InspectorLimits {
   /** What an inspector may be late before it is ended. */
@@ -207,56 +207,4 @@ function tail(stream: NodeJS.ReadableStream): () => string {
     text = (text + chunk.toString("latin1")).slice(-limit);
   });
   return () => text.trim().replaceAll(/[^\x20-\x7e\n]/g, "?");
-}
-
-/** How often the memory of an inspector at work is looked at. */
-const memoryMs = 200;
-
-/** Calls `over` when the private memory passes the limit while requests are worked on. */
-function watchMemory(launched: number | undefined, limitMiB: number, over: () => void) {
-  let busy = 0;
-  let timer: NodeJS.Timeout | undefined;
-  let inspector: number | undefined;
-  const look = () => {
-    inspector ??= launched === undefined ? undefined : leafOf(launched);
-    if (inspector !== undefined && privateMiB(inspector) > limitMiB) over();
-  };
-  return {
-    begin(): () => void {
-      busy++;
-      timer ??= setInterval(look, memoryMs).unref();
-      return () => {
-        busy--;
-        if (busy > 0) return;
-        clearInterval(timer);
-        timer = undefined;
-      };
-    },
-    close: () => clearInterval(timer),
-  };
-}
-
-/** bubblewrap stays between us and the inspector: the last in the line of children is the inspector itself. */
-function leafOf(pid: number): number | undefined {
-  let leaf = pid;
-  for (let depth = 0; depth < 4; depth++) {
-    try {
-      const child = Number.parseInt(readFileSync(`/proc/${leaf}/task/${leaf}/children`, "latin1"), 10);
-      if (Number.isNaN(child)) break;
-      leaf = child;
-    } catch {
-      return undefined;
-    }
-  }
-  return leaf;
-}
-
-/** Anonymous memory of a process in MiB: what it shares with the guest is not its own. 0 when it is gone. */
-function privateMiB(pid: number): number {
-  try {
-    const anonymous = /^RssAnon:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"));
-    return Number(anonymous?.[1] ?? 0) / 1024;
-  } catch {
-    return 0;
-  }
 }

@@ -10,12 +10,16 @@ const folder = mkdtempSync(join(tmpdir(), "cloudvmi-leases-"));
 after(() => rmSync(folder, { recursive: true }));
 
 function vm(name: string, status = "running") {
-  const state = { status, log: [] as string[], fail: 0 };
+  const state = { status, log: [] as string[], fail: 0, failStop: 0, stopsLate: false };
   const note = join(folder, name);
   const leases = createLeases(
     {
       status: async () => state.status,
       stop: async () => {
+        if (state.failStop-- > 0) {
+          if (state.stopsLate) state.status = "paused";
+          throw new Error("no answer");
+        }
         state.log.push("stop");
         state.status = "paused";
       },
@@ -91,4 +95,57 @@ test("an agent that stops ends every pause", async () => {
   await leases.pause(300);
   await leases.close();
   assert.equal(state.status, "running");
+});
+
+test("a pause that failed is none: the next one stops the VM", async () => {
+  const { state, leases, note } = vm("stop-fails");
+  state.failStop = 1;
+  await assert.rejects(leases.pause(30), /no answer/);
+  const { lease } = await leases.pause(30);
+  assert.equal(state.status, "paused");
+  assert.ok(existsSync(note));
+  assert.equal(await leases.resume(lease), true);
+  assert.equal(existsSync(note), false);
+});
+
+test("a VM that stopped although QEMU did not say so in time runs again", async () => {
+  const { state, leases, note } = vm("stop-late");
+  state.failStop = 1;
+  state.stopsLate = true;
+  await assert.rejects(leases.pause(30), /no answer/);
+  await leases.close();
+  assert.equal(state.status, "running");
+  assert.equal(existsSync(note), false);
+});
+
+test("a VM that its operator continued meanwhile is stopped again", async () => {
+  const { state, leases } = vm("continued");
+  const { lease: first } = await leases.pause(30);
+  state.status = "running";
+  const { lease: second } = await leases.pause(30);
+  assert.equal(state.status, "paused");
+  await leases.resume(first);
+  assert.equal(await leases.resume(second), true);
+  assert.deepEqual(state.log, ["stop", "stop", "cont"]);
+});
+
+test("a pause that is under way when the agent stops ends too, and there are no more", async () => {
+  const { state, leases } = vm("closing");
+  const underWay = leases.pause(300);
+  await Promise.resolve();
+  const queued = leases.pause(300);
+  const closed = leases.close();
+  await underWay;
+  await assert.rejects(queued, (error) => error instanceof ConnectError && error.code === Code.Unavailable);
+  await closed;
+  assert.equal(state.status, "running");
+  assert.deepEqual(state.log, ["stop", "cont"]);
+});
+
+test("a pause that can't be ended when the agent stops is told", async () => {
+  const { state, leases } = vm("closing-fails");
+  await leases.pause(300);
+  state.fail = 1;
+  await leases.close();
+  assert.match(state.log.at(-1)!, /pause could not be ended.*no monitor/);
 });

@@ -15,12 +15,13 @@ export interface PauseControl {
 }
 
 export interface Leases {
+  /** @throws ConnectError ResourceExhausted when too many are held, Unavailable after close; what the monitor throws. */
   pause(seconds: number): Promise<{ lease: string; expiresMs: number }>;
   /** Ends a lease. True when the VM runs then. @throws ConnectError NotFound for a lease that is none, or has ended. */
   resume(lease: string): Promise<boolean>;
   /** Ends what an earlier run of the agent has left behind. */
   recover(): Promise<void>;
-  /** Ends every lease: the agent stops. */
+  /** Ends every lease, and takes no more: the agent stops, or the VM has ended. What fails is logged. */
   close(): Promise<void>;
 }
 
@@ -34,6 +35,7 @@ const retryMs = 1000;
 export function createLeases(control: PauseControl, note: string | undefined, log: (line: string) => void): Leases {
   const held = new Map<string, NodeJS.Timeout>();
   let pausedByUs = false;
+  let closed = false;
   let retry: NodeJS.Timeout | undefined;
   let last: Promise<unknown> = Promise.resolve();
 
@@ -44,21 +46,37 @@ export function createLeases(control: PauseControl, note: string | undefined, lo
     return result;
   }
 
+  async function stop(): Promise<void> {
+    if (note) writeFileSync(note, "", { mode: 0o600 });
+    pausedByUs = true;
+    try {
+      await control.stop();
+    } catch (error) {
+      // A monitor that was only late may have stopped the VM all the same.
+      runSoon();
+      throw error;
+    }
+  }
+
   async function run(): Promise<boolean> {
     if (held.size > 0) return false;
     clearTimeout(retry);
-    if (pausedByUs) {
-      if ((await control.status()) === "paused") await control.cont();
-      pausedByUs = false;
-      if (note) rmSync(note, { force: true });
-    }
+    await undo();
     return (await control.status()) === "running";
+  }
+
+  async function undo(): Promise<void> {
+    if (!pausedByUs) return;
+    if ((await control.status()) === "paused") await control.cont();
+    pausedByUs = false;
+    if (note) rmSync(note, { force: true });
   }
 
   /** Runs the VM again, and tries until it is done: nobody else will. */
   function runSoon(): void {
+    if (closed) return; // close() does it
     inTurn(run).catch((error: unknown) => {
-      log(`a pause could not be ended, trying again: ${error instanceof Error ? error.message : String(error)}`);
+      log(`a pause could not be ended, trying again: ${explain(error)}`);
       retry = setTimeout(runSoon, retryMs).unref();
     });
   }
@@ -71,13 +89,12 @@ export function createLeases(control: PauseControl, note: string | undefined, lo
   return {
     pause: (seconds) =>
       inTurn(async () => {
+        if (closed)
+          throw new ConnectError("the VM has ended, or its agent stops; ask again in a moment", Code.Unavailable);
         if (held.size >= mostLeases)
           throw new ConnectError("too many pauses are held on this VM", Code.ResourceExhausted);
-        if (held.size === 0 && !pausedByUs && (await control.status()) === "running") {
-          if (note) writeFileSync(note, "", { mode: 0o600 });
-          pausedByUs = true;
-          await control.stop();
-        }
+        // Also with leases held: the VM's operator may have continued it meanwhile.
+        if ((await control.status()) === "running") await stop();
         const lease = randomUUID();
         const expire = () => {
           if (drop(lease)) runSoon();
@@ -103,9 +120,20 @@ export function createLeases(control: PauseControl, note: string | undefined, lo
         log("resumed a VM that an earlier run of this agent had paused");
       }),
     async close() {
-      for (const lease of held.keys()) drop(lease);
-      await inTurn(run).catch(() => {});
+      closed = true;
+      try {
+        await inTurn(async () => {
+          for (const lease of held.keys()) drop(lease);
+          await undo();
+        });
+      } catch (error) {
+        log(`a pause could not be ended; the VM stays paused unless it has ended: ${explain(error)}`);
+      }
       clearTimeout(retry);
     },
   };
+}
+
+function explain(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

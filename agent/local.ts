@@ -57,7 +57,7 @@ export async function openLocal(target: LocalTarget, options: LocalOptions = {})
   const log = options.log ?? (() => {});
   const program = inspectorProgram();
   const sandbox = await probeSandbox(program, options.allowMissing ?? []);
-  const profiles = options.profiles === undefined ? noProfileStore : openProfileStores(options.profiles);
+  const profiles = options.profiles === undefined ? noProfileStore : openProfileStores(options.profiles, log);
   const types = () => typeFiles(options.types, undefined, options.kernelImage);
   const scanner = scannerProgram();
   const environment = {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, rmSync, utimesSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -75,4 +75,36 @@ test("what one owner's inspectors leave is given to nobody else's", () => {
       .map((profile) => profile[0]),
     [1],
   );
+});
+
+test("a cache that can't be kept is said once, and keeps nobody from anything", () => {
+  const log: string[] = [];
+  const folder = join(root, "full");
+  const storeOf = openProfileStores(folder, (line) => log.push(line));
+  const store = storeOf("project a");
+  rmSync(folder, { recursive: true });
+  // A file in place of the folder: nothing can be listed, made or written, as root neither.
+  writeFileSync(folder, "");
+  assert.equal(store.save(id(1), bytes(1)), false);
+  assert.deepEqual(store.load(undefined), []);
+  assert.equal(storeOf("project b").save(id(1), bytes(1)), false);
+  store.used(id(1));
+  assert.equal(log.length, 1);
+  assert.match(log[0]!, /kernel profiles can't be kept in .*full/);
+  assert.doesNotThrow(() => openProfileStores(folder, () => {})("project a"));
+});
+
+test("a profile that can't be read is passed over", () => {
+  const log: string[] = [];
+  const folder = join(root, "unreadable");
+  const store = openProfileStore(folder, { count: 3, bytes: 1 << 20, given: 1 << 20 }, (line) => log.push(line));
+  store.save(id(1), bytes(1));
+  // A folder stands for what another program has made of it.
+  mkdirSync(join(folder, id(2)));
+  for (let i = 0; i < 100; i++) writeFileSync(join(folder, id(2), `a file with a name of some length ${i}`), "");
+  assert.deepEqual(
+    store.load(id(2)).map((profile) => profile[0]),
+    [1],
+  );
+  assert.equal(log.length, 1);
 });

@@ -38,8 +38,18 @@ export interface ProfileStore {
   used(buildId: string): void;
 }
 
-export function openProfileStore(folder: string, limits = defaults): ProfileStore {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+/** A store that never throws: without what can't be read or written, guests are attached to more slowly. That is logged once. */
+export function openProfileStore(
+  folder: string,
+  limits = defaults,
+  log: (line: string) => void = () => {},
+): ProfileStore {
+  const attempt = forgiving(folder, log);
+  attempt(() => mkdirSync(folder, { recursive: true, mode: 0o700 }));
+  return storeIn(folder, limits, attempt);
+}
+
+function storeIn(folder: string, limits: ProfileLimits, attempt: Attempt): ProfileStore {
   const file = (name: string) => join(folder, name);
   // The folder goes with its owner when too many others have come since: see openProfileStores.
   const newestFirst = () =>
@@ -49,36 +59,62 @@ export function openProfileStore(folder: string, limits = defaults): ProfileStor
       .sort((a, b) => b.time - a.time);
   return {
     load(hint) {
-      const all = newestFirst();
+      const all = attempt(newestFirst) ?? [];
       const first = all.findIndex(({ name }) => name === hint);
       if (first > 0) all.unshift(...all.splice(first, 1));
       const profiles: Uint8Array[] = [];
       let left = limits.given;
       for (const { name, size } of all) {
         if (size === 0 || size > limits.bytes || size > left) continue;
-        profiles.push(readFileSync(file(name)));
+        const profile = attempt(() => readFileSync(file(name)));
+        if (profile === undefined) continue;
+        profiles.push(profile);
         left -= size;
       }
       return profiles;
     },
     save(buildId, profile) {
       if (!validName.test(buildId) || profile.length === 0 || profile.length > limits.bytes) return false;
-      mkdirSync(folder, { recursive: true, mode: 0o700 });
-      const temporary = file(`.${buildId}.${process.pid}`);
-      writeFileSync(temporary, profile, { mode: 0o600 });
-      renameSync(temporary, file(buildId));
-      for (const { name } of newestFirst().slice(limits.count)) rmSync(file(name), { force: true });
-      return true;
+      const kept = attempt(() => {
+        mkdirSync(folder, { recursive: true, mode: 0o700 });
+        const temporary = file(`.${buildId}.${process.pid}`);
+        try {
+          writeFileSync(temporary, profile, { mode: 0o600 });
+          renameSync(temporary, file(buildId));
+        } catch (error) {
+          rmSync(temporary, { force: true });
+          throw error;
+        }
+        for (const { name } of newestFirst().slice(limits.count)) rmSync(file(name), { force: true });
+        return true;
+      });
+      return kept === true;
     },
     used(buildId) {
       if (!validName.test(buildId)) return;
       const now = new Date();
-      try {
-        utimesSync(file(buildId), now, now);
-      } catch {
-        // Not in the cache: the profile came with the request, or has just been pushed out.
-      }
+      // Not in the cache: the profile came with the request, or has just been pushed out.
+      attempt(() => utimesSync(file(buildId), now, now));
     },
+  };
+}
+
+/** What the work brings; undefined when it failed. */
+type Attempt = <T>(work: () => T) => T | undefined;
+
+/** Logs the first failure. What is not there is none: others use the same folder, and push out what is old. */
+function forgiving(folder: string, log: (line: string) => void): Attempt {
+  let told = false;
+  return (work) => {
+    try {
+      return work();
+    } catch (error) {
+      if (!told && Reflect.get(Object(error), "code") !== "ENOENT") {
+        told = true;
+        log(`kernel profiles can't be kept in ${folder}, so that VMs take longer to attach to: ${String(error)}`);
+      }
+      return undefined;
+    }
   };
 }
 
@@ -89,19 +125,24 @@ const maxOwners = 512;
  * A store for each owner: VMs of one project share what is known of kernels, others do not. An inspector that has been
  * taken over can write wrong profiles, and must mislead nobody but its own tenant by them.
  */
-export function openProfileStores(folder: string): (owner: string) => ProfileStore {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+export function openProfileStores(
+  folder: string,
+  log: (line: string) => void = () => {},
+): (owner: string) => ProfileStore {
+  const attempt = forgiving(folder, log);
   const file = (name: string) => join(folder, name);
   return (owner) => {
     const name = createHash("sha256").update(owner).digest("hex").slice(0, 32);
-    const store = openProfileStore(file(name));
-    const now = new Date();
-    utimesSync(file(name), now, now);
-    const oldestLast = readdirSync(folder)
-      .map((entry) => ({ entry, time: at(file(entry)).time }))
-      .sort((a, b) => b.time - a.time);
-    for (const { entry } of oldestLast.slice(maxOwners)) rmSync(file(entry), { recursive: true, force: true });
-    return store;
+    attempt(() => {
+      mkdirSync(file(name), { recursive: true, mode: 0o700 });
+      const now = new Date();
+      utimesSync(file(name), now, now);
+      const oldestLast = readdirSync(folder)
+        .map((entry) => ({ entry, time: at(file(entry)).time }))
+        .sort((a, b) => b.time - a.time);
+      for (const { entry } of oldestLast.slice(maxOwners)) rmSync(file(entry), { recursive: true, force: true });
+    });
+    return storeIn(file(name), defaults, attempt);
   };
 }
 

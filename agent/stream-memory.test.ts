@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
-import { ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import fc from "fast-check";
 import { StreamMemoryResponseSchema } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
 import type { GuestMemoryLayout } from "../vmi/index.ts";
@@ -94,6 +96,65 @@ test("RAM that its file does not hold any more is told as absent", async () => {
   const { sent, memory } = await collect(layout, 0, 0);
   assert.equal(sent, 0);
   assert.ok(memory.equals(Buffer.alloc(1500 * page, 0xee)));
+  close();
+});
+
+test("a stream of much memory is not planned in advance", async () => {
+  const { layout: small, close } = ram(() => true);
+  const terabyte = 2 ** 40;
+  const layout = { ...small, ranges: [{ gpa: 0, length: terabyte, backing: 0, offset: 0 }] };
+  const before = process.memoryUsage().heapUsed;
+  const stream = streamMemory({ layout, [Symbol.dispose]: () => {} }, 0n, 0n);
+  assert.equal((await stream.next()).done, false);
+  const grown = process.memoryUsage().heapUsed - before;
+  assert.ok(grown < 32 << 20, `the heap has grown by ${grown} bytes`);
+  await stream.return(undefined);
+  close();
+});
+
+/** RAM that is private to a process: pages of it, each of them its first page of code, and a page that it does not have. */
+async function privateRam() {
+  const child = spawn("sleep", ["1000"], { stdio: "ignore" });
+  await once(child, "spawn");
+  const code = /^([0-9a-f]+)-[0-9a-f]+ r-xp/m.exec(readFileSync(`/proc/${child.pid}/maps`, "latin1"))![1]!;
+  const fd = openSync(`/proc/${child.pid}/mem`, "r");
+  const offsets = [...Array<number>(8).fill(Number.parseInt(code, 16)), page];
+  const end = async () => {
+    const exited = once(child, "exit");
+    child.kill("SIGKILL");
+    await exited;
+  };
+  return {
+    layout: {
+      ranges: offsets.map((offset, i) => ({ gpa: i * page, length: page, backing: 0, offset })),
+      backings: [{ kind: "process" as const, fd }],
+    },
+    end,
+    close: () => closeSync(fd),
+  };
+}
+
+test("what a process has unmapped is told as absent", async () => {
+  const { layout, end, close } = await privateRam();
+  const { memory, sent } = await collect(layout, 0, 0);
+  assert.equal(sent, 8 * page);
+  assert.ok(memory.subarray(8 * page).equals(Buffer.alloc(page, 0xee)));
+  await end();
+  close();
+});
+
+test("a process that ends meanwhile makes the stream fail, not memory absent", async () => {
+  const { layout, end, close } = await privateRam();
+  const stream = streamMemory({ layout, [Symbol.dispose]: () => {} }, 0n, 0n);
+  assert.equal((await stream.next()).done, false);
+  await end();
+  await assert.rejects(
+    async () => {
+      for await (const { bytes } of stream) assert.equal(fromBinary(StreamMemoryResponseSchema, bytes).absent, 0n);
+    },
+    (error) =>
+      error instanceof ConnectError && error.code === Code.FailedPrecondition && /has ended/.test(error.message),
+  );
   close();
 });
 

@@ -23,7 +23,10 @@ const ABSENT = 4 << 3;
 
 const zeroPage = Buffer.alloc(pageBytes);
 
-/** @param length 0: to the end of RAM. @throws ConnectError InvalidArgument for a start behind the end of RAM. */
+/**
+ * @param length 0: to the end of RAM.
+ * @throws ConnectError InvalidArgument for a start behind the end of RAM, FailedPrecondition when the VM ends meanwhile.
+ */
 export async function* streamMemory(memory: OpenedMemory, start: bigint, length: bigint): AsyncGenerator<Encoded> {
   const { ranges, backings } = memory.layout;
   const last = ranges.at(-1);
@@ -37,11 +40,13 @@ export async function* streamMemory(memory: OpenedMemory, start: bigint, length:
   const end = length === 0n ? BigInt(endOfRam) : start + length;
   const buffers = createBuffers();
   const pieces = plan(ranges, Number(start), Number(end > BigInt(endOfRam) ? BigInt(endOfRam) : end));
-  let ahead = pieces.length > 0 ? readPiece(pieces[0]!, backings, buffers) : undefined;
-  for (let i = 0; i < pieces.length; i++) {
-    const piece = pieces[i]!;
+  let next = pieces.next();
+  let ahead = next.done ? undefined : readPiece(next.value, backings, buffers);
+  while (!next.done) {
+    const piece = next.value;
     const buffer = await ahead;
-    ahead = i + 1 < pieces.length ? readPiece(pieces[i + 1]!, backings, buffers) : undefined;
+    next = pieces.next();
+    ahead = next.done ? undefined : readPiece(next.value, backings, buffers);
     // Left early: the read ahead ends on its own.
     ahead?.catch(() => {});
     if (!buffer) yield new Encoded(encodeRun(ABSENT, piece.gpa, BigInt(piece.length)));
@@ -58,25 +63,23 @@ interface Piece {
 }
 
 /** Cuts [start, end) into chunks of RAM and holes, in order. */
-function plan(ranges: readonly RamRange[], start: number, end: number): Piece[] {
-  const pieces: Piece[] = [];
+function* plan(ranges: readonly RamRange[], start: number, end: number): Generator<Piece, void> {
   let at = start;
   for (const { gpa, length, backing, offset } of ranges) {
     if (gpa >= end) break;
     if (gpa + length <= at) continue;
     if (at < gpa) {
-      pieces.push({ gpa: at, length: gpa - at, from: undefined });
+      yield { gpa: at, length: gpa - at, from: undefined };
       at = gpa;
     }
     for (const stop = Math.min(gpa + length, end); at < stop; ) {
       // Chunks end at multiples of their size, so that pages are never cut.
       const size = Math.min(chunkBytes - (at % chunkBytes), stop - at);
-      pieces.push({ gpa: at, length: size, from: { backing, offset: offset + at - gpa } });
+      yield { gpa: at, length: size, from: { backing, offset: offset + at - gpa } };
       at += size;
     }
   }
-  if (at < end) pieces.push({ gpa: at, length: end - at, from: undefined });
-  return pieces;
+  if (at < end) yield { gpa: at, length: end - at, from: undefined };
 }
 
 /** Buffers for chunks that go round: new ones for every chunk would keep the garbage collector busier than the reading. */
@@ -93,7 +96,10 @@ function createBuffers(): Buffers {
   };
 }
 
-/** The bytes of a piece, behind room for a head; undefined where there are none. */
+/**
+ * The bytes of a piece, behind room for a head; undefined where there are none: in a hole, and in RAM that its file or
+ * process has given up. @throws ConnectError when the process has ended: the rest of a copy would look like holes.
+ */
 function readPiece(
   piece: Piece,
   backings: OpenedMemory["layout"]["backings"],
@@ -101,11 +107,20 @@ function readPiece(
 ): Promise<Buffer | undefined> {
   const { from, length } = piece;
   if (!from) return Promise.resolve(undefined);
+  const { fd, kind } = backings[from.backing]!;
   const buffer = buffers.take();
-  return new Promise((resolve) => {
-    read(backings[from.backing]!.fd, buffer, headBytes, length, from.offset, (error, bytes) => {
-      // RAM that its file or process no longer has: a truncated file, a process that has ended.
-      resolve(error || bytes < length ? undefined : buffer);
+  return new Promise((resolve, reject) => {
+    read(fd, buffer, headBytes, length, from.offset, (error, bytes) => {
+      if (!error && bytes === length) {
+        resolve(buffer);
+        return;
+      }
+      buffers.give(buffer);
+      // /proc/PID/mem has an end only when the process has none of its memory any more; what isn't mapped is an error.
+      // Source: mem_rw() in fs/proc/base.c.
+      if (!error && bytes === 0 && kind === "process")
+        reject(new ConnectError("the VM has ended while its memory was copied", Code.FailedPrecondition));
+      else resolve(undefined);
     });
   });
 }

@@ -128,3 +128,31 @@ test("what isn't a free monitor is told apart", async () => {
     kind("not-qmp", /not a QMP socket/),
   );
 });
+
+test("a message of many lines or of many pieces is held to the same limit as a long one", async () => {
+  const endless = (piece: string) =>
+    monitor((_, __, socket) => {
+      socket.write("{\n");
+      // More than the limit, and then an end, so that a client without a limit fails the test rather than the machine.
+      for (let sent = 0; sent < 24 << 20; sent += piece.length) socket.write(piece);
+      socket.end();
+    });
+  for (const [name, piece] of Object.entries({ lines: "x\n".repeat(1 << 19), pieces: "x".repeat(1 << 20) })) {
+    using qmp = await Qmp.connect(await listen(name, endless(piece)));
+    await assert.rejects(qmp.execute("x"), kind("not-qmp", /a message over 8 MiB/));
+  }
+});
+
+test("an answer as long as a VM of a thousand vCPUs makes it arrives whole", async () => {
+  const long = "0123456789abcdef".repeat(7 << 16);
+  const path = await listen(
+    "long",
+    monitor((_, id, socket) => socket.write(`{"return": "${long}", "id": ${id}}\r\n{"event": "STOP", "data": {}}\r\n`)),
+  );
+  using qmp = await Qmp.connect(path);
+  const event = new Promise<string>((resolve) => {
+    qmp.onEvent(({ event: name }) => resolve(name));
+  });
+  assert.equal(await qmp.execute("x"), long);
+  assert.equal(await event, "STOP");
+});

@@ -26,8 +26,13 @@ interface Waiting {
   readonly command: string;
 }
 
-/** A message of a monitor is far smaller (`info mtree -f` of a large guest is about 100 KiB). */
-const maxMessage = 64 * 1024 * 1024;
+/**
+ * Memory that a message may take before it is complete. `info registers -a` is the longest: 7 KiB for each vCPU with
+ * AVX-512, of which KVM has 1024 unless it is built for more; `info mtree -f` of a large guest is about 100 KiB.
+ */
+const maxMessage = 8 * 1024 * 1024;
+/** What a text takes beside its characters: without it, lines of one character would take many times what is counted. */
+const textOverhead = 32;
 
 /** One connection to a monitor. QEMU serves one client per monitor socket at a time. */
 export class Qmp implements Disposable {
@@ -38,8 +43,12 @@ export class Qmp implements Disposable {
   readonly #waiting = new Map<number, Waiting>();
   readonly #listeners = new Set<(event: QmpEvent) => void>();
   #nextId = 1;
-  #buffered = "";
+  /** What has come of an unfinished line, as it came. */
+  #pieces: string[] = [];
+  #piecesSize = 0;
+  /** Lines of an unfinished message. */
   #lines: string[] = [];
+  #linesSize = 0;
   #end!: (reason: QmpError) => void;
   #ended: QmpError | undefined;
   #greet!: { resolve: () => void; reject: (error: QmpError) => void };
@@ -152,29 +161,34 @@ export class Qmp implements Disposable {
   }
 
   #receive(text: string): void {
-    this.#buffered += text;
-    if (this.#buffered.length > maxMessage) {
-      this.#fail(new QmpError("not-qmp", `${this.path}: not a QMP socket (a message over ${maxMessage} bytes)`));
-      return;
-    }
     let start = 0;
-    for (let end = this.#buffered.indexOf("\n"); end >= 0 && !this.#ended; end = this.#buffered.indexOf("\n", start)) {
-      this.#line(this.#buffered.slice(start, end).trimEnd());
+    for (let end = text.indexOf("\n"); end >= 0 && !this.#ended; end = text.indexOf("\n", start)) {
+      const line = this.#pieces.join("") + text.slice(start, end);
+      this.#pieces = [];
+      this.#piecesSize = 0;
+      this.#line(line.trimEnd());
       start = end + 1;
     }
-    this.#buffered = this.#buffered.slice(start);
+    if (start < text.length) {
+      this.#pieces.push(text.slice(start));
+      this.#piecesSize += text.length - start + textOverhead;
+    }
+    if (this.#piecesSize + this.#linesSize > maxMessage) {
+      this.#fail(new QmpError("not-qmp", `${this.path}: not a QMP socket (a message over ${maxMessage >> 20} MiB)`));
+    }
     // A service that speaks first but not in lines would otherwise look busy.
-    if (!this.#greeted && this.#lines.length === 0 && this.#buffered !== "" && !this.#buffered.startsWith("{"))
-      this.#notQmp();
+    if (!this.#greeted && this.#lines.length === 0 && this.#pieces[0]?.startsWith("{") === false) this.#notQmp();
   }
 
   /** A message is a line; a monitor with pretty=on indents it over several, the last of which is "}". */
   #line(line: string): void {
     if (line === "" && this.#lines.length === 0) return;
     this.#lines.push(line);
+    this.#linesSize += line.length + textOverhead;
     if (this.#lines.length === 1 ? line === "{" : line !== "}") return;
     const text = this.#lines.join("\n");
     this.#lines = [];
+    this.#linesSize = 0;
     let message: unknown;
     try {
       message = JSON.parse(text);
