@@ -34,7 +34,7 @@ const actions = ["list", "table", "read", "stream", "scan", "translate", "symbol
 
 /** @throws ConfigError, SandboxError, each of one line. */
 export async function startAgent(config: AgentConfig, options: AgentOptions = {}): Promise<RunningAgent> {
-  const log = options.log ?? ((line: string) => void process.stderr.write(`agent ${config.name}: ${line}\n`));
+  const log = options.log ?? ((line: string) => void process.stderr.write(`agent ${config.name}: ${harmless(line)}\n`));
   const program = inspectorProgram();
   const sandbox = await probeSandbox(program, config.sandbox.allowMissing);
   for (const warning of sandbox.warnings) log(warning);
@@ -75,4 +75,11 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
     await host.close();
     throw error;
   }
+}
+
+/** What a VM or its hypervisor wrote into a line can neither steer a terminal nor pass for a line of the agent's own. */
+export function harmless(line: string): string {
+  return line
+    .replaceAll("\n", "\n    ")
+    .replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (one) => (one === "\n" ? one : "?"));
 }

@@ -13,6 +13,7 @@ test("UUID version 5", () => {
 test("a VM without a UUID has the same one in the same place", () => {
   const none = "00000000-0000-0000-0000-000000000000";
   assert.equal(vmUuid(none, "/run/a.sock"), vmUuid("", "/run/a.sock"));
+  assert.equal(vmUuid("no UUID, though long".repeat(1000), "/run/a.sock"), vmUuid(none, "/run/a.sock"));
   assert.notEqual(vmUuid(none, "/run/a.sock"), vmUuid(none, "/run/b.sock"));
   assert.equal(vmUuid("ABCDEF00-0000-4000-8000-000000000000", "/run/a.sock"), "abcdef00-0000-4000-8000-000000000000");
 });

@@ -4,13 +4,14 @@ import { existsSync, readFileSync } from "node:fs";
 import type { Process } from "./monitor.ts";
 
 const noUuid = "00000000-0000-0000-0000-000000000000";
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /**
- * A VM's UUID. QEMU reports zeros for a VM that was given none: then one is made of this machine's id and the VM's
+ * A VM's UUID. QEMU reports zeros for a VM that was given none: then, or for what is no UUID, one is made of this machine's id and the VM's
  * monitor socket (UUID version 5), so that it stays the same when the VM is started anew in the same place.
  */
 export function vmUuid(reported: string, place: string): string {
-  if (reported !== "" && reported !== noUuid) return reported.toLowerCase();
+  if (uuid.test(reported) && reported !== noUuid) return reported.toLowerCase();
   return uuid5(machineId(), `qemu:${place}`);
 }
 

@@ -95,7 +95,9 @@ export function startInspector(
     cause ??= { code, text };
     child.kill("SIGKILL");
   };
-  const stderr = tail(child.stderr!);
+  const stderr = tail(child.stderr!, () =>
+    end(Code.DataLoss, `the ${words.name} of this VM wrote without end and was ended; ask again`),
+  );
   const transport = createWireTransport({ connect: () => wire, client: "agent" });
   const watch = watchProgress(limits.graceMs, () => end(Code.DeadlineExceeded, words.hung));
   const memory = watchMemory(child.pid, limits.memoryMiB, () => end(Code.DataLoss, words.grown(limits.memoryMiB)));
@@ -199,12 +201,18 @@ function gaveUp(error: unknown, signal: AbortSignal): boolean {
   return signal.aborted || (error instanceof ConnectError && error.code === Code.DeadlineExceeded);
 }
 
-/** Keeps the end of what a stream says, and hands it out free of control characters. */
-function tail(stream: NodeJS.ReadableStream): () => string {
+/** More on the standard error than any inspector has to say. */
+const MAX_STDERR = 1 << 20;
+
+/** Keeps the end of what a stream says, and hands it out free of control characters; calls `flooded` when it says too much. */
+function tail(stream: NodeJS.ReadableStream, flooded: () => void): () => string {
   const limit = 2000;
   let text = "";
+  let said = 0;
   stream.on("data", (chunk: Buffer) => {
-    text = (text + chunk.toString("latin1")).slice(-limit);
+    said += chunk.length;
+    if (said > MAX_STDERR) flooded();
+    else text = (text + chunk.toString("latin1")).slice(-limit);
   });
   return () => text.trim().replaceAll(/[^\x20-\x7e\n]/g, "?");
 }

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { connect as connectUnix, createServer } from "node:net";
+import { connect as connectTcp, connect as connectUnix, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -115,6 +116,21 @@ test("TLS: control is served, whoever lacks a certificate of its CA is not", asy
     assert.equal(await hostBy("control", port), "host1");
     assert.ok(log.length >= 3 && log.every((line) => line.startsWith("refused ")));
   } finally {
+    await server.close();
+  }
+});
+
+test("TLS: who says nothing is closed in the end, and locks nobody out until then", async () => {
+  const server = await serve({ listen: listenTls, tls }, routes, () => {}, 300);
+  const port = Number(/:(\d+)$/.exec(server.address)![1]);
+  const silent = Array.from({ length: 100 }, () => connectTcp(port, "127.0.0.1").on("error", () => {}));
+  try {
+    await Promise.all(silent.map((socket) => once(socket, "connect")));
+    const closed = silent.map((socket) => once(socket, "close"));
+    assert.equal(await hostBy("control", port), "host1");
+    await Promise.all(closed);
+  } finally {
+    for (const socket of silent) socket.destroy();
     await server.close();
   }
 });

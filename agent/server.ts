@@ -14,7 +14,10 @@ export interface RunningServer {
 }
 
 /** Control needs one connection a replica. */
-const mostConnections = 64;
+const MAX_CONNECTIONS = 64;
+/** Connections whose certificate has not been seen yet: the oldest leaves for one more, so that they lock nobody out. */
+const MAX_STRANGERS = 64;
+const HANDSHAKE_MS = 10_000;
 const alpn = "cloudvmi/1";
 
 /** @throws ConfigError */
@@ -22,9 +25,11 @@ export async function serve(
   config: Pick<AgentConfig, "listen" | "tls">,
   routes: Routes<undefined>,
   log: (line: string) => void,
+  handshakeMs = HANDSHAKE_MS,
 ): Promise<RunningServer> {
   const sockets = new Set<Socket>();
   const accept = (socket: Socket) => {
+    if (sockets.size === MAX_CONNECTIONS) return void socket.destroy();
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
     serveWire(socket, routes, {
@@ -34,8 +39,7 @@ export async function serve(
     });
   };
   const { listen } = config;
-  const server = listen.kind === "unix" ? createServer(accept) : createTls(config, accept, log);
-  server.maxConnections = mostConnections;
+  const server = listen.kind === "unix" ? createServer(accept) : createTls(config, accept, log, handshakeMs);
   const address = listen.kind === "unix" ? await listenUnix(server, listen.path) : await listenTcp(server, listen);
   return {
     address,
@@ -51,6 +55,7 @@ function createTls(
   { tls }: Pick<AgentConfig, "tls">,
   accept: (socket: Socket) => void,
   log: (line: string) => void,
+  handshakeMs: number,
 ): Server {
   if (!tls) throw new ConfigError("listening on TLS needs [tls]");
   const server = createTlsServer(
@@ -64,15 +69,30 @@ function createTls(
       // The fastest first: guests' memory crosses this hop by the gigabyte.
       ciphers: "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256",
       ALPNProtocols: [alpn],
-      handshakeTimeout: 10_000,
+      handshakeTimeout: handshakeMs,
     },
-    accept,
+    (socket) => {
+      strangers.delete(placeOf(socket));
+      accept(socket);
+    },
   );
-  server.on("tlsClientError", (error, socket) =>
-    log(`refused ${socket.remoteAddress ?? "a client"}: ${whyRefused(error, socket)}`),
-  );
+  /** By where they come from: the socket of a finished handshake is another object than that of the connection. */
+  const strangers = new Map<string, Socket>();
+  server.on("connection", (socket) => {
+    const place = placeOf(socket);
+    strangers.set(place, socket);
+    socket.once("close", () => strangers.delete(place));
+    if (strangers.size > MAX_STRANGERS) strangers.values().next().value?.destroy();
+  });
+  server.on("tlsClientError", (error, socket) => {
+    log(`refused ${socket.remoteAddress ?? "a client"}: ${whyRefused(error, socket)}`);
+    // Node leaves the connection of a handshake that took too long.
+    socket.destroy();
+  });
   return server;
 }
+
+const placeOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
 
 /** Node ends the connection of a certificate that can't be trusted, and then reports only that it has ended. */
 function whyRefused(error: Error, socket: TLSSocket): string {

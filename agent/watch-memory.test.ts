@@ -34,4 +34,7 @@ test("what is watched is the inspector, also when the first look came before it 
   idle();
   mock.timers.tick(1000);
   assert.equal(overs, 1, "nobody asks it anything");
+  // One that was taken over grows when nobody asks, too: it is looked at now and then.
+  mock.timers.tick(5000);
+  assert.equal(overs, 2);
 });

@@ -1,18 +1,18 @@
 /** The memory that an inspector takes for itself, looked at from outside. */
 import { readFileSync } from "node:fs";
 
-/** How often the memory of an inspector at work is looked at. */
-const memoryMs = 200;
+/** How often the memory of an inspector is looked at: while it works, and always, as one that a guest has taken over may grow at rest. */
+const WORK_MS = 200;
+const ALWAYS_MS = 5000;
 /** As the kernel names its processes. */
 const bubblewrap = "bwrap";
 
 /**
- * Calls `over` at each look at which the private memory is above the limit; it looks while requests are worked on.
+ * Calls `over` at each look at which the private memory is above the limit; it looks more often while requests are worked on.
  * @param launched the process that was started, which may be bubblewrap; undefined: none could be.
  */
 export function watchMemory(launched: number | undefined, limitMiB: number, over: () => void) {
   let busy = 0;
-  let timer: NodeJS.Timeout | undefined;
   let inspector: number | undefined;
   const look = () => {
     const pid = inspector ?? (launched === undefined ? undefined : leafOf(launched));
@@ -22,10 +22,12 @@ export function watchMemory(launched: number | undefined, limitMiB: number, over
     if (seen.name !== bubblewrap) inspector = pid;
     if (seen.privateMiB > limitMiB) over();
   };
+  const always = setInterval(look, ALWAYS_MS).unref();
+  let timer: NodeJS.Timeout | undefined;
   return {
     begin(): () => void {
       busy++;
-      timer ??= setInterval(look, memoryMs).unref();
+      timer ??= setInterval(look, WORK_MS).unref();
       return () => {
         busy--;
         if (busy > 0) return;
@@ -33,7 +35,10 @@ export function watchMemory(launched: number | undefined, limitMiB: number, over
         timer = undefined;
       };
     },
-    close: () => clearInterval(timer),
+    close() {
+      clearInterval(always);
+      clearInterval(timer);
+    },
   };
 }
 

@@ -178,6 +178,13 @@ describe("a server that misbehaves fails the call, with a reason", () => {
       (send) => send(0, Kind.End, encodeEnd(new ConnectError("full", Code.ResourceExhausted))),
       Code.ResourceExhausted,
     ],
+    [
+      "a flood of what nobody asked for",
+      (send) => {
+        for (let n = 0; n < 200_000; n++) send(0, Kind.Pong);
+      },
+      Code.Internal,
+    ],
     ["too large a frame", (send) => send(1, Kind.Last, new Uint8Array(5000)), Code.Internal],
   ];
   for (const [name, answer, code] of answers) {

@@ -37,6 +37,9 @@ export interface SessionOptions extends Hello {
   readonly keepaliveMs: number | undefined;
 }
 
+/** Frames that no call waits for, after the last one was given up: those on their way then are fewer. */
+const MAX_UNASKED = 100_000;
+
 export function startSession(stream: Duplex, options: SessionOptions): Session {
   const calls = new Map<number, Listener>();
   let reused = false;
@@ -48,6 +51,7 @@ export function startSession(stream: Duplex, options: SessionOptions): Session {
   /** Nothing has come since the last look; then, a ping has been sent too. */
   let silent = false;
   let pinged = false;
+  let unasked = 0;
   let keepalive: NodeJS.Timeout | undefined;
 
   tune(stream);
@@ -81,6 +85,8 @@ export function startSession(stream: Duplex, options: SessionOptions): Session {
       return false;
     }
     const listener = calls.get(id);
+    // A peer that floods costs a processor, however little each frame is.
+    if (listener === undefined && ++unasked > MAX_UNASKED) throw protocolError("it sends what nobody asked for");
     switch (kind) {
       case Kind.Message:
         if (listener?.message(payload) === false) throw protocolError("more came than was asked for");
@@ -141,7 +147,9 @@ export function startSession(stream: Duplex, options: SessionOptions): Session {
       return id;
     },
     cancel(id) {
-      if (calls.delete(id)) writer.send(id, Kind.Cancel);
+      if (!calls.delete(id)) return;
+      unasked = 0;
+      writer.send(id, Kind.Cancel);
     },
     credit(id, bytes) {
       if (calls.has(id)) writer.send(id, Kind.Credit, encodeCredit(bytes));

@@ -63,11 +63,16 @@ export function monitorPid(qmp: Qmp): number {
 function field(value: unknown, key: string): unknown {
   return typeof value === "object" && value !== null ? Reflect.get(value, key) : undefined;
 }
+
+/** A hypervisor that its guest has taken over says what it likes: one VM's name must not be more than a list of all can carry. */
+const MAX_TEXT = 255;
+
 function text(value: unknown, key: string): string {
   const found = field(value, key);
-  return typeof found === "string" ? found : "";
+  return typeof found === "string" ? found.slice(0, MAX_TEXT) : "";
 }
+
 function number(value: unknown, key: string): number {
   const found = field(value, key);
-  return typeof found === "number" ? found : 0;
+  return typeof found === "number" && Number.isSafeInteger(found) && found >= 0 ? found : 0;
 }
