@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { chmod, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { exitCode } from "./exit-code.ts";
 import { CliError, usageError } from "./failure.ts";
+import { configHome } from "./folders.ts";
 
 const refused = (message: string) => new CliError(exitCode.refused, message);
 
@@ -22,8 +22,7 @@ export interface ContextFile {
 }
 
 export function contextPath(env: NodeJS.ProcessEnv): string {
-  const base = env.XDG_CONFIG_HOME || join(env.HOME || homedir(), ".config");
-  return join(base, "cloudvmi", "config.json");
+  return join(configHome(env), "cloudvmi", "config.json");
 }
 
 /** The stored contexts; none when nothing was stored yet. Throws a usage error for a file that isn't ours. */
@@ -82,12 +81,13 @@ export async function saveContexts(env: NodeJS.ProcessEnv, file: ContextFile): P
  */
 export async function resolveContext(env: NodeJS.ProcessEnv, name: string | undefined): Promise<Context> {
   const stored = await loadContexts(env);
-  const wanted = name ?? (env.CLOUDVMI_CONTEXT || stored.current);
+  const named = name ?? (env.CLOUDVMI_CONTEXT || undefined);
+  const wanted = named ?? stored.current;
   const context = Object.hasOwn(stored.contexts, wanted) ? stored.contexts[wanted] : undefined;
-  if (name !== undefined) {
-    if (context !== undefined) return context;
+  if (name !== undefined && context !== undefined) return context;
+  if (named !== undefined && context === undefined) {
     const known = Object.keys(stored.contexts).join(", ") || "none yet";
-    throw usageError(`there is no context '${name}' (there is: ${known}): \`cloudvmi login URL --context ${name}\``);
+    throw usageError(`there is no context '${named}' (there is: ${known}): \`cloudvmi login URL --context ${named}\``);
   }
   const url = env.CLOUDVMI_URL ? normaliseUrl(env.CLOUDVMI_URL) : context?.url;
   if (url === undefined) throw refused("not logged in: `cloudvmi login URL`, or set CLOUDVMI_URL and CLOUDVMI_TOKEN");

@@ -96,7 +96,8 @@ const systemMeaning: Record<string, string> = {
   EISDIR: "is a directory",
   ENOTDIR: "a part of the path is not a directory",
   ENOSPC: "no space left on the device",
-  EADDRINUSE: "the address is in use: is another CloudVMI running? Choose another with --listen",
+  EADDRINUSE:
+    "the address is in use: is another CloudVMI running? Choose another (listen in its configuration, --listen of `up`)",
   ECONNREFUSED: "connection refused",
 };
 

@@ -65,6 +65,20 @@ test("login tries the token, stores it for this user alone, and the next command
   await refused(["whoami"], 3, /not logged in: `cloudvmi login URL`/);
 });
 
+test("who logs out goes on as nobody, though another is logged in", async () => {
+  const ca = env.CLOUDVMI_CA!;
+  env = { XDG_CONFIG_HOME: folder, CLOUDVMI_CA: ca };
+  for (const context of ["work", "mine"]) {
+    const words = ["login", service.url, "--token-stdin", "--context", context];
+    assert.equal((await capture(words, { env, stdin: `${goodToken}\n` })).code, 0);
+  }
+  assert.match((await cloudvmi("logout")).out, /\(context 'mine'\)\. Still logged in: --context work\.\n$/);
+  await refused(["whoami"], 3, /not logged in/);
+  assert.equal((await cloudvmi("whoami", "--context", "work")).code, 0);
+  env.CLOUDVMI_CONTEXT = "wrok";
+  await refused(["whoami"], 2, /there is no context 'wrok' \(there is: work\)/);
+});
+
 test("login stores nothing for a token that the service refuses", async () => {
   const file = join(folder, "token");
   await writeFile(file, expiredToken);

@@ -1,6 +1,5 @@
 // The shell of `cloudvmi sql`: statements over several lines until ';', commands that begin with a dot, completion, history.
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { Writable } from "node:stream";
@@ -8,6 +7,7 @@ import type { TableSpec } from "../sdk/index.ts";
 import { nearest } from "../sql/nearest.ts";
 import type { SqlTarget } from "./commands/sql.ts";
 import { describeFailure, usageError } from "./failure.ts";
+import { stateHome } from "./folders.ts";
 import { sanitise } from "./format/sanitise.ts";
 import type { Io } from "./io.ts";
 import type { Session } from "./session.ts";
@@ -173,8 +173,7 @@ function schemaOf({ name, description, columns, required }: TableSpec): string {
 
 /** The file of what was typed, the newest last; readline has it the other way round. */
 function openHistory(env: NodeJS.ProcessEnv) {
-  const state = env.XDG_STATE_HOME || join(env.HOME || homedir(), ".local", "state");
-  const path = join(state, "cloudvmi", "sql_history");
+  const path = join(stateHome(env), "cloudvmi", "sql_history");
   return {
     async read(): Promise<string[]> {
       const text = await readFile(path, "utf8").catch(() => "");

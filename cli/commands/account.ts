@@ -102,9 +102,14 @@ async function logout({ io, common, printer }: Session): Promise<void> {
     throw new CliError(exitCode.refused, `not logged in (no context '${name}'): nothing to forget`);
   }
   const { [name]: gone, ...contexts } = stored.contexts;
-  const current = stored.current === name ? (Object.keys(contexts)[0] ?? "default") : stored.current;
-  await saveContexts(io.env, { current, contexts });
-  await printer.done(`Forgot the token for ${gone!.url} (context '${name}').`, { context: name, url: gone!.url });
+  // The name stays the current one, of nobody: who has logged out must not go on as another.
+  await saveContexts(io.env, { current: stored.current, contexts });
+  const others = Object.keys(contexts);
+  const left = others.length === 0 ? "" : ` Still logged in: --context ${others.join(", ")}.`;
+  await printer.done(`Forgot the token for ${gone!.url} (context '${name}').${left}`, {
+    context: name,
+    url: gone!.url,
+  });
 }
 
 async function whoAmI(session: Session): Promise<void> {

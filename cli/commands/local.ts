@@ -1,5 +1,4 @@
 import { access } from "node:fs/promises";
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import type { Command } from "commander";
@@ -9,6 +8,7 @@ import type { GuestHandle } from "../../sdk/index.ts";
 import type { TableRead } from "../../sql/index.ts";
 import { type ExitCode, exitCode } from "../exit-code.ts";
 import { CliError, usageError } from "../failure.ts";
+import { cacheFolder } from "../folders.ts";
 import type { GuestSource } from "../guests.ts";
 import type { Io } from "../io.ts";
 import { parseLayers } from "../layers.ts";
@@ -85,14 +85,12 @@ async function openTarget(session: Session, options: TargetOptions): Promise<Loc
   const target = await targetOf(options);
   using _progress = startProgress(session.io, "looking for the kernel …");
   const { openLocal } = await import("../../agent/index.ts");
-  const { env } = session.io;
-  const cache = env.CLOUDVMI_CACHE || join(env.XDG_CACHE_HOME || join(env.HOME || homedir(), ".cache"), "cloudvmi");
   const tell = (line: string) => void (session.common.verbose && session.printer.note(line));
   let guest: LocalGuest;
   try {
     guest = await openLocal(target, {
       allowMissing: options.allowMissing,
-      profiles: join(cache, "profiles"),
+      profiles: join(cacheFolder(session.io.env), "profiles"),
       types: options.types,
       kernelImage: options.kernelImage,
       log: tell,

