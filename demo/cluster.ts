@@ -214,15 +214,20 @@ async function createUsers(
 }
 
 /** Waits until the agents have told control of every guest. */
-async function announced(cluster: Pick<Cluster, "connect" | "guests">, progress: Progress): Promise<void> {
+async function announced(cluster: Pick<Cluster, "connect" | "guests" | "processes">, progress: Progress): Promise<void> {
   progress("waiting until every VM is announced …");
   await using service = cluster.connect("operator");
   const deadline = performance.now() + 60_000;
   for (;;) {
     const { vms } = await service.admin.listAllVms({});
     if (vms.length >= cluster.guests.size) return;
-    if (performance.now() > deadline)
-      throw new Error(`after a minute control knows ${vms.length} VMs of ${cluster.guests.size}`);
+    if (performance.now() > deadline) {
+      const said = [...cluster.processes.values()].map((process) => process.log().trimEnd().split("\n").at(-1) ?? "");
+      throw new Error(
+        `after a minute control knows ${vms.length} VMs of ${cluster.guests.size}; if another agent of this user runs ` +
+          `(\`cloudvmi up\`), it has taken their monitors: end it first. What the services said last:\n${said.join("\n")}`,
+      );
+    }
     await sleep(100);
   }
 }
