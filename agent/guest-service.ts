@@ -111,5 +111,5 @@ function scanCall({ timeLimitMs }: ScanRequest, { signal, timeoutMs }: CallConte
 }
 
 function noMonitor(what: string): ConnectError {
-  return new ConnectError(`${what} needs the VM's monitor: give its QMP socket`, Code.FailedPrecondition);
+  return new ConnectError(`${what} needs the monitor of a VM that runs (its QMP socket)`, Code.FailedPrecondition);
 }

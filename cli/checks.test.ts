@@ -221,10 +221,7 @@ test("a baseline keeps each VM and each build apart, and says when it has none",
   await writeFile(file, JSON.stringify(kept));
   const other = await checks("web1", "--baseline", file);
   assert.equal(other.code, 5);
-  assert.match(
-    other.err,
-    /web1 runs kernel 6\.12 \(build id 0123456789ab\), and the baseline has it with/,
-  );
+  assert.match(other.err, /web1 runs kernel 6\.12 \(build id 0123456789ab\), and the baseline has it with/);
   found.web1 = [];
   assert.equal((await checks("web1", "--baseline", file)).code, 2);
   await checks("web1", "--record", file);

@@ -97,7 +97,7 @@ const systemMeaning: Record<string, string> = {
   ENOTDIR: "a part of the path is not a directory",
   ENOSPC: "no space left on the device",
   EADDRINUSE:
-    "the address is in use: is another CloudVMI running? Choose another (listen in its configuration, --listen of `up`)",
+    "the address is in use: is another CloudVMI running? Choose another (--listen of up, or listen in the configuration)",
   ECONNREFUSED: "connection refused",
 };
 

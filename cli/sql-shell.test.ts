@@ -98,7 +98,10 @@ test("statements over several lines, commands, and the end", async () => {
   shell.type("y';\r");
   assert.match(await shell.until("sql> "), /statement\nSELECT 'x\\x0ay'\n$/);
   shell.type(".tables\r");
-  assert.match(await shell.until("sql> "), /processes\nprocess_threads\nkernel_info\ntime\nkernel_log\nfindings\nchecks\n$/);
+  assert.match(
+    await shell.until("sql> "),
+    /processes\nprocess_threads\nkernel_info\ntime\nkernel_log\nfindings\nchecks\n$/,
+  );
   shell.type(".schema kernel_info\r");
   assert.match(
     await shell.until("sql> "),

@@ -214,7 +214,10 @@ async function createUsers(
 }
 
 /** Waits until the agents have told control of every guest. */
-async function announced(cluster: Pick<Cluster, "connect" | "guests" | "processes">, progress: Progress): Promise<void> {
+async function announced(
+  cluster: Pick<Cluster, "connect" | "guests" | "processes">,
+  progress: Progress,
+): Promise<void> {
   progress("waiting until every VM is announced …");
   await using service = cluster.connect("operator");
   const deadline = performance.now() + 60_000;

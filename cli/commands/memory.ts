@@ -1,5 +1,5 @@
 import { writeFile } from "node:fs/promises";
-import { Argument, type Command } from "commander";
+import { Argument, type Command, Option } from "commander";
 import type { GuestHandle, Space } from "../../sdk/index.ts";
 import { exitCode } from "../exit-code.ts";
 import { CliError, usageError } from "../failure.ts";
@@ -51,7 +51,7 @@ const readCommand: OneGuestCommand<[Place, bigint], ReadOptions> = {
       .addArgument(new Argument("[length]", "bytes: 256, 0x100, 4K, 1M").argParser(parseLength).default(256n, "256"))
       .option("--space <space>", "what the address means: kernel, physical or pid:N", parseSpace, "kernel")
       .option("--output <file>", "write the bytes to a file")
-      .option("--hex", "print hexadecimal digits only")
+      .addOption(new Option("--hex", "print hexadecimal digits only").conflicts("raw"))
       .option("--raw", "write the bytes themselves to the standard output");
   },
   async run(session, guest, options, place, length) {
