@@ -102,7 +102,7 @@ async function openTarget(target: LocalTarget, environment: VmEnvironment): Prom
     return openWithoutMonitor(
       `file ${realpathOf(target.memory)}`,
       "image",
-      () => openImage(target.memory),
+      async () => openImage(target.memory),
       environment,
     );
   const { pid } = target;
@@ -123,16 +123,15 @@ function openByMonitor(socket: string, process: Process | undefined, environment
 }
 
 /** Memory alone: no registers, no pause. */
-function openWithoutMonitor(
+async function openWithoutMonitor(
   place: string,
   incarnation: string,
-  open: () => OpenedMemory,
+  openMemory: () => Promise<OpenedMemory>,
   environment: VmEnvironment,
-): HostVm {
+): Promise<HostVm> {
   // What can't be opened at all is told at once, not at the first question.
-  open()[Symbol.dispose]();
+  (await openMemory())[Symbol.dispose]();
   const id = { uuid: uuid5(noNamespace, place), incarnation };
-  const openMemory = async () => open();
   const profiles = environment.profiles(`VM ${id.uuid}`);
   const own = { vm: id, openRam: openMemory, registers: async () => [] };
   const source = { ...environment, ...own, profiles, types: environment.types(undefined) };
