@@ -60,6 +60,8 @@ export async function openLocal(target: LocalTarget, options: LocalOptions = {})
   const sandbox = await probeSandbox(program, options.allowMissing ?? []);
   const profiles = options.profiles === undefined ? noProfileStore : openProfileStores(options.profiles, log);
   const types = () => typeFiles(options.types, undefined, options.kernelImage);
+  // For an agent's VM it is a note of the check that needs it; whoever names one for this guest is told at once.
+  if (options.kernelImage !== undefined) await types().kernelImage("");
   const scanner = scannerProgram();
   const environment = {
     host: "local",
