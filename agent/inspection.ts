@@ -26,7 +26,7 @@ import {
 } from "./inspector-process.ts";
 import type { ProfileStore } from "./profiles.ts";
 import type { Sandbox } from "./sandbox/layers.ts";
-import type { TypeFiles } from "./type-files.ts";
+import { maxSent, type TypeFiles } from "./type-files.ts";
 
 /** Guest memory opened for reading; its descriptors are closed on dispose. */
 export interface OpenedMemory extends Disposable {
@@ -138,22 +138,22 @@ export function createInspection(options: InspectionOptions): Inspection {
   }
 
   async function attach(process: InspectorProcess, vcpus: readonly VcpuRegisters[]): Promise<void> {
-    const ask = async (types: Uint8Array | undefined, kernelImage?: Uint8Array) => {
+    const ask = async (types: Uint8Array | undefined, image: KernelImage = {}) => {
       const request = create(AttachRequestSchema, {
         vm: options.vm,
         vcpus: vcpus.map(({ index, registers }) => ({ index, registers })),
-        profiles: options.profiles.load(lastBuildId),
+        profiles: fitting(options.profiles.load(lastBuildId), maxSent - sizeOf(types) - sizeOf(image.kernelImage)),
         types,
-        kernelImage,
+        ...image,
       });
       const call = { signal: AbortSignal.timeout(attachMs + limits.graceMs), budgetMs: attachMs };
       const answer = await process.unary(InspectorService.method.attach, encode(request), call);
       return fromBinary(AttachResponseSchema, answer.bytes);
     };
-    let types = options.types.given();
+    let types = await options.types.given();
     let answer = await ask(types);
     if (answer.lacks !== "") {
-      types = options.types.ofBuild(answer.buildId, answer.lacksSymbols);
+      types = await options.types.ofBuild(answer.buildId, answer.lacksSymbols);
       if (types !== undefined) answer = await ask(types);
     }
     if (answer.lacks !== "") throw new ConnectError(answer.lacks, Code.FailedPrecondition);
@@ -162,8 +162,27 @@ export function createInspection(options: InspectionOptions): Inspection {
     if (profile.length > 0) options.profiles.save(buildId, profile);
     else options.profiles.used(buildId);
     // Which image it is shows only now; the kernel is known, so that it is found at once.
-    const image = await options.types.kernelImage(buildId);
+    const image = await kernelImage(buildId, maxSent - sizeOf(types));
     if (image !== undefined) await ask(types, image);
+  }
+
+  /** @param room bytes that it may have. */
+  async function kernelImage(buildId: string, room: number): Promise<KernelImage | undefined> {
+    try {
+      const image = await options.types.kernelImage(buildId);
+      if (image === undefined) return undefined;
+      if (image.length <= room) return { kernelImage: image };
+      const size = `${Math.ceil(image.length / 2 ** 20)} MiB`;
+      throw new ConnectError(
+        `kernel image: with its ${size} and the types that are given it is too large to be used`,
+        Code.FailedPrecondition,
+      );
+    } catch (error) {
+      // One check is without its reference then, and says so. The guest is none the worse.
+      const kernelImageProblem = error instanceof ConnectError ? error.rawMessage : String(error);
+      options.log(`VM ${options.vm.uuid}: ${kernelImageProblem}`);
+      return { kernelImageProblem };
+    }
   }
 
   function restart(reason: string): void {
@@ -226,6 +245,28 @@ function restless(): ConnectError {
     "the guest's kernel changed while it was read; ask again in a moment",
     Code.FailedPrecondition,
   );
+}
+
+/** The image to compare a kernel with, or why there is none. */
+interface KernelImage {
+  readonly kernelImage?: Uint8Array;
+  readonly kernelImageProblem?: string;
+}
+
+function sizeOf(bytes: Uint8Array | undefined): number {
+  return bytes?.length ?? 0;
+}
+
+/** Of profiles in the order of their use, those that there is room for. */
+function fitting(profiles: readonly Uint8Array[], room: number): Uint8Array[] {
+  const fit: Uint8Array[] = [];
+  let left = room;
+  for (const profile of profiles) {
+    if (profile.length > left) continue;
+    fit.push(profile);
+    left -= profile.length;
+  }
+  return fit;
 }
 
 function encode(request: AttachRequest): Encoded {

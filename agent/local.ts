@@ -59,6 +59,8 @@ export async function openLocal(target: LocalTarget, options: LocalOptions = {})
   const sandbox = await probeSandbox(program, options.allowMissing ?? []);
   const profiles = options.profiles === undefined ? noProfileStore : openProfileStores(options.profiles, log);
   const types = () => typeFiles(options.types, undefined, options.kernelImage);
+  // For an agent's VM it is a note of the check that needs it; whoever names one for this guest is told at once.
+  if (options.kernelImage !== undefined) await types().kernelImage("");
   const scanner = scannerProgram();
   const environment = {
     host: "local",
@@ -101,7 +103,7 @@ async function openTarget(target: LocalTarget, environment: VmEnvironment): Prom
     return openWithoutMonitor(
       `file ${realpathOf(target.memory)}`,
       "image",
-      () => openImage(target.memory),
+      async () => openImage(target.memory),
       environment,
     );
   const { pid } = target;
@@ -122,16 +124,15 @@ function openByMonitor(socket: string, process: Process | undefined, environment
 }
 
 /** Memory alone: no registers, no pause. */
-function openWithoutMonitor(
+async function openWithoutMonitor(
   place: string,
   incarnation: string,
-  open: () => OpenedMemory,
+  openMemory: () => Promise<OpenedMemory>,
   environment: VmEnvironment,
-): HostVm {
+): Promise<HostVm> {
   // What can't be opened at all is told at once, not at the first question.
-  open()[Symbol.dispose]();
+  (await openMemory())[Symbol.dispose]();
   const id = { uuid: uuid5(noNamespace, place), incarnation };
-  const openMemory = async () => open();
   const profiles = environment.profiles(`VM ${id.uuid}`);
   const own = { vm: id, openRam: openMemory, registers: async () => [] };
   const source = { ...environment, ...own, profiles, types: environment.types(undefined) };

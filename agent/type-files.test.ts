@@ -9,24 +9,25 @@ import { typeFiles } from "./type-files.ts";
 
 const buildId = "0123456789abcdef";
 
-test("a file by the build id: any that there is for types, an ISF for symbols", (t) => {
+test("a file by the build id: any that there is for types, an ISF for symbols", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cloudvmi-files-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const put = (name: string) => writeFileSync(join(folder, name), name);
   const files = typeFiles(undefined, folder);
-  const found = (symbols: boolean, build = buildId) => {
-    const bytes = files.ofBuild(build, symbols);
+  const found = async (symbols: boolean, build = buildId) => {
+    const bytes = await files.ofBuild(build, symbols);
     return bytes && Buffer.from(bytes).toString();
   };
-  assert.deepEqual([found(false), found(true)], [undefined, undefined]);
+  const both = async () => [await found(false), await found(true)];
+  assert.deepEqual(await both(), [undefined, undefined]);
   put(`${buildId}.btf`);
-  assert.deepEqual([found(false), found(true)], [`${buildId}.btf`, undefined]);
+  assert.deepEqual(await both(), [`${buildId}.btf`, undefined]);
   put(`${buildId}.json.gz`);
-  assert.deepEqual([found(false), found(true)], [`${buildId}.btf`, `${buildId}.json.gz`]);
+  assert.deepEqual(await both(), [`${buildId}.btf`, `${buildId}.json.gz`]);
   put(`${buildId}.json`);
-  assert.deepEqual([found(false), found(true)], [`${buildId}.btf`, `${buildId}.json`]);
-  assert.equal(found(false, `../${buildId}`), undefined);
-  assert.equal(typeFiles(undefined, undefined).ofBuild(buildId, false), undefined);
+  assert.deepEqual(await both(), [`${buildId}.btf`, `${buildId}.json`]);
+  assert.equal(await found(false, `../${buildId}`), undefined);
+  assert.equal(await typeFiles(undefined, undefined).ofBuild(buildId, false), undefined);
 });
 
 test("an image by the build id, or the one that is named for a guest", async (t) => {
@@ -37,7 +38,7 @@ test("an image by the build id, or the one that is named for a guest", async (t)
   const files = typeFiles(undefined, folder);
   assert.deepEqual(await files.kernelImage(buildId), image, "it is packed already");
   assert.equal(await files.kernelImage("fedcba9876543210"), undefined);
-  assert.equal(files.ofBuild(buildId, false), undefined);
+  assert.equal(await files.ofBuild(buildId, false), undefined);
   const named = typeFiles(undefined, undefined, join(folder, `${buildId}.vmlinuz`));
   assert.deepEqual(await named.kernelImage("fedcba9876543210"), image);
   const missing = typeFiles(undefined, undefined, join(folder, "nothing"));
@@ -72,15 +73,26 @@ test("an image in xz is unpacked by the host", { skip: hasXz ? false : "no xz on
   }
 });
 
-test("what is large is packed; what can't be read is said", (t) => {
+test("what is large is packed, once; what can't be read is said", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cloudvmi-files-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   const file = join(folder, "large.json");
   const bytes = Buffer.alloc(5 << 20, "{}");
   writeFileSync(file, bytes);
-  const given = typeFiles(file, undefined).given()!;
+  const files = typeFiles(file, undefined);
+  const given = (await files.given())!;
   assert.ok(given.length < bytes.length / 10);
   assert.deepEqual(gunzipSync(given), bytes);
-  assert.equal(typeFiles(undefined, folder).given(), undefined);
-  assert.throws(() => typeFiles(join(folder, "none"), undefined).given(), /types of .*none: can't be read/);
+  assert.equal(await files.given(), given, "it is packed once");
+  writeFileSync(file, bytes.subarray(2));
+  assert.deepEqual(gunzipSync((await files.given())!), bytes.subarray(2), "it has changed");
+  assert.equal(await typeFiles(undefined, folder).given(), undefined);
+  const none = typeFiles(join(folder, "none"), undefined);
+  await assert.rejects(none.given(), /types of .*none: can't be read/);
+  writeFileSync(join(folder, "none"), "there it is");
+  assert.equal(Buffer.from((await none.given())!).toString(), "there it is");
+  await assert.rejects(
+    typeFiles("/dev/zero", undefined).given(),
+    /types of \/dev\/zero: can't be read: it is not a file/,
+  );
 });

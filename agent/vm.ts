@@ -5,6 +5,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { type Vcpu, VcpuSchema } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { type VmSchema, VmStatus } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { findRam, queryStatus, queryVm, RamError, readRegisters } from "../vmi/driver/qemu/index.ts";
+import { coalesced } from "./coalesced.ts";
 import type { VmEntry } from "./config.ts";
 import { incarnationOf, vmUuid } from "./identity.ts";
 import { createInspection, type Inspection, type OpenedMemory } from "./inspection.ts";
@@ -149,12 +150,13 @@ async function describeVm(
       inspection.restart();
       scans.restart();
     },
-    async refresh() {
+    // Events come as fast as QEMU likes.
+    refresh: coalesced(async () => {
       const now = statusOf(await monitor.use(queryStatus));
       if (now === status) return;
       status = now;
       events.changed();
-    },
+    }),
     async close() {
       inspection.close();
       scans.close();

@@ -28,9 +28,9 @@ export interface AttachOptions {
   readonly types?: Uint8Array;
   /**
    * The image of this very kernel build as it is installed (vmlinuz), which its text is compared with; see the check
-   * kernel-text. It is looked into when that is asked for.
+   * kernel-text. It is looked into when that is asked for. A text says why there is none.
    */
-  readonly kernelImage?: Uint8Array;
+  readonly kernelImage?: Uint8Array | string;
 }
 
 const MAX_CANDIDATES = 16;

@@ -60,6 +60,8 @@ const MAX_ITEMS = 4096;
 const MAX_BATCH = 16 << 20;
 const MAX_TRANSLATIONS = 65_536;
 const MAX_SYMBOLS = 4096;
+/** What one type costs of a budget: as many members as one may have. */
+const TYPE_STEPS = 8192;
 /** Bytes from a symbol to what is still said to be of it. */
 const MAX_SYMBOL_REACH = 1n << 20n;
 
@@ -190,8 +192,10 @@ export class Guest {
     );
   }
 
-  /** What the kernel's types say of a name such as `task_struct`, `enum pid_type` or `pid_t`. Throws GuestError "bad-request". */
-  type(name: string): TypeLayout {
+  /** What the kernel's types say of a name such as `task_struct`, `enum pid_type` or `pid_t`. Throws GuestError "bad-request", "deadline". */
+  type(name: string, budget = new Budget()): TypeLayout {
+    // Enough of them for the clock to be looked at before each type.
+    budget.spend(TYPE_STEPS);
     this.kernel.dropCaches();
     const types = this.#types();
     return layoutOf(types, findType(types, name));

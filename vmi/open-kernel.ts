@@ -30,13 +30,13 @@ const btfBounds = [
 /**
  * A kernel with its symbols and types: its own, or those of a file. Throws GuestError.
  *
- * @param image of the kernel as it is installed, to compare it with
+ * @param image of the kernel as it is installed, to compare it with, or why there is none
  */
 export function openKernel(
   candidate: Candidate,
   profiles: readonly Profile[],
   supplied: SuppliedFile | undefined,
-  image?: Uint8Array,
+  image?: Uint8Array | string,
 ): Attached {
   const { space, release, kaslrOffset, physBase } = candidate;
   const hints = profiles.flatMap(({ symbolHint }) => symbolHint);

@@ -81,6 +81,8 @@ function changed(): GuestError {
   return new GuestError("kernel-changed", "the guest's kernel is no longer the one that was found");
 }
 
-function filesOf({ types, kernelImage }: AttachRequest): { types?: Uint8Array; kernelImage?: Uint8Array } {
+function filesOf(request: AttachRequest): { types?: Uint8Array; kernelImage?: Uint8Array | string } {
+  const { types } = request;
+  const kernelImage = request.kernelImage.length > 0 ? request.kernelImage : request.kernelImageProblem;
   return { ...(types.length > 0 && { types }), ...(kernelImage.length > 0 && { kernelImage }) };
 }

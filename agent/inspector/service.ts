@@ -12,6 +12,7 @@ import {
   type TypeLayoutSchema,
 } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import {
+  type Budget,
   type Guest,
   GuestError,
   type KernelSymbol,
@@ -83,7 +84,7 @@ export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<u
       async lookupTypes({ names }, { timeoutMs }) {
         if (names.length > mostTypes)
           throw new ConnectError(`more than ${mostTypes} types in one request; split it`, Code.InvalidArgument);
-        const types = names.map((name) => ask(timeoutMs, (guest) => typeNamed(guest, name)));
+        const types = ask(timeoutMs, (guest, budget) => names.map((name) => typeNamed(guest, name, budget)));
         return { types, vm: attachment.vm };
       },
       async readObject({ type, space, address, depth }, { timeoutMs }) {
@@ -137,9 +138,9 @@ function symbolBefore(address: bigint, symbol: KernelSymbol | undefined): Messag
   return { name, address: symbol.address, type, module, offset: address - symbol.address };
 }
 
-function typeNamed(guest: Guest, name: string): MessageInitShape<typeof TypeLayoutSchema> {
+function typeNamed(guest: Guest, name: string, budget: Budget): MessageInitShape<typeof TypeLayoutSchema> {
   try {
-    return typeLayout(guest.type(name));
+    return typeLayout(guest.type(name, budget));
   } catch (error) {
     if (error instanceof GuestError && error.kind === "bad-request") return { name, error: error.message };
     throw error;

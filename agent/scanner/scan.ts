@@ -85,9 +85,7 @@ export async function* runScan({ regions, rules, limits, signal }: Scan): AsyncG
       waiting.push(match);
     }
     bytes += freshBytes(region.fresh, left);
-    if (left < region.bytes.length || bytes === limits.bytes) {
-      if (limits.bytes > 0) return yield ended(ScanEnd.BYTES);
-    }
+    if (limits.bytes > 0 && (left < region.bytes.length || bytes === limits.bytes)) return yield ended(ScanEnd.BYTES);
   }
 }
 

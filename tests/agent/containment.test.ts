@@ -29,14 +29,14 @@ after(() => {
   rmSync(folder, { recursive: true });
 });
 
-function vm(name: string, limits = { graceMs: 300, memoryMiB: 512 }) {
+function vm(name: string, limits = { graceMs: 300, memoryMiB: 512 }, types = typeFiles(undefined, undefined)) {
   const log: string[] = [];
   const inspection = createInspection({
     vm: { uuid: name, incarnation: "1" },
     sandbox,
     program,
     profiles: openProfileStore(join(folder, name)),
-    types: typeFiles(undefined, undefined),
+    types,
     limits,
     log: (line) => log.push(line),
     registers: async () => [],
@@ -142,6 +142,14 @@ test("crashes in a row are answered for a while without starting anew", async ()
   assert.equal(log.length, 2);
   await new Promise((resolve) => setTimeout(resolve, 600));
   assert.match(await ask(inspection, "answer"), /^\d+ \d+$/);
+});
+
+test("an image of the kernel that can't be had is said, and the guest is read without it", async () => {
+  const missing = typeFiles(undefined, undefined, join(folder, "nowhere"));
+  const { inspection, log } = vm("no-image", undefined, missing);
+  assert.match(await ask(inspection, "answer"), /^\d+ \d+$/);
+  assert.equal(log.length, 1);
+  assert.match(log[0]!, /VM no-image: kernel image of .*nowhere: can't be read/);
 });
 
 test("a reset while an inspector starts ends that one, and leaves one", async () => {

@@ -31,7 +31,8 @@ export function kernelTextReference(kernel: Kernel): TextReference | string | un
 }
 
 /** A file that is of no use is no reason to refuse the guest. */
-function tryReference(kernel: Kernel, image: Uint8Array): TextReference | string {
+function tryReference(kernel: Kernel, image: Uint8Array | string): TextReference | string {
+  if (typeof image === "string") return image;
   try {
     return makeReference(kernel, image);
   } catch (error) {

@@ -33,8 +33,8 @@ export class Kernel {
   /** How far KASLR has moved the image, in bytes. */
   readonly kaslrOffset: number;
   readonly physBase: bigint;
-  /** The kernel's image as it is installed, where it was given. */
-  readonly image: Uint8Array | undefined;
+  /** The kernel's image as it is installed, where it was given; a text says why one that was named could not be had. */
+  readonly image: Uint8Array | string | undefined;
   readonly #layouts: (Layout | undefined)[] = [];
   /** null: the kernel lacks it. */
   readonly #places: (Place | null | undefined)[] = [];
@@ -46,7 +46,7 @@ export class Kernel {
     release: string;
     kaslrOffset: number;
     physBase: bigint;
-    image?: Uint8Array;
+    image?: Uint8Array | string;
   }) {
     this.memory = parts.space.memory;
     this.space = parts.space;

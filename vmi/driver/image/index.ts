@@ -63,6 +63,6 @@ function imageLayout(path: string, fd: number): GuestMemoryLayout {
   return {
     ranges: [{ gpa: 0, length: stat.size, backing: 0, offset: 0 }],
     backings: [{ kind: "file", fd }],
-    populated: dataExtents(fd, 0, stat.size).map(({ start, length }) => ({ gpa: start, length })),
+    populated: Array.from(dataExtents(fd, 0, stat.size), ({ start, length }) => ({ gpa: start, length })),
   };
 }

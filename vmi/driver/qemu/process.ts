@@ -1,5 +1,7 @@
 /** What /proc tells of a QEMU process. */
-import { closeSync, openSync, readFileSync, readlinkSync, readSync } from "node:fs";
+import { readFileSync, readlinkSync } from "node:fs";
+import { open } from "node:fs/promises";
+import type { Extent } from "./populated.ts";
 
 /** A line of /proc/PID/maps. */
 export interface HostMapping {
@@ -59,35 +61,43 @@ export function readStartTime(pid: number): string {
   return start;
 }
 
+/** Pages that are asked for at once: 1 MiB of answer, which takes a moment to look through. */
+const pagesAtOnce = 131_072;
+
 /**
- * Which of a process's pages have ever been touched, as extents of bytes relative to `start`.
+ * Which of a process's pages have ever been touched, as extents of bytes relative to `start`, in order; one that is longer
+ * than what is read at once comes in parts.
  * Source: Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bit 62 swapped.
  */
-export function touchedPages(pid: number, start: number, length: number): { start: number; length: number }[] {
-  const fd = openSync(`/proc/${pid}/pagemap`, "r");
-  try {
-    const extents: { start: number; length: number }[] = [];
-    const pages = length / 4096;
-    const batch = Buffer.alloc(Math.min(pages, 131_072) * 8);
-    const words = new Uint32Array(batch.buffer, batch.byteOffset, batch.length / 4);
-    let open = -1;
-    for (let page = 0; page < pages; ) {
-      const want = Math.min(batch.length, (pages - page) * 8);
-      const got = Math.floor(readSync(fd, batch, 0, want, (start / 4096 + page) * 8) / 8);
-      if (got === 0) break;
-      for (let i = 0; i < got; i++) {
-        if ((words[2 * i + 1]! & 0xc0000000) !== 0) {
-          if (open < 0) open = page + i;
-        } else if (open >= 0) {
-          extents.push({ start: open * 4096, length: (page + i - open) * 4096 });
-          open = -1;
-        }
-      }
-      page += got;
-    }
-    if (open >= 0) extents.push({ start: open * 4096, length: (pages - open) * 4096 });
-    return extents;
-  } finally {
-    closeSync(fd);
+export async function* touchedPages(pid: number, start: number, length: number): AsyncGenerator<Extent[], void> {
+  await using file = await open(`/proc/${pid}/pagemap`, "r");
+  const pages = length / 4096;
+  const batch = Buffer.alloc(Math.min(pages, pagesAtOnce) * 8);
+  const words = new Uint32Array(batch.buffer, batch.byteOffset, batch.length / 4);
+  for (let page = 0; page < pages; ) {
+    const want = Math.min(batch.length, (pages - page) * 8);
+    const { bytesRead } = await file.read(batch, 0, want, (start / 4096 + page) * 8);
+    const got = Math.floor(bytesRead / 8);
+    if (got === 0) break;
+    yield touchedOf(words.subarray(0, 2 * got), page);
+    page += got;
   }
+}
+
+/** @param first the page that the words begin with. */
+function touchedOf(words: Uint32Array, first: number): Extent[] {
+  const extents: Extent[] = [];
+  const pages = words.length / 2;
+  let from = -1;
+  for (let i = 0; i <= pages; i++) {
+    const touched = i < pages && (words[2 * i + 1]! & 0xc0000000) !== 0;
+    if (touched === from >= 0) continue;
+    if (touched) {
+      from = i;
+    } else {
+      extents.push({ start: (first + from) * 4096, length: (i - from) * 4096 });
+      from = -1;
+    }
+  }
+  return extents;
 }

@@ -1,12 +1,15 @@
 /** Finds the RAM of a running QEMU guest and opens it for reading. */
-import { closeSync, constants, fstatSync, openSync, readdirSync } from "node:fs";
+import { closeSync, constants, openSync } from "node:fs";
+import { setImmediate } from "node:timers/promises";
 import type { Backing, GuestMemoryLayout, RamRange } from "../driver.ts";
 import { parseCommandLine } from "./command-line.ts";
 import { guessLayout } from "./layout-guess.ts";
 import { parseMtree, type RamSection } from "./mtree.ts";
 import { dataExtents } from "./native.ts";
+import { createPopulated, type Populated } from "./populated.ts";
 import { type HostMapping, readArguments, readMaps, readWorkingDirectory, touchedPages } from "./process.ts";
 import type { Qmp } from "./qmp.ts";
+import { type SharedFiles, sharedFilesOf } from "./shared-file.ts";
 
 /** Guest RAM opened for reading; the descriptors are closed on dispose. */
 export interface OpenedRam extends Disposable {
@@ -24,7 +27,7 @@ type BlockBases = ReadonlyMap<string, number>;
 /**
  * Asks the monitor for the layout and opens the memory by the best means: what is shared (memfd, file, hugetlbfs)
  * is mapped by whoever gets the layout, anything else is read through /proc/PID/mem.
- * @param hint whether to find out which RAM has been touched at all: some milliseconds for each gigabyte.
+ * @param hint whether to find out which RAM has been touched at all: some milliseconds for each gigabyte. Above 1 TiB it is not.
  * @throws RamError, QmpError
  */
 export async function findRam(qmp: Qmp, pid: number, hint = true): Promise<OpenedRam> {
@@ -45,7 +48,7 @@ export async function findRam(qmp: Qmp, pid: number, hint = true): Promise<Opene
  * Finds the memory of a PC without its monitor: its one mapping of the size of -m, split as QEMU splits it.
  * @throws RamError
  */
-export function findRamWithoutMonitor(pid: number): OpenedRam {
+export async function findRamWithoutMonitor(pid: number): Promise<OpenedRam> {
   const line = parseCommandLine(readArguments(pid), readWorkingDirectory(pid));
   const sections = guessLayout(line.machine, line.memoryBytes, line.maxRamBelow4g);
   if (!sections)
@@ -95,7 +98,40 @@ function joined(mappings: readonly HostMapping[]): HostMapping[] {
   return result;
 }
 
-function openRam(pid: number, sections: readonly RamSection[], bases: BlockBases, hint: boolean): OpenedRam {
+/** More RAM than this no VM has: it is what 46 bits address. A hostile QEMU can map as much of nothing as it likes. */
+const mostRam = 64 * 2 ** 40;
+/** What bounds physical addresses on x86-64. */
+const mostAddress = 2 ** 52;
+/** With more RAM it takes longer to find out what has been touched, at 8 bytes a page, than that is worth. */
+const mostHinted = 2 ** 40;
+/** Files that RAM may be in: QEMU has 256 slots for memory. Each takes a descriptor of ours. */
+const mostFiles = 256;
+/** Extents that are found in one turn of the event loop. */
+const extentsPerTurn = 1024;
+
+function sizeOf(pid: number, sections: readonly RamSection[]): number {
+  let total = 0;
+  for (const { gpa, length } of sections) {
+    if (length <= 0 || gpa + length > mostAddress)
+      throw new RamError(`QEMU (pid ${pid}) reports RAM at 0x${gpa.toString(16)} where no x86-64 machine can have any`);
+    total += length;
+  }
+  if (total > mostRam) {
+    const size = Math.ceil(total / 2 ** 40);
+    throw new RamError(
+      `QEMU (pid ${pid}) reports ${size} TiB of RAM; a VM of more than ${mostRam / 2 ** 40} TiB can't be read`,
+    );
+  }
+  return total;
+}
+
+async function openRam(
+  pid: number,
+  sections: readonly RamSection[],
+  bases: BlockBases,
+  hint: boolean,
+): Promise<OpenedRam> {
+  const populated = sizeOf(pid, sections) <= mostHinted && hint ? createPopulated() : undefined;
   const backings: Backing[] = [];
   const close = () => {
     for (const { fd } of backings) closeSync(fd);
@@ -103,90 +139,75 @@ function openRam(pid: number, sections: readonly RamSection[], bases: BlockBases
   };
   try {
     const mappings = joined(readMaps(pid));
+    const files = sharedFilesOf(pid);
     const byInode = new Map<string, number>();
     let processMemory: number | undefined;
     const ranges: RamRange[] = [];
-    const populated: { gpa: number; length: number }[] = [];
     for (const { gpa, length, block, offset } of sections) {
       const hva = bases.get(block)! + offset;
-      const mapping = mappings.find(({ start, end }) => start <= hva && hva + length <= end);
-      if (!mapping) throw new RamError(`process ${pid} has no mapping of its guest's RAM at 0x${hva.toString(16)}`);
+      const mapping = mappingAt(mappings, hva);
+      if (!mapping || hva + length > mapping.end)
+        throw new RamError(`process ${pid} has no mapping of its guest's RAM at 0x${hva.toString(16)}`);
       const backing =
-        mapping.shared && mapping.inode !== 0 ? sharedBacking(pid, mapping, backings, byInode) : undefined;
+        mapping.shared && mapping.inode !== 0 ? await sharedBacking(files, mapping, backings, byInode) : undefined;
       if (backing !== undefined) {
         const at = mapping.offset + hva - mapping.start;
         ranges.push({ gpa, length, backing, offset: at });
-        if (hint) addExtents(populated, gpa, dataExtents(backings[backing]!.fd, at, length), at);
+        if (populated) await addData(populated, gpa, backings[backing]!.fd, at, length);
       } else {
         processMemory ??= backings.push({ kind: "process", fd: openSync(`/proc/${pid}/mem`, constants.O_RDONLY) }) - 1;
         ranges.push({ gpa, length, backing: processMemory, offset: hva });
-        if (hint) addExtents(populated, gpa, touchedPages(pid, hva, length), 0);
+        if (populated) {
+          for await (const extents of touchedPages(pid, hva, length))
+            for (const extent of extents) populated.add(gpa + extent.start, extent.length);
+        }
       }
     }
-    return { layout: { ranges, backings, ...(hint ? { populated } : {}) }, [Symbol.dispose]: close };
+    return {
+      layout: { ranges, backings, ...(populated && { populated: populated.extents }) },
+      [Symbol.dispose]: close,
+    };
   } catch (error) {
     close();
     throw error instanceof RamError ? error : new RamError(explain(pid, error));
   }
 }
 
-/** The index of the backing that is the mapped file; undefined when it can't be opened, as on some file systems. */
-function sharedBacking(
-  pid: number,
+/** The mapping that an address is in, of mappings in the order of their addresses. */
+function mappingAt(mappings: readonly HostMapping[], address: number): HostMapping | undefined {
+  let [low, high] = [0, mappings.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (mappings[middle]!.end > address) high = middle;
+    else low = middle + 1;
+  }
+  const found = mappings[low];
+  return found && found.start <= address ? found : undefined;
+}
+
+/** The index of the backing that is the mapped file; undefined when it can't be opened. */
+async function sharedBacking(
+  files: SharedFiles,
   mapping: HostMapping,
   backings: Backing[],
   byInode: Map<string, number>,
-): number | undefined {
+): Promise<number | undefined> {
   const key = `${mapping.device} ${mapping.inode}`;
   const known = byInode.get(key);
   if (known !== undefined) return known;
-  const fd = openMapped(pid, mapping);
+  if (byInode.size === mostFiles) throw new RamError(`the VM's RAM is in more than ${mostFiles} files`);
+  const fd = await files.open(mapping);
   if (fd === undefined) return undefined;
   const index = backings.push({ kind: "shared", fd }) - 1;
   byInode.set(key, index);
   return index;
 }
 
-/** Opens the file behind a mapping, read only: by one of the process's own descriptors, else by the mapping. */
-function openMapped(pid: number, mapping: HostMapping): number | undefined {
-  const names = readdirSync(`/proc/${pid}/fd`).map((name) => `fd/${name}`);
-  names.push(`map_files/${mapping.start.toString(16)}-${mapping.end.toString(16)}`);
-  for (const name of names) {
-    let fd: number;
-    try {
-      // O_NONBLOCK: some of the other descriptors are pipes.
-      fd = openSync(`/proc/${pid}/${name}`, constants.O_RDONLY | constants.O_NONBLOCK);
-    } catch {
-      continue; // sockets, and what has been closed since
-    }
-    if (isMapped(fd, mapping)) return fd;
-    closeSync(fd);
-  }
-  return undefined;
-}
-
-function isMapped(fd: number, mapping: HostMapping): boolean {
-  const stat = fstatSync(fd);
-  if (!stat.isFile() || stat.ino !== mapping.inode) return false;
-  const major = (stat.dev >> 8) & 0xfff;
-  const minor = (stat.dev & 0xff) | ((stat.dev >> 12) & 0xfff00);
-  return mapping.device === `${major.toString(16).padStart(2, "0")}:${minor.toString(16).padStart(2, "0")}`;
-}
-
-/** Holes smaller than this are not worth an extent of their own. */
-const smallHole = 64 * 1024;
-
-function addExtents(
-  populated: { gpa: number; length: number }[],
-  gpa: number,
-  extents: readonly { start: number; length: number }[],
-  origin: number,
-): void {
-  for (const extent of extents) {
-    const start = gpa + extent.start - origin;
-    const last = populated.at(-1);
-    if (last && start - (last.gpa + last.length) <= smallHole) last.length = start + extent.length - last.gpa;
-    else populated.push({ gpa: start, length: extent.length });
+async function addData(populated: Populated, gpa: number, fd: number, at: number, length: number): Promise<void> {
+  let found = 0;
+  for (const extent of dataExtents(fd, at, length)) {
+    populated.add(gpa + extent.start - at, extent.length);
+    if (++found % extentsPerTurn === 0) await setImmediate();
   }
 }
 

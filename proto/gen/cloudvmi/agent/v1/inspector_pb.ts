@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cloudvmi/agent/v1/inspector.proto.
  */
 export const file_cloudvmi_agent_v1_inspector: GenFile = /*@__PURE__*/
-  fileDesc("CiFjbG91ZHZtaS9hZ2VudC92MS9pbnNwZWN0b3IucHJvdG8SEWNsb3Vkdm1pLmFnZW50LnYxIocBCg1BdHRhY2hSZXF1ZXN0Eh0KAnZtGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZBIgCgV2Y3B1cxgCIAMoCzIRLmNsb3Vkdm1pLnYxLlZjcHUSEAoIcHJvZmlsZXMYAyADKAwSDQoFdHlwZXMYBCABKAwSFAoMa2VybmVsX2ltYWdlGAUgASgMIoABCg5BdHRhY2hSZXNwb25zZRIQCghidWlsZF9pZBgBIAEoCRIPCgdyZWxlYXNlGAIgASgJEg8KB3Byb2ZpbGUYAyABKAwSFAoMbWljcm9zZWNvbmRzGAQgASgEEg0KBWxhY2tzGAUgASgJEhUKDWxhY2tzX3N5bWJvbHMYBiABKAgyYQoQSW5zcGVjdG9yU2VydmljZRJNCgZBdHRhY2gSIC5jbG91ZHZtaS5hZ2VudC52MS5BdHRhY2hSZXF1ZXN0GiEuY2xvdWR2bWkuYWdlbnQudjEuQXR0YWNoUmVzcG9uc2ViBnByb3RvMw", [file_cloudvmi_v1_guest]);
+  fileDesc("CiFjbG91ZHZtaS9hZ2VudC92MS9pbnNwZWN0b3IucHJvdG8SEWNsb3Vkdm1pLmFnZW50LnYxIqUBCg1BdHRhY2hSZXF1ZXN0Eh0KAnZtGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZBIgCgV2Y3B1cxgCIAMoCzIRLmNsb3Vkdm1pLnYxLlZjcHUSEAoIcHJvZmlsZXMYAyADKAwSDQoFdHlwZXMYBCABKAwSFAoMa2VybmVsX2ltYWdlGAUgASgMEhwKFGtlcm5lbF9pbWFnZV9wcm9ibGVtGAYgASgJIoABCg5BdHRhY2hSZXNwb25zZRIQCghidWlsZF9pZBgBIAEoCRIPCgdyZWxlYXNlGAIgASgJEg8KB3Byb2ZpbGUYAyABKAwSFAoMbWljcm9zZWNvbmRzGAQgASgEEg0KBWxhY2tzGAUgASgJEhUKDWxhY2tzX3N5bWJvbHMYBiABKAgyYQoQSW5zcGVjdG9yU2VydmljZRJNCgZBdHRhY2gSIC5jbG91ZHZtaS5hZ2VudC52MS5BdHRhY2hSZXF1ZXN0GiEuY2xvdWR2bWkuYWdlbnQudjEuQXR0YWNoUmVzcG9uc2ViBnByb3RvMw", [file_cloudvmi_v1_guest]);
 
 /**
  * @generated from message cloudvmi.agent.v1.AttachRequest
@@ -54,6 +54,13 @@ export type AttachRequest = Message<"cloudvmi.agent.v1.AttachRequest"> & {
    * @generated from field: bytes kernel_image = 5;
    */
   kernelImage: Uint8Array;
+
+  /**
+   * Why there is no such image although one was named: the check that needs it says so.
+   *
+   * @generated from field: string kernel_image_problem = 6;
+   */
+  kernelImageProblem: string;
 };
 
 /**
