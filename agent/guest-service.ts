@@ -1,18 +1,7 @@
 /** GuestService for VMs that this process holds: questions go to the VM's inspector, the rest is done here. */
-import { type DescMessage, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import { type DescMessage, type DescMethodUnary, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import {
-  GuestService,
-  LookupSymbolsRequestSchema,
-  LookupTypesRequestSchema,
-  ReadMemoryRequestSchema,
-  ReadObjectRequestSchema,
-  ReadTableRequestSchema,
-  type ScanRequest,
-  ScanRequestSchema,
-  TranslateRequestSchema,
-  type VmId,
-} from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { GuestService, type ScanRequest, type VmId } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { ScanTarget } from "../proto/gen/cloudvmi/v1/scan_pb.ts";
 import { type CallContext, Encoded, type Implementation } from "../wire/index.ts";
 import { tableSpecs } from "./inspector/catalogue.ts";
@@ -33,42 +22,36 @@ const longestSilenceMs = 20_000;
 /** @param find the VM that a request names. @throws ConnectError */
 export function guestService<P>(find: (id: VmId | undefined) => HostVm): Implementation<typeof GuestService, P> {
   const { method } = GuestService;
+
+  /** Passes a question on to the inspector of the VM that it names. */
+  async function ask<I extends DescMessage, O extends DescMessage>(
+    asked: DescMethodUnary<I, O>,
+    request: MessageShape<I> & { readonly vm?: VmId | undefined },
+    context: CallContext<P>,
+  ): Promise<Encoded> {
+    return find(request.vm).inspection.unary(asked, encoded(asked.input, request), callOf(context));
+  }
+
   return {
     async listTables() {
       return { tables: tableSpecs() };
     },
     async *readTable(request, context) {
-      yield* find(request.vm).inspection.stream(
-        method.readTable,
-        encoded(ReadTableRequestSchema, request),
-        callOf(context),
-      );
+      const { readTable } = method;
+      yield* find(request.vm).inspection.stream(readTable, encoded(readTable.input, request), callOf(context));
     },
-    readMemory: async (request, context) =>
-      find(request.vm).inspection.unary(method.readMemory, encoded(ReadMemoryRequestSchema, request), callOf(context)),
-    translate: async (request, context) =>
-      find(request.vm).inspection.unary(method.translate, encoded(TranslateRequestSchema, request), callOf(context)),
-    lookupSymbols: async (request, context) =>
-      find(request.vm).inspection.unary(
-        method.lookupSymbols,
-        encoded(LookupSymbolsRequestSchema, request),
-        callOf(context),
-      ),
-    lookupTypes: async (request, context) =>
-      find(request.vm).inspection.unary(
-        method.lookupTypes,
-        encoded(LookupTypesRequestSchema, request),
-        callOf(context),
-      ),
-    readObject: async (request, context) =>
-      find(request.vm).inspection.unary(method.readObject, encoded(ReadObjectRequestSchema, request), callOf(context)),
+    readMemory: (request, context) => ask(method.readMemory, request, context),
+    translate: (request, context) => ask(method.translate, request, context),
+    lookupSymbols: (request, context) => ask(method.lookupSymbols, request, context),
+    lookupTypes: (request, context) => ask(method.lookupTypes, request, context),
+    readObject: (request, context) => ask(method.readObject, request, context),
     async *streamMemory({ vm, start, length }) {
       using memory = await find(vm).openMemory();
       yield* streamMemory(memory, start, length);
     },
     async *scan(request, context) {
       const looksAtAll = request.target === ScanTarget.PHYSICAL;
-      yield* find(request.vm).scans.scan(encoded(ScanRequestSchema, request), scanCall(request, context), looksAtAll);
+      yield* find(request.vm).scans.scan(encoded(method.scan.input, request), scanCall(request, context), looksAtAll);
     },
     async getRegisters(request) {
       const vm = find(request.vm);
