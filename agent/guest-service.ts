@@ -7,6 +7,7 @@ import { type CallContext, Encoded, type Implementation } from "../wire/index.ts
 import { tableSpecs } from "./inspector/catalogue.ts";
 import type { Call } from "./inspector-process.ts";
 import { defaultLeaseSeconds, longestLeaseSeconds } from "./leases.ts";
+import { isPhysicalAlone, readPhysical } from "./read-physical.ts";
 import { streamMemory } from "./stream-memory.ts";
 import type { HostVm } from "./vm.ts";
 
@@ -40,7 +41,20 @@ export function guestService<P>(find: (id: VmId | undefined) => HostVm): Impleme
       const { readTable } = method;
       yield* find(request.vm).inspection.stream(readTable, encoded(readTable.input, request), callOf(context));
     },
-    readMemory: (request, context) => ask(method.readMemory, request, context),
+    async readMemory(request, context) {
+      try {
+        return await ask(method.readMemory, request, context);
+      } catch (error) {
+        // A guest in its firmware, or another system, has memory all the same.
+        if (
+          !(error instanceof ConnectError && error.code === Code.FailedPrecondition && isPhysicalAlone(request.items))
+        )
+          throw error;
+        const vm = find(request.vm);
+        using memory = await vm.openMemory();
+        return { results: await readPhysical(memory.layout, request.items), vm: vm.id };
+      }
+    },
     translate: (request, context) => ask(method.translate, request, context),
     lookupSymbols: (request, context) => ask(method.lookupSymbols, request, context),
     lookupTypes: (request, context) => ask(method.lookupTypes, request, context),

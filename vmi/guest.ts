@@ -310,7 +310,8 @@ function resolveAddress(item: ReadItem, results: readonly ReadResult[]): bigint 
   return BigInt.asUintN(64, gvaOf(view.getInt32(4, true), view.getInt32(0, true)) + item.address);
 }
 
-function checkBatch(items: readonly ReadItem[]): void {
+/** Throws GuestError "bad-request" for what is over the limits of one request, or in no order. */
+export function checkBatch(items: readonly Pick<ReadItem, "length" | "after">[]): void {
   if (items.length > MAX_ITEMS) throw tooMany("reads", MAX_ITEMS);
   let total = 0;
   items.forEach((item, i) => {

@@ -10,6 +10,7 @@ export type { Backing, GuestMemoryLayout, RamRange, VcpuRegisters } from "./driv
 export { FileMissing, GuestError, type GuestErrorKind } from "./errors.ts";
 export {
   attach,
+  checkBatch,
   type Guest,
   type ObjectAnswer,
   type ReadItem,

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { openLocal, parseAgentConfig, type RunningAgent, startAgent } from "../../agent/index.ts";
-import { bootGuest, type LabGuest, launchGuest } from "../../lab/index.ts";
+import { bootFirmwareOnly, bootGuest, type LabGuest, launchGuest } from "../../lab/index.ts";
 import { AgentService } from "../../proto/gen/cloudvmi/agent/v1/agent_pb.ts";
 import { GuestService, type StreamMemoryResponse } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { type Vm, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
@@ -319,6 +319,27 @@ test("without a service: the same guest by its monitor, by its process, and from
   truncateSync(memory, (64 << 20) + 1);
   await assert.rejects(openLocal({ memory }), /not a whole number of 4096-byte pages: truncated/);
   await open();
+});
+
+test("a machine without a system has physical memory, which is read as QEMU has it", async () => {
+  await using firmware = await bootFirmwareOnly();
+  const local = await openLocal({ qmp: firmware.qmp });
+  try {
+    const client = createClient(GuestService, local.transport);
+    const read = (address: bigint, ...spaces: ("physical" | "kernel")[]) =>
+      client.readMemory({
+        items: spaces.map((space) => ({ space: { space: { case: space, value: true } }, address, length: 8 })),
+      });
+    // The BIOS data area: addresses of the serial ports, which SeaBIOS fills in at once.
+    const shown = async () => await firmware.monitor("human-monitor-command", { "command-line": "xp /8xb 0x400" });
+    await until(async () => /0xf8 0x03/.test(String(await shown())), "the firmware has not begun");
+    const { results } = await read(0x400n, "physical");
+    const bytes = [...results[0]!.data].map((byte) => `0x${byte.toString(16).padStart(2, "0")}`);
+    assert.match(String(await shown()), new RegExp(bytes.join(" ")));
+    await assert.rejects(read(0x400n, "physical", "kernel"), /no Linux kernel found/);
+  } finally {
+    await local.close();
+  }
 });
 
 /** SHA-256 of all that a stream of a guest's memory tells, which is held for a while before it is looked at. */
