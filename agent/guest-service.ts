@@ -6,19 +6,19 @@ import { ScanTarget } from "../proto/gen/cloudvmi/v1/scan_pb.ts";
 import { type CallContext, Encoded, type Implementation } from "../wire/index.ts";
 import { tableSpecs } from "./inspector/catalogue.ts";
 import type { Call } from "./inspector-process.ts";
-import { defaultLeaseSeconds, longestLeaseSeconds } from "./leases.ts";
+import { defaultLeaseSeconds, maxLeaseSeconds } from "./leases.ts";
 import { isPhysicalAlone, readPhysical } from "./read-physical.ts";
 import { streamMemory } from "./stream-memory.ts";
 import type { HostVm } from "./vm.ts";
 
 /** What a question may take where the caller doesn't say, and at most. */
 const defaultMs = 10_000;
-const longestMs = 60_000;
+const maxMs = 60_000;
 /** What a scan may take where the caller doesn't say, and until it has told how far it came. */
 const defaultScanMs = 60_000;
 const scanGraceMs = 5000;
 /** Rules that look at one piece of memory for longer than this are taken to go on forever. */
-const longestSilenceMs = 20_000;
+const maxSilenceMs = 20_000;
 
 /** @param find the VM that a request names. @throws ConnectError */
 export function guestService<P>(find: (id: VmId | undefined) => HostVm): Implementation<typeof GuestService, P> {
@@ -64,8 +64,8 @@ export function guestService<P>(find: (id: VmId | undefined) => HostVm): Impleme
       yield* streamMemory(memory, start, length);
     },
     async *scan(request, context) {
-      const looksAtAll = request.target === ScanTarget.PHYSICAL;
-      yield* find(request.vm).scans.scan(encoded(method.scan.input, request), scanCall(request, context), looksAtAll);
+      const physical = request.target === ScanTarget.PHYSICAL;
+      yield* find(request.vm).scans.scan(encoded(method.scan.input, request), scanCall(request, context), physical);
     },
     async getRegisters(request) {
       const vm = find(request.vm);
@@ -76,9 +76,9 @@ export function guestService<P>(find: (id: VmId | undefined) => HostVm): Impleme
       const vm = find(request.vm);
       if (!vm.leases) throw noMonitor("pausing");
       const seconds = request.leaseSeconds || defaultLeaseSeconds;
-      if (seconds > longestLeaseSeconds) {
+      if (seconds > maxLeaseSeconds) {
         throw new ConnectError(
-          `a pause lasts at most ${longestLeaseSeconds} seconds, not ${seconds}`,
+          `a pause lasts at most ${maxLeaseSeconds} seconds, not ${seconds}`,
           Code.InvalidArgument,
         );
       }
@@ -98,13 +98,13 @@ function encoded<S extends DescMessage>(schema: S, request: MessageShape<S>): En
 }
 
 function callOf({ signal, timeoutMs }: CallContext<unknown>): Call {
-  return { signal, budgetMs: Math.min(timeoutMs ?? defaultMs, longestMs) };
+  return { signal, budgetMs: Math.min(timeoutMs ?? defaultMs, maxMs) };
 }
 
 /** A scan ends itself in time, and tells how far it came: what the call may take is a little more. */
 function scanCall({ timeLimitMs }: ScanRequest, { signal, timeoutMs }: CallContext<unknown>): Call {
   const limit = (timeLimitMs || defaultScanMs) + scanGraceMs;
-  return { signal, budgetMs: Math.min(timeoutMs ?? limit, limit), silenceMs: longestSilenceMs };
+  return { signal, budgetMs: Math.min(timeoutMs ?? limit, limit), silenceMs: maxSilenceMs };
 }
 
 function noMonitor(what: string): ConnectError {

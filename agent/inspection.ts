@@ -20,8 +20,8 @@ import {
   type Call,
   defaultLimits,
   type InspectorLimits,
+  type InspectorMessages,
   type InspectorProcess,
-  type InspectorWords,
   startInspector,
 } from "./inspector-process.ts";
 import type { ProfileStore } from "./profiles.ts";
@@ -48,7 +48,7 @@ export interface InspectionOptions {
   readonly log: (line: string) => void;
   readonly limits?: InspectorLimits;
   /** How it is spoken of, where it is no ordinary inspector. */
-  readonly words?: InspectorWords;
+  readonly words?: InspectorMessages;
 }
 
 export interface Inspection {
@@ -150,10 +150,10 @@ export function createInspection(options: InspectionOptions): Inspection {
       const answer = await process.unary(InspectorService.method.attach, encode(request), call);
       return fromBinary(AttachResponseSchema, answer.bytes);
     };
-    let types = await options.types.given();
+    let types = await options.types.override();
     let answer = await ask(types);
     if (answer.lacks !== "") {
-      types = await options.types.ofBuild(answer.buildId, answer.lacksSymbols);
+      types = await options.types.forBuildId(answer.buildId, answer.lacksSymbols);
       if (types !== undefined) answer = await ask(types);
     }
     if (answer.lacks !== "") throw new ConnectError(answer.lacks, Code.FailedPrecondition);
@@ -208,7 +208,7 @@ export function createInspection(options: InspectionOptions): Inspection {
           return await process.unary(method, request, call);
         } catch (error) {
           if (!changed(error, process)) throw error;
-          if (attempt === 2) throw restless();
+          if (attempt === 2) throw kernelKeptChanging();
         }
       }
     },
@@ -225,7 +225,7 @@ export function createInspection(options: InspectionOptions): Inspection {
         } catch (error) {
           if (!changed(error, process)) throw error;
           // What has been passed on can't be taken back.
-          if (begun || attempt === 2) throw restless();
+          if (begun || attempt === 2) throw kernelKeptChanging();
         }
       }
     },
@@ -240,7 +240,7 @@ export function createInspection(options: InspectionOptions): Inspection {
   };
 }
 
-function restless(): ConnectError {
+function kernelKeptChanging(): ConnectError {
   return new ConnectError(
     "the guest's kernel changed while it was read; ask again in a moment",
     Code.FailedPrecondition,

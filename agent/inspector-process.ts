@@ -28,7 +28,7 @@ export interface Call {
 }
 
 /** What a process is called, and what callers are told when it was ended. */
-export interface InspectorWords {
+export interface InspectorMessages {
   readonly name: string;
   /** @param how such as "signal 11". */
   ended(how: string): string;
@@ -39,7 +39,7 @@ export interface InspectorWords {
   readonly exhausted?: string;
 }
 
-const inspectorWords: InspectorWords = {
+const inspectorMessages: InspectorMessages = {
   name: "inspector",
   ended: (how) => `the inspector of this VM ended (${how}) while it read the guest; ask again`,
   hung: "the inspector of this VM did not answer in time and was ended; ask again",
@@ -78,7 +78,7 @@ export function startInspector(
   program: string,
   layout: GuestMemoryLayout,
   limits: InspectorLimits = defaultLimits,
-  words: InspectorWords = inspectorWords,
+  words: InspectorMessages = inspectorMessages,
 ): InspectorProcess {
   const inherited: GuestMemoryLayout = {
     ...layout,
@@ -144,12 +144,12 @@ export function startInspector(
     // A bug, or an answer that could not be understood: then the stream is closed about now.
     const strange =
       error.code === Code.Internal &&
-      (await within(
+      (await withTimeout(
         50,
         transport.closed.then(() => true),
       ));
     if (!cut && !strange) return error;
-    const ending = await within(limits.graceMs + 1000, ended);
+    const ending = await withTimeout(limits.graceMs + 1000, ended);
     return ending ? new ConnectError(ending.text, ending.code) : error;
   }
 
@@ -192,7 +192,7 @@ export function startInspector(
 const { SIGABRT } = constants.signals;
 
 /** What the promise brings, or undefined after so many milliseconds. */
-function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
+function withTimeout<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
   return Promise.race([promise, new Promise<undefined>((resolve) => setTimeout(resolve, ms, undefined).unref())]);
 }
 

@@ -10,7 +10,7 @@ const BOOT_IMAGE = Buffer.from("4d5a", "hex");
 const MEMORY = "--memlimit-decompress=256MiB";
 const MAX_MS = 60_000;
 
-export function isInXz(image: Uint8Array): boolean {
+export function isXz(image: Uint8Array): boolean {
   const bytes = Buffer.from(image.buffer, image.byteOffset, image.byteLength);
   return bytes.subarray(0, BOOT_IMAGE.length).equals(BOOT_IMAGE) && bytes.includes(XZ);
 }
@@ -21,7 +21,7 @@ export function isInXz(image: Uint8Array): boolean {
  * @param most bytes that it may have when it is unpacked
  * @returns undefined where the host has no xz, or that can't unpack it
  */
-export async function withoutXz(image: Uint8Array, most: number): Promise<Uint8Array | undefined> {
+export async function recompressXz(image: Uint8Array, most: number): Promise<Uint8Array | undefined> {
   const packed = Buffer.from(image.buffer, image.byteOffset, image.byteLength);
   const kernel = await unpacked(packed.subarray(packed.indexOf(XZ)), most);
   return kernel && promisify(gzip)(kernel, { level: 1 });

@@ -25,10 +25,10 @@ export interface Leases {
   close(): Promise<void>;
 }
 
-export const longestLeaseSeconds = 300;
+export const maxLeaseSeconds = 300;
 export const defaultLeaseSeconds = 30;
 /** More leases than this on one VM have no good reason. */
-const mostLeases = 64;
+const maxLeases = 64;
 const retryMs = 1000;
 
 /** @param note the file that says that this agent paused the VM; undefined where nothing outlives the program. */
@@ -91,7 +91,7 @@ export function createLeases(control: PauseControl, note: string | undefined, lo
       inTurn(async () => {
         if (closed)
           throw new ConnectError("the VM has ended, or its agent stops; ask again in a moment", Code.Unavailable);
-        if (held.size >= mostLeases)
+        if (held.size >= maxLeases)
           throw new ConnectError("too many pauses are held on this VM", Code.ResourceExhausted);
         // Also with leases held: the VM's operator may have continued it meanwhile.
         if ((await control.status()) === "running") await stop();

@@ -3,12 +3,12 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { GuestService } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
 import type { Encoded } from "../wire/index.ts";
 import { createInspection, type InspectionOptions } from "./inspection.ts";
-import type { Call, InspectorLimits, InspectorWords } from "./inspector-process.ts";
+import type { Call, InspectorLimits, InspectorMessages } from "./inspector-process.ts";
 import { hasYara } from "./sandbox/bubblewrap.ts";
 
 export interface Scans {
-  /** @param looksAtAll it reads RAM by physical address: then what was untouched when the scanner started matters. */
-  scan(request: Encoded, call: Call, looksAtAll: boolean): AsyncGenerator<Encoded>;
+  /** @param physical it reads RAM by physical address: then what was untouched when the scanner started matters. */
+  scan(request: Encoded, call: Call, physical: boolean): AsyncGenerator<Encoded>;
   /** The guest's memory or kernel is another one now. */
   restart(): void;
   close(): void;
@@ -18,7 +18,7 @@ export interface Scans {
 const limits: InspectorLimits = { graceMs: 2000, memoryMiB: 1024 };
 const idleMs = 60_000;
 
-const words: InspectorWords = {
+const words: InspectorMessages = {
   name: "scanner",
   ended: (how) => `the scanner of this VM ended (${how}) while it read the guest; ask again`,
   hung: "the rules took too long on one piece of memory and the scan was ended: leave out slow patterns and loops",
@@ -35,12 +35,12 @@ export function createScans(options: InspectionOptions): Scans {
   let running = 0;
   let idle: NodeJS.Timeout | undefined;
   return {
-    async *scan(request, call, looksAtAll) {
+    async *scan(request, call, physical) {
       if (!hasYara) {
         throw new ConnectError("the host of this VM can't scan: YARA is not installed there", Code.Unimplemented);
       }
       clearTimeout(idle);
-      if (looksAtAll && running === 0) inspection.restart();
+      if (physical && running === 0) inspection.restart();
       running++;
       let left = true;
       try {

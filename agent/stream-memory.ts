@@ -11,7 +11,7 @@ import type { OpenedMemory } from "./inspection.ts";
 /** Bytes read at once: few enough to stay in a processor's cache on their way. */
 const chunkBytes = 256 * 1024;
 /** Zero runs shorter than this cost more to tell than to send. */
-const shortestZeros = 16 * 1024;
+const minZeros = 16 * 1024;
 const pageBytes = 4096;
 /** Room for the head of a message before its data, tag and address, tag and length; and for the frame's header before that. */
 const headBytes = 32;
@@ -143,7 +143,7 @@ function* encodeChunk(buffer: Buffer, gpa: number, length: number, buffers: Buff
       at += Math.min(pageBytes, length - at);
       continue;
     }
-    if (zeros >= shortestZeros || zeros === length) {
+    if (zeros >= minZeros || zeros === length) {
       if (at > from) yield data(from, at);
       yield new Encoded(encodeRun(ZEROS, gpa + at, BigInt(zeros)));
       from = at + zeros;

@@ -15,7 +15,7 @@ test("a file by the build id: any that there is for types, an ISF for symbols", 
   const put = (name: string) => writeFileSync(join(folder, name), name);
   const files = typeFiles(undefined, folder);
   const found = async (symbols: boolean, build = buildId) => {
-    const bytes = await files.ofBuild(build, symbols);
+    const bytes = await files.forBuildId(build, symbols);
     return bytes && Buffer.from(bytes).toString();
   };
   const both = async () => [await found(false), await found(true)];
@@ -27,7 +27,7 @@ test("a file by the build id: any that there is for types, an ISF for symbols", 
   put(`${buildId}.json`);
   assert.deepEqual(await both(), [`${buildId}.btf`, `${buildId}.json`]);
   assert.equal(await found(false, `../${buildId}`), undefined);
-  assert.equal(await typeFiles(undefined, undefined).ofBuild(buildId, false), undefined);
+  assert.equal(await typeFiles(undefined, undefined).forBuildId(buildId, false), undefined);
 });
 
 test("an image by the build id, or the one that is named for a guest", async (t) => {
@@ -38,7 +38,7 @@ test("an image by the build id, or the one that is named for a guest", async (t)
   const files = typeFiles(undefined, folder);
   assert.deepEqual(await files.kernelImage(buildId), image, "it is packed already");
   assert.equal(await files.kernelImage("fedcba9876543210"), undefined);
-  assert.equal(await files.ofBuild(buildId, false), undefined);
+  assert.equal(await files.forBuildId(buildId, false), undefined);
   const named = typeFiles(undefined, undefined, join(folder, `${buildId}.vmlinuz`));
   assert.deepEqual(await named.kernelImage("fedcba9876543210"), image);
   const missing = typeFiles(undefined, undefined, join(folder, "nothing"));
@@ -80,19 +80,19 @@ test("what is large is packed, once; what can't be read is said", async (t) => {
   const bytes = Buffer.alloc(5 << 20, "{}");
   writeFileSync(file, bytes);
   const files = typeFiles(file, undefined);
-  const given = (await files.given())!;
+  const given = (await files.override())!;
   assert.ok(given.length < bytes.length / 10);
   assert.deepEqual(gunzipSync(given), bytes);
-  assert.equal(await files.given(), given, "it is packed once");
+  assert.equal(await files.override(), given, "it is packed once");
   writeFileSync(file, bytes.subarray(2));
-  assert.deepEqual(gunzipSync((await files.given())!), bytes.subarray(2), "it has changed");
-  assert.equal(await typeFiles(undefined, folder).given(), undefined);
+  assert.deepEqual(gunzipSync((await files.override())!), bytes.subarray(2), "it has changed");
+  assert.equal(await typeFiles(undefined, folder).override(), undefined);
   const none = typeFiles(join(folder, "none"), undefined);
-  await assert.rejects(none.given(), /types of .*none: can't be read/);
+  await assert.rejects(none.override(), /types of .*none: can't be read/);
   writeFileSync(join(folder, "none"), "there it is");
-  assert.equal(Buffer.from((await none.given())!).toString(), "there it is");
+  assert.equal(Buffer.from((await none.override())!).toString(), "there it is");
   await assert.rejects(
-    typeFiles("/dev/zero", undefined).given(),
+    typeFiles("/dev/zero", undefined).override(),
     /types of \/dev\/zero: can't be read: it is not a file/,
   );
 });

@@ -8,13 +8,13 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { isInXz, withoutXz } from "./kernel-image.ts";
+import { isXz, recompressXz } from "./kernel-image.ts";
 
 export interface TypeFiles {
   /** For whatever kernel the VM runs: takes the place of its own types. @throws ConnectError */
-  given(): Promise<Uint8Array | undefined>;
+  override(): Promise<Uint8Array | undefined>;
   /** For a kernel without types, or without symbols, of its own. @throws ConnectError */
-  ofBuild(buildId: string, symbols: boolean): Promise<Uint8Array | undefined>;
+  forBuildId(buildId: string, symbols: boolean): Promise<Uint8Array | undefined>;
   /** The image of a kernel build, which its text is compared with. @throws ConnectError */
   kernelImage(buildId: string): Promise<Uint8Array | undefined>;
 }
@@ -36,8 +36,8 @@ const endings = ["btf", "json", "json.gz"] as const;
  */
 export function typeFiles(file: string | undefined, folder: string | undefined, image?: string): TypeFiles {
   return {
-    given: async () => (file === undefined ? undefined : readTypes(file)),
-    async ofBuild(buildId, symbols) {
+    override: async () => (file === undefined ? undefined : readTypes(file)),
+    async forBuildId(buildId, symbols) {
       if (folder === undefined || !validBuildId.test(buildId)) return undefined;
       const found = endings
         .filter((ending) => !symbols || ending !== "btf")
@@ -61,7 +61,7 @@ function readTypes(path: string): Promise<Uint8Array> {
 function readImage(path: string): Promise<Uint8Array> {
   return kept(path, `kernel image of ${path}`, async (bytes) => {
     // As it is, the inspector says what it can't read, and of what else it can the guest is none the worse.
-    return (isInXz(bytes) && (await withoutXz(bytes, maxFile))) || bytes;
+    return (isXz(bytes) && (await recompressXz(bytes, maxFile))) || bytes;
   });
 }
 

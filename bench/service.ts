@@ -1,7 +1,7 @@
 /** The whole service: client, control, agent and inspector in processes of their own, TLS between them, on loopback. */
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { REST_MS } from "../agent/inspector/rest.ts";
+import { REST_MS } from "../agent/inspector/idle-gc.ts";
 import { createAuthority, issueCertificate } from "../control/index.ts";
 import type { Cluster } from "../demo/cluster.ts";
 import type { GuestHandle } from "../sdk/index.ts";

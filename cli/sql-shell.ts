@@ -20,14 +20,14 @@ const prompt = "sql> ";
 const continuation = "...> ";
 const kept = 1000;
 /** More is no script that a person wrote. */
-const longestScript = 4 << 20;
+const maxScript = 4 << 20;
 
 /** Runs statements from the standard input, up to the first that fails. */
 export async function runScript({ io }: Session, ask: Ask): Promise<void> {
   let text = "";
   for await (const chunk of io.stdin) {
     text += String(chunk);
-    if (text.length > longestScript) throw usageError("that is too long for statements");
+    if (text.length > maxScript) throw usageError("that is too long for statements");
   }
   const { statements, rest } = splitStatements(text);
   for (const statement of [...statements, ...(rest.trim() === "" ? [] : [rest.trim()])])

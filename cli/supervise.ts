@@ -27,7 +27,7 @@ export interface SupervisedProcess {
 
 /** A process that lived this long in ms has recovered: the next restart is quick again. */
 const recoveredAfter = 60_000;
-const longestDelay = 30_000;
+const maxDelay = 30_000;
 /** A process that doesn't end by itself within this time in ms is killed. */
 const patience = 10_000;
 
@@ -49,7 +49,7 @@ export async function supervise<M>(options: SupervisedProcess): Promise<Supervis
       report(`${name} ended (${ended}): starting it again in ${delay / 1000} s`);
       await sleep(delay, undefined, { signal }).catch(() => {});
       if (stopping || signal.aborted) return;
-      delay = Math.min(delay * 2, longestDelay);
+      delay = Math.min(delay * 2, maxDelay);
       current = launch<M>(options);
       current.ready.then(
         () => report(`${name} is back`),

@@ -21,7 +21,7 @@ export interface UpFiles {
 }
 
 /** Linux keeps the path of a unix socket in 108 bytes, the last of them zero. */
-const longestSocketPath = 107;
+const maxSocketPath = 107;
 
 /**
  * The folder and configurations of `up`. The files are written once and then the operator's: later only a setting that
@@ -35,7 +35,7 @@ export async function prepare(state: string, settings: UpSettings): Promise<UpFi
     ca: join(state, "control", "ca.pem"),
   };
   const socket = join(state, "agent.sock");
-  if (Buffer.byteLength(socket) > longestSocketPath) {
+  if (Buffer.byteLength(socket) > maxSocketPath) {
     throw usageError(`${state} is too long a path for a socket: choose a shorter one with --state`);
   }
   const { listen, name, allowMissing } = settings;

@@ -4,7 +4,7 @@ import type { AttachRequest, InspectorService } from "../../proto/gen/cloudvmi/a
 import type { VmId } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { attach, Budget, FileMissing, type Guest, GuestError, type PhysicalMemory } from "../../vmi/index.ts";
 import type { Implementation } from "../../wire/index.ts";
-import { givesMemoryBack } from "./rest.ts";
+import { createIdleCollector } from "./idle-gc.ts";
 import { toStatus } from "./status.ts";
 
 /** Work that nobody set a limit to. */
@@ -22,7 +22,7 @@ export interface Attachment {
 /** @param image the memory is a copy, not a guest's that runs. */
 export function createAttachment(memory: PhysicalMemory, image: boolean): Attachment {
   let attached: { guest: Guest; vm: VmId | undefined; checked: number } | undefined;
-  const worked = givesMemoryBack();
+  const worked = createIdleCollector();
 
   function attachTo(request: AttachRequest): { guest: Guest; microseconds: bigint } {
     const start = performance.now();

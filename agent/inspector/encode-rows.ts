@@ -15,9 +15,9 @@ const TEXTS = (3 << 3) | 2;
 const STATES = (4 << 3) | 2;
 
 /** A tag and the longest length that a 32-bit varint holds. */
-const longestHead = 6;
+const maxHead = 6;
 /** The longest zigzag varint of a 54-bit value. */
-const longestInteger = 8;
+const maxIntegerBytes = 8;
 
 /**
  * The messages of one answer.
@@ -35,9 +35,7 @@ export function* encodeRows(
     const first = from === 0;
     const last = to >= rows;
     const bound = sizeBound(columns, from, to);
-    const bytes = Buffer.allocUnsafe(
-      bound + 2 * longestHead + (first ? header.length : 0) + (last ? summary.length : 0),
-    );
+    const bytes = Buffer.allocUnsafe(bound + 2 * maxHead + (first ? header.length : 0) + (last ? summary.length : 0));
     let at = 0;
     if (first) {
       bytes.set(header, 0);
@@ -71,17 +69,17 @@ function batchEnd(columns: readonly ColumnData[], from: number, rows: number): n
 }
 
 function rowBound(column: ColumnData, row: number): number {
-  if (column.kind === "integer") return longestInteger + 1;
-  return column.ends[row]! - (row === 0 ? 0 : column.ends[row - 1]!) + longestHead + 1;
+  if (column.kind === "integer") return maxIntegerBytes + 1;
+  return column.ends[row]! - (row === 0 ? 0 : column.ends[row - 1]!) + maxHead + 1;
 }
 
 function sizeBound(columns: readonly ColumnData[], from: number, to: number): number {
   let size = 0;
   for (const column of columns) {
-    size += 3 * longestHead + (to - from);
-    if (column.kind === "integer") size += (to - from) * longestInteger;
+    size += 3 * maxHead + (to - from);
+    if (column.kind === "integer") size += (to - from) * maxIntegerBytes;
     else if (to > from)
-      size += column.ends[to - 1]! - (from === 0 ? 0 : column.ends[from - 1]!) + (to - from) * longestHead;
+      size += column.ends[to - 1]! - (from === 0 ? 0 : column.ends[from - 1]!) + (to - from) * maxHead;
   }
   return size;
 }
@@ -109,7 +107,7 @@ function writeIntegers(
   to: number,
   statesSize: number,
 ): number {
-  const body = at + 2 * longestHead;
+  const body = at + 2 * maxHead;
   let end = body;
   for (let row = from; row < to; row++) end = writeZigzag(bytes, end, values[row]!);
   const size = end - body;

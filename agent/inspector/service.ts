@@ -28,8 +28,8 @@ import { encodedHeader, tableSpecs } from "./catalogue.ts";
 import { encodeRows } from "./encode-rows.ts";
 
 /** Types of one request, and how deep an object's structures are opened. */
-const mostTypes = 64;
-const deepest = 16;
+const maxTypes = 64;
+const maxDepth = 16;
 
 /** @param image the memory is a copy, not a guest's that runs. */
 export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<undefined> {
@@ -82,13 +82,13 @@ export function inspectorRoutes(memory: PhysicalMemory, image = false): Routes<u
         return { symbols: found, vm: attachment.vm };
       },
       async lookupTypes({ names }, { timeoutMs }) {
-        if (names.length > mostTypes)
-          throw new ConnectError(`more than ${mostTypes} types in one request; split it`, Code.InvalidArgument);
+        if (names.length > maxTypes)
+          throw new ConnectError(`more than ${maxTypes} types in one request; split it`, Code.InvalidArgument);
         const types = ask(timeoutMs, (guest, budget) => names.map((name) => typeNamed(guest, name, budget)));
         return { types, vm: attachment.vm };
       },
       async readObject({ type, space, address, depth }, { timeoutMs }) {
-        const options = { space: spaceOf(space), depth: depth === 0 ? undefined : Math.min(depth, deepest) };
+        const options = { space: spaceOf(space), depth: depth === 0 ? undefined : Math.min(depth, maxDepth) };
         const found = ask(timeoutMs, (guest, budget) => guest.typeAt(type, address, options, budget));
         const members = found.members.map((each) => {
           const { value, symbol, error, ...member } = each;

@@ -21,7 +21,7 @@ export const nodeFlags = flagsOf("inspector.cjs");
 export function flagsOf(program: string): string[] {
   return [
     `--max-old-space-size=${basename(program) === scanner ? scannerHeapMiB : heapMiB}`,
-    // Rows of one answer outlive a young generation of 1 MiB and would be moved: that costs a third of the time. See inspector/rest.ts.
+    // Rows of one answer outlive a young generation of 1 MiB and would be moved: that costs a third of the time. See inspector/idle-gc.ts.
     "--max-semi-space-size=16",
     "--expose-gc",
     // Walks call many small functions: more of them are put where they are called (a list of tasks takes 5 % less).

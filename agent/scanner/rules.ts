@@ -30,13 +30,13 @@ export class BadRules extends Error {
 }
 
 /** Bytes and files of one set. */
-const mostRuleBytes = 1536 << 10;
-const mostRuleFiles = 1024;
+const maxRuleBytes = 1536 << 10;
+const maxRuleFiles = 1024;
 /** Of one pattern in one region, each of which comes with a copy of what matched: further ones are not told or counted. */
-const mostMatchesOfPattern = 1000;
+const maxMatchesOfPattern = 1000;
 /** Problems that are told, and warnings. */
-const mostProblems = 5;
-const mostWarnings = 20;
+const maxProblems = 5;
+const maxWarnings = 20;
 /** Compiled sets that are kept, by the bytes of their sources. */
 const keptBytes = 2 << 20;
 
@@ -76,10 +76,10 @@ export function createRuleCache(): (files: readonly RuleSource[]) => RuleSet {
 
 /** @throws BadRules */
 export function compileRules(files: readonly RuleSource[]): RuleSet {
-  if (files.length > mostRuleFiles) throw new BadRules(`more than ${mostRuleFiles} files of rules`);
+  if (files.length > maxRuleFiles) throw new BadRules(`more than ${maxRuleFiles} files of rules`);
   const bytes = sizeOf(files);
-  if (bytes > mostRuleBytes) {
-    throw new BadRules(`${bytes} bytes of rules are over the limit of ${mostRuleBytes}: scan with fewer at once`);
+  if (bytes > maxRuleBytes) {
+    throw new BadRules(`${bytes} bytes of rules are over the limit of ${maxRuleBytes}: scan with fewer at once`);
   }
   const declared = files.map((file) => ({ ...file, ...declaredIn(file.source) }));
   if (declared.every(({ rules }) => rules.length === 0)) {
@@ -88,7 +88,7 @@ export function compileRules(files: readonly RuleSource[]): RuleSet {
   }
   const parts = grouped(declared).map(compilePart);
   return {
-    warnings: parts.flatMap(({ warnings }) => warnings).slice(0, mostWarnings),
+    warnings: parts.flatMap(({ warnings }) => warnings).slice(0, maxWarnings),
     scan: (data) => parts.flatMap((part) => part.scan(data)),
   };
 }
@@ -133,7 +133,7 @@ function compilePart(files: readonly SourceFile[]): RuleSet {
       problems.length > 0 ? listed(problems) : `${files.map(({ name }) => name).join(", ")}: ${reason}`,
     );
   }
-  compiled.setMaxMatchesPerPattern(mostMatchesOfPattern);
+  compiled.setMaxMatchesPerPattern(maxMatchesOfPattern);
   const namespaces = new Map(files.flatMap(({ name, rules }) => rules.map((rule) => [rule, name] as const)));
   return {
     warnings: compiled.getWarnings().map(({ message }) => placed(message, files)),
@@ -158,8 +158,8 @@ function problemsOf({ name, source }: RuleSource): string[] {
 }
 
 function listed(problems: readonly string[]): string {
-  const more = problems.length - mostProblems;
-  return [...problems.slice(0, mostProblems), ...(more > 0 ? [`and ${more} more`] : [])].join("; ");
+  const more = problems.length - maxProblems;
+  return [...problems.slice(0, maxProblems), ...(more > 0 ? [`and ${more} more`] : [])].join("; ");
 }
 
 /** A report of the compiler's: its title, where it is, and what it says of that place. */

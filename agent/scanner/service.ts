@@ -13,12 +13,12 @@ import { BadRules, createRuleCache, type RuleSet } from "./rules.ts";
 import { runScan } from "./scan.ts";
 
 const defaultMs = 60_000;
-const longestMs = 3_600_000;
+const maxMs = 3_600_000;
 /** Before the call's own end, so that the summary still comes through. */
 const marginMs = 500;
 const defaultMatches = 1000;
-const mostMatches = 100_000;
-const mostNotes = 50;
+const maxMatchesAllowed = 100_000;
+const maxNotes = 50;
 /** Time is what bounds a scan; each list of the guest's has a bound of its own. */
 const steps = 1e12;
 /** A scan that its caller has just left ends a moment later. */
@@ -50,7 +50,7 @@ export function scannerRoutes(memory: PhysicalMemory, image = false): Routes<und
 
   async function* scan(
     request: ScanRequest,
-    { signal, timeoutMs = longestMs }: CallContext<undefined>,
+    { signal, timeoutMs = maxMs }: CallContext<undefined>,
   ): AsyncGenerator<MessageInitShape<typeof ScanResponseSchema>> {
     const start = performance.now();
     const query = queryOf(request);
@@ -59,7 +59,7 @@ export function scannerRoutes(memory: PhysicalMemory, image = false): Routes<und
     // From here on the agent hears of the scan, and does not wait for more than a piece of memory at a time.
     yield {};
     const notes = new Set(rules.warnings);
-    const note = (text: string) => void (notes.size < mostNotes && notes.add(text));
+    const note = (text: string) => void (notes.size < maxNotes && notes.add(text));
     const budget = new Budget(limits.deadline - performance.now(), steps);
     try {
       const regions = attachment.ask(undefined, (guest) => guest.regions(query, budget, note));
@@ -96,8 +96,9 @@ function queryOf({ target, pids }: ScanRequest): RegionQuery {
 }
 
 function limitsOf({ maxMatches, maxBytes, timeLimitMs }: ScanRequest, callEnds: number) {
-  if (maxMatches > mostMatches) throw invalid(`a scan tells at most ${mostMatches} matches, not ${maxMatches}`);
-  if (timeLimitMs > longestMs) throw invalid(`a scan takes at most ${longestMs} ms, not ${timeLimitMs}`);
+  if (maxMatches > maxMatchesAllowed)
+    throw invalid(`a scan tells at most ${maxMatchesAllowed} matches, not ${maxMatches}`);
+  if (timeLimitMs > maxMs) throw invalid(`a scan takes at most ${maxMs} ms, not ${timeLimitMs}`);
   const deadline = Math.min(performance.now() + (timeLimitMs || defaultMs), callEnds);
   return { matches: maxMatches || defaultMatches, bytes: Number(maxBytes), deadline };
 }

@@ -7,7 +7,7 @@ export const REST_MS = 10_000;
  *
  * @returns to be called with every question
  */
-export function givesMemoryBack(): () => void {
+export function createIdleCollector(): () => void {
   const { gc } = globalThis;
   if (gc === undefined) return () => {};
   // "last-resort" also shrinks the young generation, which "regular" leaves as it is.
