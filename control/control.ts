@@ -37,6 +37,8 @@ export interface RunningControl extends AsyncDisposable {
 
 /** Calls under way have this long to end when the service is told to. */
 const graceMs = 10_000;
+/** Idle connections are kept for clients that ask again within minutes. */
+const connectionTimes = { openMs: 10_000, requestMs: 60_000, idleMs: 300_000 };
 /** How often the head of the audit trail goes to the log, where it serves as an anchor against a cut-off tail. */
 const anchorEveryMs = 3_600_000;
 
@@ -77,7 +79,7 @@ export async function startControl(config: ControlConfig, log: Log = createLog()
       routes,
       gate,
       log,
-      maxConnections: config.maxConnections,
+      connections: { ...connectionTimes, most: config.maxConnections },
     });
 
     const noteAnchor = () => {

@@ -55,6 +55,7 @@ listen = "tls://127.0.0.1:0"
 state = "state"
 [limits]
 calls_per_user = 8
+connections = CONNECTIONS
 [[agent]]
 name = "host1"
 address = "unix:AGENT"
@@ -78,6 +79,8 @@ interface HarnessOptions {
   readonly vms?: FakeVm[];
   /** Added to the configuration. */
   readonly more?: string;
+  /** Of the public port, at once. */
+  readonly connections?: number;
   /** Runs before control starts, with its directory. */
   readonly prepare?: (directory: string) => Promise<void>;
 }
@@ -97,7 +100,10 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   const log: string[] = [];
   const start = () =>
     startControl(
-      parseControlConfig(config.replace("AGENT", socket) + (options.more ?? ""), directory),
+      parseControlConfig(
+        config.replace("AGENT", socket).replace("CONNECTIONS", `${options.connections ?? 1024}`) + (options.more ?? ""),
+        directory,
+      ),
       createLog((line) => log.push(line)),
     );
   const stack = new AsyncDisposableStack();
