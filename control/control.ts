@@ -64,7 +64,7 @@ export async function startControl(config: ControlConfig, log: Log = createLog()
       each.close(),
     );
     const routes = createRoutes<Session>()
-      .add(HealthService, healthService(fleet))
+      .add(HealthService, healthService({ fleet, state, audit }))
       .add(GuestService, guestService(gate, fleet))
       .add(SqlService, sqlService(gate, fleet))
       .add(VmService, vmService(gate))
