@@ -1,10 +1,12 @@
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code } from "@connectrpc/connect";
+import { AccountService } from "../proto/gen/cloudvmi/v1/account_pb.ts";
 import { AdminService } from "../proto/gen/cloudvmi/v1/admin_pb.ts";
 import { GuestService } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { HealthService } from "../proto/gen/cloudvmi/v1/health_pb.ts";
 import { SqlService } from "../proto/gen/cloudvmi/v1/sql_pb.ts";
-import { AccountService, HealthService, VmService } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
+import { VmService } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createRoutes } from "../wire/index.ts";
 import { accountService } from "./api/account.ts";
 import { adminService } from "./api/admin.ts";

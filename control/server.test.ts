@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
 import { Code } from "@connectrpc/connect";
-import { HealthService } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
+import { HealthService } from "../proto/gen/cloudvmi/v1/health_pb.ts";
 import { createRoutes } from "../wire/index.ts";
 import { testCertificate } from "../wire/testing.ts";
 import type { Gate, Session } from "./api/gate.ts";

@@ -1,4 +1,4 @@
-import type { AccountService } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
+import type { AccountService } from "../../proto/gen/cloudvmi/v1/account_pb.ts";
 import type { Implementation } from "../../wire/index.ts";
 import type { Authenticator } from "../auth/authenticator.ts";
 import type { Gate, Session } from "./gate.ts";

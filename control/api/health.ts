@@ -1,4 +1,4 @@
-import type { HealthService } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
+import type { HealthService } from "../../proto/gen/cloudvmi/v1/health_pb.ts";
 import type { Implementation } from "../../wire/index.ts";
 import type { AuditLog } from "../audit/log.ts";
 import type { Fleet } from "../fleet/fleet.ts";
