@@ -5,7 +5,7 @@ import net, { type AddressInfo } from "node:net";
 import tls from "node:tls";
 import { createContextKey, createContextValues } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
-import { addToConnect, type Routes, serveWire, type WireConnection } from "../wire/index.ts";
+import { addToConnect, type Routes, SESSION_PROTOCOL, serveWire, type WireConnection } from "../wire/index.ts";
 import type { Gate, Session } from "./api/gate.ts";
 import { bearerToken, parseCredential } from "./auth/token.ts";
 import type { KeyPair } from "./certificates.ts";
@@ -100,7 +100,7 @@ export async function startServer({
     key: keyPair.key,
     cert: keyPair.certificate,
     minVersion: "TLSv1.2",
-    ALPNProtocols: ["cloudvmi/1", "h2", "http/1.1"],
+    ALPNProtocols: [SESSION_PROTOCOL, "h2", "http/1.1"],
   });
   tlsServer.on("secureConnection", (socket) => {
     const connection = connections.under(socket);
@@ -109,7 +109,7 @@ export async function startServer({
       return;
     }
     socket.on("error", () => socket.destroy());
-    if (socket.alpnProtocol === "cloudvmi/1") {
+    if (socket.alpnProtocol === SESSION_PROTOCOL) {
       const wire = serveWire(socket, routes, {
         async authenticate({ token }): Promise<Session> {
           const credential = parseCredential(token);

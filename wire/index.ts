@@ -3,7 +3,7 @@
 export { createWireTransport, type WireCallOptions, type WireOptions, type WireTransport } from "./client.ts";
 export { addToConnect, type ConnectOptions } from "./connect.ts";
 export { Encoded } from "./encoded.ts";
-export type { Hello } from "./payload.ts";
+export { type Hello, SESSION_PROTOCOL } from "./payload.ts";
 export { type ReusedReads, reusedReads } from "./reads.ts";
 export {
   type CallContext,

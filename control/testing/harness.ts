@@ -12,7 +12,7 @@ import { GuestService } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { HealthService } from "../../proto/gen/cloudvmi/v1/health_pb.ts";
 import { SqlService } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
 import { VmService } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
-import { createWireTransport } from "../../wire/index.ts";
+import { createWireTransport, SESSION_PROTOCOL } from "../../wire/index.ts";
 import { parseControlConfig } from "../config.ts";
 import { type RunningControl, startControl } from "../control.ts";
 import { createLog } from "../log.ts";
@@ -117,7 +117,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     const { hostname, port } = new URL(control.url);
     if (protocol === "wire") {
       const wire = createWireTransport({
-        connect: () => tls.connect({ host: hostname, port: Number(port), ca, ALPNProtocols: ["cloudvmi/1"] }),
+        connect: () => tls.connect({ host: hostname, port: Number(port), ca, ALPNProtocols: [SESSION_PROTOCOL] }),
         token,
       });
       stack.defer(() => wire.close());
