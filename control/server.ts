@@ -136,7 +136,9 @@ export async function startServer({
       http1.emit("connection", socket);
     }
   });
-  const server = net.createServer({ noDelay: true, keepAlive: true }, (socket) => {
+  // With TCP's own signs of life clients that are gone without a word leave their places.
+  const tcp = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 };
+  const server = net.createServer(tcp, (socket) => {
     socket.on("error", () => socket.destroy());
     if (connections.open(socket) === undefined) socket.destroy();
     else tlsServer.emit("connection", socket);
