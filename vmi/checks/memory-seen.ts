@@ -2,6 +2,7 @@ import type { Halves } from "../bytes/address.ts";
 import { inodeOf } from "../linux/file.ts";
 import { mmCode, mmStruct } from "../linux/mm.ts";
 import { Paths, type ResolvedPath } from "../linux/path.ts";
+import { processMember } from "../linux/process-member.ts";
 import { isNull, latin1, plus, readCString, readPointer, readU32, sameAddress } from "../linux/read.ts";
 import { PF_KTHREAD, TASK_COMM_LEN, taskStruct } from "../linux/task-struct.ts";
 import { readProcesses } from "../linux/tasks.ts";
@@ -43,7 +44,7 @@ export function memorySeen(context: CheckContext): readonly SeenMemory[] {
   const { comm, mm, flags } = kernel.layout(taskStruct);
   const paths = new Paths(kernel, budget);
   const { values, complete, torn } = readProcesses(kernel, budget, (task, pid) => {
-    const at = readPointer(kernel.space, task, mm);
+    const at = processMember(kernel, task, mm, budget);
     // A thread of the kernel borrows a process's memory at times.
     const kernelThread = ((readU32(kernel.space, task, flags) ?? 0) & PF_KTHREAD) !== 0;
     if (at === undefined || isNull(at) || kernelThread) return undefined;
