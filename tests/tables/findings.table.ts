@@ -33,6 +33,15 @@ export const comparison: Comparison = {
         check,
       );
 
+    // Of an overlay, by the path that processes see; what differs is told by the file of the layer below.
+    const changed = of("injected-memory").filter(({ what }) => String(what).includes(" /mnt/overlay/library.so "));
+    assert.deepEqual(
+      changed.map(({ evidence }) => /4 bytes of 1 pages differ/.test(String(evidence))),
+      [true],
+      "library.so",
+    );
+    assert.ok(!of("false-name").some(({ what, evidence }) => `${what} ${evidence}`.includes("/mnt/overlay/")));
+
     const modules = (await subject.lab.exec("cut -d ' ' -f 1 /proc/modules")).trimEnd().split("\n");
     const listed = of("inventory").flatMap(({ what }) => /^module (\S+) is loaded$/.exec(what as string)?.[1] ?? []);
     assert.deepEqual(listed.sort(), modules.sort());
