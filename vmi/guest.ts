@@ -7,7 +7,8 @@ import { type Kernel, kernelGone } from "./linux/kernel.ts";
 import { moduleSymbolBefore } from "./linux/kernel-address.ts";
 import { firstSymbols } from "./linux/kernel-symbols.ts";
 import { halvesOf, userSpace } from "./linux/mm.ts";
-import { isNull, readPointer } from "./linux/read.ts";
+import { processMember } from "./linux/process-member.ts";
+import { isNull } from "./linux/read.ts";
 import { initTask, taskStruct } from "./linux/task-struct.ts";
 import { findProcess } from "./linux/tasks.ts";
 import type { AddressSpace } from "./memory/address-space.ts";
@@ -275,7 +276,7 @@ class Spaces {
   #find(pid: number): Halves {
     const task = findProcess(this.#kernel, pid, this.#budget);
     if (task === undefined) throw new GuestError("no-such-process", `the guest has no process ${pid}`);
-    const mm = readPointer(this.#kernel.space, task, this.#kernel.layout(taskStruct).mm);
+    const mm = processMember(this.#kernel, task, this.#kernel.layout(taskStruct).mm, this.#budget);
     if (mm === undefined) throw new GuestError("inconsistent", `process ${pid} can't be read`);
     return mm;
   }

@@ -140,24 +140,34 @@ class Archive:
         stat = self.file(base + b"/stat")
         status = self.file(base + b"/status")
         self.file(base + b"/cgroup")
-        self.links(base + b"/ns")
+        home = base if status and b"\nThreads:\t1\n" in status else self.threads(base)
+        self.links(home + b"/ns")
         # The seventh field after the name: PF_KTHREAD has neither arguments nor files.
         if not stat or int(stat[stat.rindex(b")") + 2 :].split(b" ", 7)[6]) & 0x00200000:
             return
-        self.file(base + b"/cmdline")
-        self.file(base + b"/environ")
+        self.file(home + b"/cmdline")
+        self.file(home + b"/environ")
         for name in (b"/exe", b"/cwd", b"/root"):
-            self.link(base + name)
-        self.links(base + b"/fd")
-        if status and b"\nThreads:\t1\n" in status:
-            return
+            self.link(home + name)
+        self.links(home + b"/fd")
+
+    def threads(self, base):
+        """The folder that tells what threads share: that of another thread where the first has ended, and has it no more."""
         try:
             tasks = posix.listdir(base + b"/task")
         except OSError as error:
-            return self.error(base + b"/task", error)
-        for tid in tasks:
+            self.error(base + b"/task", error)
+            return base
+        home = None
+        for tid in sorted(tasks, key=int):
             # Of the first thread, /proc/PID/stat tells the sums of all.
-            self.file(base + b"/task/" + tid + b"/stat")
+            stat = self.file(base + b"/task/" + tid + b"/stat")
+            if home is None and stat and stat[stat.rindex(b")") + 2] not in b"ZX":
+                home = base if base.endswith(b"/" + tid) else base + b"/task/" + tid
+        if home is None or home == base:
+            return base
+        self.file(home + b"/status")
+        return home
 
     def compressed(self):
         return zlib.compress(b"".join(self.parts), 1)

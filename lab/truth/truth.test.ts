@@ -106,6 +106,45 @@ const kernelFiles: [string, number, string][] = [
   ["/proc/sys/kernel/random/boot_id", 0, "0b7c\n"],
 ];
 
+test("truth: what a process has is told by its next thread where the first one has ended", () => {
+  const ended = (pid: number) =>
+    statLine("gone").replace("115", String(pid)).replace(") S", ") Z").replace("3108864 250", "0 0");
+  const { processes } = parseTruth(
+    readArchive(
+      archive([
+        ["/proc/120/stat", 0, ended(120)],
+        ["/proc/120/status", 0, "Uid:\t1\t1\t1\t1\nThreads:\t3\n"],
+        ["/proc/120/task/120/stat", 0, ended(120)],
+        ["/proc/120/task/121/stat", 0, ended(121)],
+        ["/proc/120/task/122/stat", 0, statLine("lives").replace("115", "122")],
+        ["/proc/120/task/122/status", 0, "Uid:\t2\t2\t2\t2\nVmLck:\t4 kB\n"],
+        ["/proc/120/task/122/exe", 1, "/bin/a"],
+        ["/proc/120/task/122/cmdline", 0, "a\0b\0"],
+        ["/proc/120/task/122/fd/3", 1, "/dev/null"],
+        ["/proc/120/task/122/ns/net", 1, "net:[7]"],
+        ["/proc/130/stat", 0, ended(130)],
+        ["/proc/130/status", 0, "Threads:\t1\n"],
+        ...kernelFiles,
+      ]),
+    ),
+  );
+  const { folder, exe, argv, files, namespaces, stat, status, uids, threads, ended: whole } = processes.get(120)!;
+  assert.deepEqual([folder, exe, argv, whole], ["/proc/120/task/122", "/bin/a", ["a", "b"], false]);
+  assert.deepEqual(
+    [...files, ...namespaces],
+    [
+      [3, "/dev/null"],
+      ["net", "net:[7]"],
+    ],
+  );
+  assert.deepEqual([stat.state, stat.vsize, stat.rss, status.get("VmLck"), uids[0]], ["Z", 3108864, 250, "4 kB", 1]);
+  assert.deepEqual(
+    threads.map(({ tid, stat: of }) => tid + of.state),
+    ["120Z", "121Z", "122S"],
+  );
+  assert.deepEqual([processes.get(130)!.folder, processes.get(130)!.ended], ["/proc/130", true]);
+});
+
 test("truth: threads, links and namespaces find their process, and one that ended is left out", () => {
   const truth = parseTruth(
     readArchive(

@@ -34,9 +34,17 @@ export interface TruthThread {
 /** A process as its guest sees it. Text is as in `textOf`: nothing of the bytes is lost. */
 export interface TruthProcess {
   pid: number;
+  /**
+   * Folder of /proc that tells what its threads share: /proc/PID. Where its first thread has ended before others, that
+   * has nothing of it any more, and it is /proc/PID/task/TID of the next.
+   */
+  folder: string;
+  /** All its threads have, and nobody has waited for it yet. */
+  ended: boolean;
   comm: string;
+  /** /proc/PID/stat; its sizes are those of `folder`. */
   stat: Stat;
-  /** /proc/PID/status by key, values without the white space around. */
+  /** /proc/PID/status by key, values without the white space around; what memory it has is that of `folder`. */
   status: Map<string, string>;
   /** Real, effective, saved and filesystem ids. */
   uids: number[];
@@ -129,23 +137,35 @@ function parseProcess(pid: number, of: Map<string, Buffer>): TruthProcess {
   const text = (name: string) => textOf(of.get(name) ?? Buffer.alloc(0));
   const stat = parseStat(text("stat"));
   const status = parseStatus(text("status"));
-  const ids = (key: string) => (status.get(key) ?? "").split(/\s+/).map(Number);
-  const link = (name: string) => (of.has(name) ? text(name) : null);
-  const namespaces = new Map<string, string>();
-  const files = new Map<number, string>();
   const threads: TruthThread[] = [{ tid: pid, stat }];
   for (const [name, data] of of) {
-    const [folder, key, file] = name.split("/");
-    if (folder === "ns") namespaces.set(key!, textOf(data));
-    else if (folder === "fd") files.set(Number(key), textOf(data));
-    else if (folder === "task" && file === "stat" && Number(key) !== pid) {
-      threads.push({ tid: Number(key), stat: parseStat(textOf(data)) });
-    } else if (folder === "task" && file === "stat") threads[0]!.stat = parseStat(textOf(data));
+    const tid = Number(/^task\/(\d+)\/stat$/.exec(name)?.[1] ?? Number.NaN);
+    if (tid === pid) threads[0]!.stat = parseStat(textOf(data));
+    else if (!Number.isNaN(tid)) threads.push({ tid, stat: parseStat(textOf(data)) });
   }
-  const cmdline = of.get("cmdline") ?? Buffer.alloc(0);
-  const environ = of.get("environ") ?? Buffer.alloc(0);
+  threads.sort((a, b) => a.tid - b.tid);
+  const next = stat.state === "Z" ? threads.find((thread) => thread.stat.state !== "Z") : undefined;
+  const folder = next === undefined ? "" : `task/${next.tid}/`;
+  if (next !== undefined) {
+    Object.assign(stat, { vsize: next.stat.vsize, rss: next.stat.rss });
+    for (const [key, value] of parseStatus(text(`${folder}status`))) if (key.startsWith("Vm")) status.set(key, value);
+  }
+  const ids = (key: string) => (status.get(key) ?? "").split(/\s+/).map(Number);
+  const link = (name: string) => (of.has(folder + name) ? text(folder + name) : null);
+  const namespaces = new Map<string, string>();
+  const files = new Map<number, string>();
+  for (const [name, data] of of) {
+    if (!name.startsWith(folder)) continue;
+    const [kind, key] = name.slice(folder.length).split("/");
+    if (kind === "ns") namespaces.set(key!, textOf(data));
+    else if (kind === "fd") files.set(Number(key), textOf(data));
+  }
+  const cmdline = of.get(`${folder}cmdline`) ?? Buffer.alloc(0);
+  const environ = of.get(`${folder}environ`) ?? Buffer.alloc(0);
   return {
     pid,
+    folder: `/proc/${pid}/${folder}`.slice(0, -1),
+    ended: stat.state === "Z" && next === undefined,
     comm: stat.comm,
     stat,
     status,
@@ -161,7 +181,7 @@ function parseProcess(pid: number, of: Map<string, Buffer>): TruthProcess {
     namespaces,
     cgroup: /^0::(.*)$/m.exec(text("cgroup"))?.[1] ?? null,
     files,
-    threads: threads.sort((a, b) => a.tid - b.tid),
+    threads,
     // PF_KTHREAD of include/linux/sched.h.
     kernelThread: (stat.flags & 0x00200000) !== 0,
   };

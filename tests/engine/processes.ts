@@ -80,7 +80,7 @@ export interface Directories {
 function expectedProcess(process: TruthProcess, directories: Directories | undefined): Row {
   const { stat, uids, gids, namespaces } = process;
   // A zombie has given up its memory, directories and namespaces.
-  const gone = stat.state === "Z";
+  const gone = process.ended;
   const user = !process.kernelThread && !gone;
   const deleted = " (deleted)";
   const exe = process.exe ?? "";
@@ -226,9 +226,15 @@ export async function readDirectories(subject: Subject): Promise<Map<number, Dir
 import posix
 for pid in posix.listdir(b"/proc"):
     if not pid.isdigit(): continue
+    try: tids = posix.listdir(b"/proc/" + pid + b"/task")
+    except OSError: continue
     for name in (b"/cwd", b"/root"):
-        try: link = b"=" + posix.readlink(b"/proc/" + pid + name)
-        except OSError: link = b""
+        link = b""
+        # What the first thread gave up when it ended, others have still.
+        for tid in tids:
+            try: link = b"=" + posix.readlink(b"/proc/" + pid + b"/task/" + tid + name)
+            except OSError: continue
+            break
         posix.write(1, pid + name + link + b"\\0")
 `;
   const text = await subject.lab.exec(`python3 -I -S -c '${script.replaceAll("'", "")}'`);

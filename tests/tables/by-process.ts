@@ -55,6 +55,20 @@ export async function compareByProcess<T>(
   return { rows, processes };
 }
 
+/**
+ * Python: the folder of /proc that tells what the threads of a process share, as TruthProcess.folder. /proc/PID of one whose
+ * first thread has ended is as empty as that of a zombie.
+ */
+export const FOLDER_OF = `
+import os
+def folder_of(pid):
+    for tid in sorted(os.listdir('/proc/%s/task' % pid), key=int):
+        with open('/proc/%s/task/%s/stat' % (pid, tid)) as stat:
+            if stat.read().rpartition(') ')[2][0] not in 'ZX':
+                return '/proc/%s' % pid if tid == pid else '/proc/%s/task/%s' % (pid, tid)
+    return '/proc/%s' % pid
+`;
+
 /** A word of /proc/PID/status. */
 export function statusOf(process: TruthProcess, key: string): string {
   const value = process.status.get(key);
@@ -83,7 +97,7 @@ export async function withTasks(
 }
 
 /**
- * Holds each process's rows to a file of its /proc folder, where that was the same before and after: also of a process
+ * Holds each process's rows to a file of its folder of /proc (see TruthProcess.folder), where that was the same before and after: also of a process
  * that should have no rows, and no other process may have any.
  * @param expected the rows by the text of the file, which is empty where the process has no such file
  * @returns the rows that were compared
@@ -95,15 +109,15 @@ export async function compareFiles(
   file: string,
   expected: (text: string, process: TruthProcess) => Row[],
 ): Promise<Row[]> {
-  const texts = async (pids: Iterable<number>) => {
-    const paths = [...pids].map((pid) => `/proc/${pid}/${file}`);
+  const texts = async (processes: ReadonlyMap<number, TruthProcess>) => {
+    const paths = [...processes.values()].map(({ folder }) => `${folder}/${file}`);
     const files = await subject.lab.readFiles(paths);
     return new Map(paths.map((path) => [Number(path.split("/")[2]), textOfEntry(files.get(path))]));
   };
   const { processes } = await subject.lab.truth();
-  const before = await texts(processes.keys());
+  const before = await texts(processes);
   const byPid = Map.groupBy(read(guest, table), (row) => row.pid as number);
-  const after = await texts(processes.keys());
+  const after = await texts(processes);
   const later = (await subject.lab.truth()).processes;
   const compared: Row[] = [];
   let still = 0;

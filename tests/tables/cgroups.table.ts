@@ -23,7 +23,7 @@ export const comparison: Comparison = {
     const { processes } = await subject.lab.truth();
     const rows = all.filter((row) => row.dying === 0);
     assert.deepEqual(rows.map((row) => row.path).sort(), told.map(([path]) => path).sort());
-    const inRoot = [...processes.values()].filter(({ cgroup, stat }) => cgroup === "/" && stat.state !== "Z").length;
+    const inRoot = [...processes.values()].filter(({ cgroup, ended }) => cgroup === "/" && !ended).length;
     for (const [path = "", inode, controllers, subtree, type, procs, frozen] of told) {
       const row = rows.find((candidate) => candidate.path === path)!;
       const isRoot = path === "/";

@@ -44,6 +44,23 @@ function onDisk(guest: Guest): void {
   assert.equal(joined(partial).length, 64 * 4096);
 }
 
+/** What is in memory of a file of an overlay is the layer's: there it is whole, and here it is said where. */
+function onOverlay(guest: Guest): void {
+  const program = joined(contentOf(guest, "path", "/bin/busybox"));
+  for (const layer of ["lower", "upper"]) {
+    const found = joined(contentOf(guest, "path", `/tmp/overlay/${layer}/${layer}-program`));
+    assert.ok(found === program, `the ${layer} layer's file differs`);
+  }
+  const { rows, notes } = guest.table("file_contents", {
+    where: [{ column: "path", values: ["/mnt/overlay/lower-program"] }],
+  });
+  assert.equal(rows, 0);
+  assert.ok(
+    notes.some((note) => note.startsWith("/mnt/overlay/lower-program is on an overlay")),
+    notes.join(),
+  );
+}
+
 export const comparison: Comparison = {
   table: "file_contents",
   async compare(subject, guest) {
@@ -57,6 +74,7 @@ export const comparison: Comparison = {
       assert.ok(found === textOf(file.data), `${path} differs`);
       bytes += found.length;
     }
+    onOverlay(guest);
     // Deleted and still open, and in memory only: by their inodes.
     const held = read(guest, "process_open_files").filter(({ path }) =>
       ["/tmp/deleted-but-open", "/memfd:sealed", "/memfd:mapped", "/memfd:huge"].includes(String(path)),

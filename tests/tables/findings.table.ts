@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { checks } from "../../vmi/index.ts";
 import { read } from "../engine/support.ts";
+import { findByArgument } from "./by-process.ts";
 import type { Comparison } from "./comparison.ts";
 
 export const comparison: Comparison = {
@@ -23,6 +24,23 @@ export const comparison: Comparison = {
       of("deleted-executable").map(({ pid }) => pid),
       deleted.map(({ pid }) => pid),
     );
+
+    // Of a process too whose first thread has ended, and has none of its memory any more.
+    const headless = findByArgument([...processes.values()], "headless argument").pid;
+    for (const check of ["deleted-executable", "injected-memory"])
+      assert.ok(
+        of(check).some(({ pid }) => pid === headless),
+        check,
+      );
+
+    // Of an overlay, by the path that processes see; what differs is told by the file of the layer below.
+    const changed = of("injected-memory").filter(({ what }) => String(what).includes(" /mnt/overlay/library.so "));
+    assert.deepEqual(
+      changed.map(({ evidence }) => /4 bytes of 1 pages differ/.test(String(evidence))),
+      [true],
+      "library.so",
+    );
+    assert.ok(!of("false-name").some(({ what, evidence }) => `${what} ${evidence}`.includes("/mnt/overlay/")));
 
     const modules = (await subject.lab.exec("cut -d ' ' -f 1 /proc/modules")).trimEnd().split("\n");
     const listed = of("inventory").flatMap(({ what }) => /^module (\S+) is loaded$/.exec(what as string)?.[1] ?? []);

@@ -1,10 +1,11 @@
 // memfd_files against /proc/PID/fd, /proc/PID/maps and /proc/PID/exe, and the seals as fcntl(2) tells them.
 import assert from "node:assert/strict";
 import { read } from "../engine/support.ts";
+import { FOLDER_OF } from "./by-process.ts";
 import type { Comparison } from "./comparison.ts";
 
-const SCRIPT = `
-import fcntl, os
+const SCRIPT = `${FOLDER_OF}
+import fcntl
 names = ['seal', 'shrink', 'grow', 'write', 'future_write', 'exec']
 def show(pid, held, fd, path, link):
     s = os.stat(path)
@@ -15,13 +16,14 @@ def show(pid, held, fd, path, link):
 for pid in sorted((name for name in os.listdir('/proc') if name.isdigit()), key=int):
     if int(pid) == os.getpid(): continue
     try:
-        for fd in sorted(os.listdir('/proc/%s/fd' % pid), key=int):
-            link = os.readlink('/proc/%s/fd/%s' % (pid, fd))
-            if link.startswith('/memfd:'): show(pid, 'open', fd, '/proc/%s/fd/%s' % (pid, fd), link)
-        link = os.readlink('/proc/%s/exe' % pid)
-        if link.startswith('/memfd:'): show(pid, 'executable', '', '/proc/%s/exe' % pid, link)
+        folder = folder_of(pid)
+        for fd in sorted(os.listdir(folder + '/fd'), key=int):
+            link = os.readlink(folder + '/fd/' + fd)
+            if link.startswith('/memfd:'): show(pid, 'open', fd, folder + '/fd/' + fd, link)
+        link = os.readlink(folder + '/exe')
+        if link.startswith('/memfd:'): show(pid, 'executable', '', folder + '/exe', link)
         seen = set()
-        for line in open('/proc/%s/maps' % pid):
+        for line in open(folder + '/maps'):
             if '/memfd:' not in line: continue
             words = line.split()
             if words[4] in seen: continue
@@ -42,6 +44,7 @@ export const comparison: Comparison = {
       expected,
     );
     assert.deepEqual([...new Set(rows.map(({ held }) => held))].toSorted(), ["executable", "mapped", "open"]);
+    assert.ok(rows.some(({ name }) => name === "headless"));
     assert.ok(rows.some(({ name, seals }) => name === "sealed" && seals === "write"));
     assert.ok(
       rows.some(({ name, cached_pages, seals }) => name === "huge" && cached_pages === 1024 && seals === "shrink"),

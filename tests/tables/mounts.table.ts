@@ -44,11 +44,11 @@ export const comparison: Comparison = {
       const inode = Number(/\d+/.exec(process.namespaces.get("mnt") ?? "")?.[0]);
       if (!Number.isNaN(inode) && members.get(inode)?.root !== "/") members.set(inode, process);
     }
-    const files = await subject.lab.readFiles([...members.values()].map(({ pid }) => `/proc/${pid}/mountinfo`));
+    const files = await subject.lab.readFiles([...members.values()].map(({ folder }) => `${folder}/mountinfo`));
     const rows = read(guest, "mounts");
     let compared = 0;
-    for (const [inode, { pid, root }] of members) {
-      const file = files.get(`/proc/${pid}/mountinfo`);
+    for (const [inode, { pid, folder, root }] of members) {
+      const file = files.get(`${folder}/mountinfo`);
       assert.ok(file?.kind === "file", `mountinfo of ${pid}`);
       const expected = textOf(file.data).trimEnd().split("\n").map(parse);
       const found = rows

@@ -40,6 +40,9 @@ export const comparison: Comparison = {
     assert.deepEqual([...sonames("/libz.so.1.2.13")], ["libz.so.1"]);
     assert.deepEqual([...sonames("/ld-linux-x86-64.so.2")], ["ld-linux-x86-64.so.2"]);
     assert.deepEqual([...sonames("/busybox")], [null]);
+    const programs = rows.filter(({ program }) => program === 1).map(({ path }) => path);
+    for (const name of ["lower", "upper", "deleted"])
+      assert.ok(programs.includes(`/mnt/overlay/${name}-program`), `${name} program of an overlay`);
     return `${rows.length} rows`;
   },
 };

@@ -36,6 +36,9 @@ export const comparison: Comparison = {
     assert.deepEqual([...kinds].toSorted(), ["anonymous", "file", "heap", "special", "stack"]);
     const paths = new Set(rows.map(({ path }) => path));
     assert.ok(paths.has("/memfd:mapped") && paths.has("[vdso]") && paths.has("/tmp/.dropper"));
+    // On an overlay: of the lower layer, of the upper one, and one that is in neither any more.
+    for (const name of ["lower-program", "upper-program", "deleted-program", "library.so"])
+      assert.ok(paths.has(`/mnt/overlay/${name}`), name);
     // One with more areas than a leaf of the tree has room for.
     const byPid = Map.groupBy(rows, ({ pid }) => pid);
     assert.ok(Math.max(...[...byPid.values()].map((found) => found.length)) > 40);

@@ -2,6 +2,7 @@ import { formatHalves, type Halves, numberOf } from "../bytes/address.ts";
 import { consistently } from "../linux/consistent.ts";
 import { inodeOf } from "../linux/file.ts";
 import { Memo } from "../linux/memo.ts";
+import { processMember } from "../linux/process-member.ts";
 import { readNumber, readPointer, sameAddress } from "../linux/read.ts";
 import { taskStruct } from "../linux/task-struct.ts";
 import { livePid } from "../linux/tasks.ts";
@@ -69,7 +70,7 @@ function examine(context: CheckContext, seen: SeenMemory, specials: Specials): v
   const { kernel, budget } = context;
   const found = consistently(kernel, budget, () => {
     const kinds = new Map<string, Kind>();
-    const mm = readPointer(kernel.space, seen.task, kernel.layout(taskStruct).mm);
+    const mm = processMember(kernel, seen.task, kernel.layout(taskStruct).mm, budget);
     // Another process's by now, or the same one's after execve().
     if (livePid(kernel, seen.task) !== seen.pid || mm === undefined || !sameAddress(mm, seen.mm)) return kinds;
     for (const area of seen.own) {

@@ -1,13 +1,13 @@
 import type { Halves } from "../bytes/address.ts";
-import { inodeOf } from "../linux/file.ts";
+import { openedInode } from "../linux/file.ts";
 import { mmCode, mmStruct } from "../linux/mm.ts";
 import { Paths, type ResolvedPath } from "../linux/path.ts";
+import { processMember } from "../linux/process-member.ts";
 import { isNull, latin1, plus, readCString, readPointer, readU32, sameAddress } from "../linux/read.ts";
 import { PF_KTHREAD, TASK_COMM_LEN, taskStruct } from "../linux/task-struct.ts";
 import { readProcesses } from "../linux/tasks.ts";
 import { VM, type Vma, walkVmas } from "../linux/vma.ts";
 import type { CheckContext } from "./check.ts";
-import { baseName } from "./programs.ts";
 
 /** A file of which a process may run code. */
 export interface CodeFile {
@@ -43,7 +43,7 @@ export function memorySeen(context: CheckContext): readonly SeenMemory[] {
   const { comm, mm, flags } = kernel.layout(taskStruct);
   const paths = new Paths(kernel, budget);
   const { values, complete, torn } = readProcesses(kernel, budget, (task, pid) => {
-    const at = readPointer(kernel.space, task, mm);
+    const at = processMember(kernel, task, mm, budget);
     // A thread of the kernel borrows a process's memory at times.
     const kernelThread = ((readU32(kernel.space, task, flags) ?? 0) & PF_KTHREAD) !== 0;
     if (at === undefined || isNull(at) || kernelThread) return undefined;
@@ -78,28 +78,17 @@ function readMemory(context: CheckContext, mm: Halves, paths: Paths, pid: number
     if (!files.has(key)) files.set(key, { ...textOf(path), area });
   }
   const path = executable && paths.ofFile(executable);
-  runs ||= executable !== undefined && path !== undefined && mapsInode(context, executable, path, areas, paths);
+  runs ||= executable !== undefined && path !== undefined && mapsInode(context, executable, areas);
   return { path: path && textOf(path).path, started, runsItsExecutable: runs, own, files: [...files.values()] };
 }
 
 /** The slow way, for those of which no mapping is of the very struct file: it may be of another of the same inode. */
-function mapsInode(
-  { kernel }: CheckContext,
-  executable: Halves,
-  path: ResolvedPath,
-  areas: readonly Vma[],
-  paths: Paths,
-): boolean {
-  const inode = inodeOf(kernel, executable);
+function mapsInode({ kernel }: CheckContext, executable: Halves, areas: readonly Vma[]): boolean {
+  const inode = openedInode(kernel, executable);
   if (inode === undefined) return true;
-  const name = baseName(textOf(path).path);
   return areas.some(({ file }) => {
-    const mapped = file && inodeOf(kernel, file);
-    if (file === undefined || mapped === undefined) return false;
-    if (sameAddress(mapped, inode)) return true;
-    // On an overlay the mapping is of the file below, which has the same name.
-    const other = paths.ofFile(file);
-    return other !== undefined && baseName(textOf(other).path) === name;
+    const mapped = file && openedInode(kernel, file);
+    return mapped !== undefined && sameAddress(mapped, inode);
   });
 }
 

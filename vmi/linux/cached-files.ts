@@ -2,7 +2,7 @@ import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
 import { descend, inodeOfDentry } from "./dentry-tree.ts";
-import { inode } from "./file.ts";
+import { FileSystemNames, inode } from "./file.ts";
 import { walkHlist } from "./hlist.ts";
 import type { Kernel } from "./kernel.ts";
 import { isListed } from "./list.ts";
@@ -81,6 +81,8 @@ function walkBlock(
 /**
  * As walkCachedFiles(), of files that may have one of these paths: it goes down the names of each path, and looks at no
  * other inode but on file systems of the kernel's own, where files such as memfds are in no directory.
+ *
+ * @param note told of paths on an overlay, which has no pages of its own, and whose inodes' types the kernel may have in a module
  */
 export function walkCachedFilesAt(
   kernel: Kernel,
@@ -88,9 +90,11 @@ export function walkCachedFilesAt(
   budget: Budget,
   unit: Unit,
   visit: (file: CachedFile) => boolean,
+  note: (text: string) => void,
 ): boolean {
   const layout = kernel.layout(mountStruct);
   const { i_sb_list } = kernel.layout(inode);
+  const names = new FileSystemNames();
   const blocks = walkFileSystems(kernel, budget);
   let { complete } = blocks;
   for (let b = 0; b < blocks.count; b++) {
@@ -108,12 +112,17 @@ export function walkCachedFilesAt(
       if (walked.stopped) return complete;
       continue;
     }
+    const isOverlay = names.of(kernel, block) === "overlay";
     const seen = new Set<string>();
     for (const path of paths) {
-      const names = namesBelow(above, path);
-      if (names === undefined) continue;
-      const descent = descend(kernel, root, names, budget);
+      const parts = namesBelow(above, path);
+      if (parts === undefined) continue;
+      const descent = descend(kernel, root, parts, budget);
       complete &&= descent.complete;
+      if (isOverlay && descent.found.length > 0)
+        note(
+          `${path} is on an overlay: what is in memory of it is under the path of the file in its upper or lower layer`,
+        );
       for (const at of descent.found.flatMap((entry) => inodeOfDentry(kernel, entry) ?? [])) {
         const key = `${at.hi}:${at.lo}`;
         if (seen.has(key)) continue;

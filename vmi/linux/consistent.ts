@@ -7,25 +7,26 @@ const ATTEMPTS = 3;
  * Reads something until every pointer that was followed on the way is the same afterwards.
  *
  * @param read must be without effect but its result: it is called again when the guest changed what it read
- * @param keep how many of the pointers that were followed first matter to a unit that this is within
+ * @param until where on the trail what matters to a unit that this is within ends; asked when it has been read. Nothing does
+ *   without it
  * @returns undefined when it was never the same
  */
 export function consistently<T>(
   kernel: Kernel,
   budget: Budget,
   read: () => T,
-  keep = 0,
+  until?: () => number,
 ): { readonly value: T } | undefined {
   const { trail } = kernel;
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     budget.spend();
     if (attempt > 0) kernel.dropCaches();
     const from = trail.begin();
-    let kept = 0;
+    let kept = from;
     try {
       const value = read();
       if (trail.holds(from)) {
-        kept = keep;
+        kept = until?.() ?? from;
         return { value };
       }
     } finally {

@@ -2,7 +2,7 @@ import type { Halves } from "../bytes/address.ts";
 import { AddressMap } from "../bytes/address-map.ts";
 import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
-import { isNull, pinNumber, readCString, readNumber, readPointer, readU32 } from "./read.ts";
+import { isNull, pinNumber, plus, readCString, readNumber, readPointer, readU32, sameAddress } from "./read.ts";
 
 /** include/linux/fs.h */
 export const fileStruct = struct("file", {
@@ -14,6 +14,15 @@ export const fileStruct = struct("file", {
   f_pos: "?f_pos",
   private_data: "?private_data",
 });
+/**
+ * fs/file_table.c: what a file system that lies on others, such as an overlay, maps in place of the file that was opened. From
+ * 6.7 (def3ae83da02) its f_path is the file below, and `user_path` what was opened; before, f_path is what was opened.
+ */
+const backingFile = struct("?backing_file", { user_path: "?user_path" });
+/** include/linux/path.h */
+const pathStruct = struct("path", { mnt: "mnt", dentry: "dentry" });
+const pathMount = struct("vfsmount", { mnt_sb: "?mnt_sb" });
+const dentryInode = struct("dentry", { d_inode: "d_inode" });
 export const inode = struct("inode", {
   i_mode: "i_mode",
   i_uid: "i_uid",
@@ -37,6 +46,10 @@ export const superBlock = struct("super_block", {
   s_magic: "?s_magic",
 });
 
+/** include/linux/fs.h: what has one was opened by the kernel for itself, as every backing file was. */
+const FMODE_NOACCOUNT = 0x2000_0000;
+/** Bit 25; bit 24 from 6.14 and in late releases of 6.12, where bit 25 has come to be one of fsnotify's. */
+const FMODE_BACKING = 0x200_0000 | 0x100_0000;
 /** include/uapi/linux/magic.h */
 const HUGETLBFS_MAGIC = 0x958458f6;
 
@@ -85,13 +98,60 @@ export interface InodeFacts {
   readonly superBlock: Halves | undefined;
 }
 
-/** What the inode of an open file tells; undefined where there is none, or it can't be read. */
+/**
+ * What the inode of an open or mapped file tells, as fstat(2) and /proc/PID/maps show it: of one on an overlay the overlay's,
+ * but before 6.7 the one below for a mapping. Undefined where there is none, or it can't be read.
+ */
 export function inodeFacts(kernel: Kernel, file: Halves): InodeFacts | undefined {
-  const at = inodeOf(kernel, file);
+  const at = backingOf(kernel, file)?.inode ?? inodeOf(kernel, file);
   return at && factsOfInode(kernel, at);
 }
 
-/** The inode of an open file; undefined where there is none, or it can't be read. */
+/** Address of the struct path that a file was opened by (file_user_path()): what /proc shows of it. */
+export function openedPath(kernel: Kernel, file: Halves): Halves {
+  return backingOf(kernel, file)?.path ?? plus(file, kernel.layout(fileStruct).f_path);
+}
+
+/**
+ * The inode of the path that a file was opened by: the same for an open file, a program and all mappings of them, also on
+ * an overlay. Undefined when it can't be read.
+ */
+export function openedInode(kernel: Kernel, file: Halves): Halves | undefined {
+  const { f_path } = kernel.layout(fileStruct);
+  return backingOf(kernel, file)?.inode ?? inodeOfPath(kernel, plus(file, f_path)) ?? inodeOf(kernel, file);
+}
+
+/** Of what is mapped in place of the file that was opened: the path and the inode of that one. Undefined for other files. */
+function backingOf(kernel: Kernel, file: Halves): { readonly path: Halves; readonly inode: Halves } | undefined {
+  const { space } = kernel;
+  const { user_path } = kernel.layout(backingFile);
+  const { f_mode } = kernel.layout(fileStruct);
+  const { mnt_sb } = kernel.layout(pathMount);
+  if (user_path < 0 || f_mode < 0 || mnt_sb < 0) return undefined;
+  const mode = readU32(space, file, f_mode) ?? 0;
+  if ((mode & FMODE_NOACCOUNT) === 0 || (mode & FMODE_BACKING) === 0) return undefined;
+  const path = plus(file, user_path);
+  const found = inodeOfPath(kernel, path);
+  const mount = found && readPointer(space, path, kernel.layout(pathStruct).mnt);
+  if (mount === undefined || isNull(mount)) return undefined;
+  // Either flag may mean something else: then no path is behind the struct file, or no whole one.
+  const block = readPointer(space, mount, mnt_sb);
+  const own = readPointer(space, found!, kernel.layout(inode).i_sb);
+  return block && own && sameAddress(block, own) ? { path, inode: found! } : undefined;
+}
+
+/** The inode that the dentry of a struct path has. */
+function inodeOfPath(kernel: Kernel, path: Halves): Halves | undefined {
+  const dentry = readPointer(kernel.space, path, kernel.layout(pathStruct).dentry);
+  if (dentry === undefined || isNull(dentry)) return undefined;
+  const at = readPointer(kernel.space, dentry, kernel.layout(dentryInode).d_inode);
+  return at === undefined || isNull(at) ? undefined : at;
+}
+
+/**
+ * The inode of which a file's content is: of one that is mapped from an overlay, the one below, where the pages are.
+ * Undefined where there is none, or it can't be read.
+ */
 export function inodeOf(kernel: Kernel, file: Halves): Halves | undefined {
   const { f_inode } = kernel.layout(fileStruct);
   const at = f_inode < 0 ? undefined : readPointer(kernel.space, file, f_inode);

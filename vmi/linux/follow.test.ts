@@ -9,21 +9,21 @@ import { halvesOf } from "./mm.ts";
 import { taskStruct } from "./task-struct.ts";
 
 for (const kind of ["mapped", "paged"] as const) {
-  const { kernel: mini, shell } = miniGuest();
+  const { kernel: mini, init } = miniGuest();
   const { kernel } = attach(mini.ram[kind]());
   const { mm } = kernel.layout(taskStruct);
-  const task = halvesOf(shell.task.va);
-  const first = shell.mm!.va;
+  const task = halvesOf(init.task.va);
+  const first = init.mm!.va;
 
   /** Follows the pointer to the mm while the guest gives it one value after the other, at each reading. */
   function followed(start: bigint, meanwhile: readonly bigint[], budget = new Budget()) {
-    shell.task.set("mm", start);
+    init.task.set("mm", start);
     kernel.dropCaches();
     const seen: bigint[] = [];
     const found = follow(kernel, task, mm, budget, (at) => {
       seen.push(gvaOf(at.hi, at.lo));
       const next = meanwhile[seen.length - 1];
-      if (next !== undefined) shell.task.set("mm", next);
+      if (next !== undefined) init.task.set("mm", next);
       return seen.length;
     });
     return { found, seen };

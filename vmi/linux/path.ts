@@ -1,7 +1,7 @@
 import type { Budget } from "../budget.ts";
 import type { Halves } from "../bytes/address.ts";
 import { struct } from "../symbols/specs.ts";
-import { fileStruct } from "./file.ts";
+import { openedPath } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
 import { Memo } from "./memo.ts";
 import { isNull, pinU32, plus, readPointer, sameAddress } from "./read.ts";
@@ -48,9 +48,9 @@ export class Paths {
     this.#known = new Memo(kernel);
   }
 
-  /** The path of an open file (`struct file`), from the root of its mount namespace. */
+  /** The path that an open or mapped file (`struct file`) was opened by, from the root of its mount namespace. */
   ofFile(at: Halves): ResolvedPath | undefined {
-    return this.of(plus(at, this.#kernel.layout(fileStruct).f_path));
+    return this.of(openedPath(this.#kernel, at));
   }
 
   /**

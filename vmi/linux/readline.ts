@@ -2,7 +2,7 @@ import type { Budget } from "../budget.ts";
 import { type Halves, numberOf } from "../bytes/address.ts";
 import { AddressMap } from "../bytes/address-map.ts";
 import { hasDynamicSymbol } from "./elf.ts";
-import { inodeOf } from "./file.ts";
+import { openedInode } from "./file.ts";
 import type { Kernel } from "./kernel.ts";
 import { mmStruct, userSpace } from "./mm.ts";
 import { Paths } from "./path.ts";
@@ -36,11 +36,11 @@ export class ReadlineUsers {
     const kernel = this.#kernel;
     const { areas, complete } = walkVmas(kernel, mmAt, this.#budget);
     const exe = readPointer(kernel.space, mmAt, kernel.layout(mmStruct).exe_file);
-    const program = exe && inodeOf(kernel, exe);
+    const program = exe && openedInode(kernel, exe);
     if (!complete || program === undefined) return true;
     let base: Halves | undefined;
     for (const { file, flags, start } of areas) {
-      const inode = file && inodeOf(kernel, file);
+      const inode = file && openedInode(kernel, file);
       if (inode === undefined) continue;
       if (sameAddress(inode, program)) base ??= start;
       else if (flags & VM.EXEC && this.#isLibrary(inode, file!)) return true;

@@ -99,10 +99,10 @@ export class Trail {
     return this.position;
   }
 
-  /** Ends the unit, and keeps of it the first `keep` pointers for the unit that it is within. */
-  end(from: number, keep = 0): void {
+  /** Ends the unit, and keeps of it what was followed up to a position for the unit that it is within. */
+  end(from: number, until = from): void {
     this.#depth--;
-    const used = Math.max(0, Math.min(this.#used, from + keep * FIELDS - this.#dropped));
+    const used = Math.max(0, Math.min(this.#used, until - this.#dropped));
     if (used < this.#used) this.#stretch++;
     this.#used = used;
   }

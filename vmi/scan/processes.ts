@@ -6,7 +6,8 @@ import type { Kernel } from "../linux/kernel.ts";
 import { Memo } from "../linux/memo.ts";
 import { userSpace } from "../linux/mm.ts";
 import { Paths } from "../linux/path.ts";
-import { isNull, plus, readCString, readPointer, sameAddress } from "../linux/read.ts";
+import { processMember } from "../linux/process-member.ts";
+import { isNull, plus, readCString, sameAddress } from "../linux/read.ts";
 import { TASK_COMM_LEN, taskStruct } from "../linux/task-struct.ts";
 import { livePid, walkProcesses } from "../linux/tasks.ts";
 import { boundsOf, describeVma, permissionsOf, type Vma, walkVmas } from "../linux/vma.ts";
@@ -66,7 +67,7 @@ function memoryOf(kernel: Kernel, task: Halves, pid: number, budget: Budget): Pr
   const { mm: mmMember, comm } = kernel.layout(taskStruct);
   const found = consistently(kernel, budget, () => {
     if (livePid(kernel, task) !== pid) return "none" as const;
-    const mm = readPointer(kernel.space, task, mmMember);
+    const mm = processMember(kernel, task, mmMember, budget);
     if (mm === undefined || isNull(mm)) return "none" as const;
     const name = readCString(kernel.space, plus(task, comm), TASK_COMM_LEN) ?? new Uint8Array(0);
     const { areas, complete } = walkVmas(kernel, mm, budget);
@@ -94,7 +95,7 @@ function* regionsOf(
   const { mm: mmMember } = kernel.layout(taskStruct);
   const isSame = (): boolean => {
     kernel.memory.refresh();
-    const now = readPointer(kernel.space, task, mmMember);
+    const now = processMember(kernel, task, mmMember, budget);
     return now !== undefined && sameAddress(now, mm) && livePid(kernel, task) === pid;
   };
   for (const mapping of mappings) {

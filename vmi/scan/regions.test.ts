@@ -60,6 +60,14 @@ test("processes: by pid, mapping and address; only those that are asked for", ()
   });
 });
 
+test("processes: the memory of one whose first thread has ended, and others run", () => {
+  everywhere((find, { shell }) => {
+    shell.task.setAll({ exit_state: 0x20, mm: 0n });
+    assert.equal(find({ target: "processes", pids: new Set([300]) }, "ls -l\0").length, 1);
+    shell.task.setAll({ exit_state: 0, mm: shell.mm!.va });
+  });
+});
+
 test("page cache: by path, inode and offset; a memfd is a deleted file", () => {
   everywhere((find) => {
     const [memfd, ...more] = find({ target: "page-cache" }, "payload");

@@ -116,11 +116,14 @@ export function ownersOf(context: TableContext, pids?: ReadonlySet<number>): Own
 }
 
 function noteOwners(context: TableContext, { byKey, retried, complete }: SocketOwners): Owners {
-  const { kernel } = context;
+  const { kernel, budget } = context;
   context.retried(retried);
   if (!complete) context.incomplete("the open files of a process can't all be read, so some owners may be missing");
   // Since they were looked for, they may have closed it.
-  return { byKey, of: (sock) => byKey.get(ownerKey(sock))?.filter((owner) => stillOwns(kernel, owner, sock)) ?? [] };
+  return {
+    byKey,
+    of: (sock) => byKey.get(ownerKey(sock))?.filter((owner) => stillOwns(kernel, owner, sock, budget)) ?? [],
+  };
 }
 
 /** Families of the sockets that somebody has open, of those that are wanted: tables of others need not be walked. */

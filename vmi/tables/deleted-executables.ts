@@ -1,10 +1,14 @@
-import { formatDevice, inodeFacts } from "../linux/file.ts";
+import type { Budget } from "../budget.ts";
+import type { Halves } from "../bytes/address.ts";
+import { formatDevice, inodeFacts, inodeOf, openedInode } from "../linux/file.ts";
 import { follow } from "../linux/follow.ts";
+import type { Kernel } from "../linux/kernel.ts";
 import { mmStruct } from "../linux/mm.ts";
 import { cachedPages } from "../linux/page-cache.ts";
 import { Paths } from "../linux/path.ts";
-import { isNull, plus, readCString, readPointer } from "../linux/read.ts";
+import { isNull, plus, readCString, readPointer, sameAddress } from "../linux/read.ts";
 import { TASK_COMM_LEN, taskStruct } from "../linux/task-struct.ts";
+import { walkVmas } from "../linux/vma.ts";
 import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
 import { defineTable, integer, text } from "./table.ts";
@@ -18,7 +22,10 @@ export const deletedExecutables = defineTable({
     name: text("The name that the kernel keeps (comm)"),
     path: text("Path that the executable had, or /memfd:name"),
     in_memory: integer("1 when it never had a name in a directory (memfd, shared memory)"),
-    inode: integer("Inode of the executable: file_contents gives its content"),
+    inode: integer(
+      "Inode of the executable: file_contents gives its content. On an overlay the overlay's: that of the layer, which has the " +
+        "content, has the same number where all layers are on one file system",
+    ),
     device: text("Device of its file system, major:minor, decimal"),
     size: integer("Size, bytes"),
     cached_pages: integer("Pages of 4 KiB of it in memory"),
@@ -39,7 +46,8 @@ export const deletedExecutables = defineTable({
         const path = paths.ofFile(exe);
         if (!path?.deleted) return undefined;
         const facts = inodeFacts(kernel, exe);
-        return { path, facts, cached: facts && out.cached_pages && cachedPages(kernel, facts.at) };
+        const content = out.cached_pages && contentOf(kernel, mmAt, exe, budget);
+        return { path, facts, cached: content && cachedPages(kernel, content) };
       });
       if (found === "torn" || found === "unreadable")
         context.incomplete(`the executable of process ${pid} can't be read`);
@@ -59,3 +67,14 @@ export const deletedExecutables = defineTable({
     });
   },
 });
+
+/** The inode that has the pages of a process's program: of one on an overlay, that of the file below, which is mapped. */
+function contentOf(kernel: Kernel, mm: Halves, exe: Halves, budget: Budget): Halves | undefined {
+  const program = inodeOf(kernel, exe);
+  const { areas } = walkVmas(kernel, mm, budget);
+  const mapped = areas.find(({ file }) => {
+    const opened = file && openedInode(kernel, file);
+    return opened !== undefined && program !== undefined && sameAddress(opened, program);
+  });
+  return mapped?.file === undefined ? program : inodeOf(kernel, mapped.file);
+}

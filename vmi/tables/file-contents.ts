@@ -14,7 +14,9 @@ export const fileContents = defineTable({
   name: "file_contents",
   description: "Content of a file as far as it is in memory, also of one that is deleted; holes are marked",
   columns: {
-    path: text("Path, as in page_cache_files", { key: true }),
+    path: text("Path, as in page_cache_files: of a file of an overlay, that of the file in its upper or lower layer", {
+      key: true,
+    }),
     inode: integer("Inode", { key: true }),
     device: text("Device of the file system, major:minor, decimal"),
     offset: integer("Where in the file the bytes are"),
@@ -90,7 +92,7 @@ export const fileContents = defineTable({
     const complete =
       paths === undefined
         ? walkCachedFiles(kernel, inodes, budget, context.unit, write)
-        : walkCachedFilesAt(kernel, paths, budget, context.unit, write);
+        : walkCachedFilesAt(kernel, paths, budget, context.unit, write, (text) => context.incomplete(text));
     if (!complete) context.incomplete("the inodes of a file system could not all be followed");
   },
 });

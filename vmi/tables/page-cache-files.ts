@@ -9,7 +9,11 @@ export const pageCacheFiles = defineTable({
   name: "page_cache_files",
   description: "Files of which pages are in memory: their content can be recovered (file_contents)",
   columns: {
-    path: text("Path, by the first mount of its file system; absent when no name of it is in memory", { key: true }),
+    path: text(
+      "Path, by the first mount of its file system; absent when no name of it is in memory. A file of an overlay is here as " +
+        "the file of the upper or lower layer that it is, with the path of that one",
+      { key: true },
+    ),
     inode: integer("Inode", { key: true }),
     device: text("Device of the file system, major:minor, decimal"),
     type: text("File system"),
@@ -56,7 +60,7 @@ export const pageCacheFiles = defineTable({
     const complete =
       paths === undefined
         ? walkCachedFiles(kernel, wanted, budget, context.unit, write)
-        : walkCachedFilesAt(kernel, paths, budget, context.unit, write);
+        : walkCachedFilesAt(kernel, paths, budget, context.unit, write, (text) => context.incomplete(text));
     if (!complete) context.incomplete("the inodes of a file system could not all be followed");
   },
 });

@@ -1,7 +1,7 @@
 import { type Halves, numberOf } from "../bytes/address.ts";
 import { AddressMap } from "../bytes/address-map.ts";
 import { sonameOf } from "../linux/elf.ts";
-import { inodeFacts, inodeOf } from "../linux/file.ts";
+import { inodeFacts, openedInode } from "../linux/file.ts";
 import { follow } from "../linux/follow.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import { mmStruct, userSpace } from "../linux/mm.ts";
@@ -23,7 +23,7 @@ export const processLibraries = defineTable({
     soname: text("Name that the library gives itself (DT_SONAME), read from the process's memory"),
     start: text("Where it is mapped from"),
     size: integer("Bytes from there to the end of its last mapping"),
-    inode: integer("Inode of the file"),
+    inode: integer("Inode of the file, as in process_memory_map"),
     program: integer("1 for the process's own executable"),
     deleted: integer("1 when the file's name has been removed since, or it never had one"),
   },
@@ -35,6 +35,7 @@ export const processLibraries = defineTable({
     "vm_area_struct",
     "file",
     "inode",
+    "backing_file.user_path (from 6.7: def3ae83da02; before, file.f_path)",
     "dentry",
     "the process's own memory",
   ],
@@ -52,7 +53,7 @@ export const processLibraries = defineTable({
         const walk = walkVmas(kernel, mmAt, budget);
         context.retried(walk.retried);
         const exe = readPointer(kernel.space, mmAt, exe_file);
-        const program = exe && inodeOf(kernel, exe);
+        const program = exe && openedInode(kernel, exe);
         const files = filesOf(kernel, walk.areas);
         const space = out.soname && userSpace(kernel, mmAt);
         if (space !== undefined) for (const file of files) file.soname = sonameOf(space, file.start, budget);
@@ -94,12 +95,17 @@ interface MappedFile {
   soname: Uint8Array | "none" | undefined;
 }
 
-/** The files of which code is mapped, by their inodes: the mappings of one file may have a struct file each. */
+/** The files of which code is mapped, by what was opened: the mappings of one file may have a struct file each. */
 function filesOf(kernel: Kernel, areas: readonly Vma[]): MappedFile[] {
   const files: MappedFile[] = [];
   const byInode = new AddressMap<MappedFile>();
+  let last: Vma | undefined;
+  let inode: Halves | undefined;
   for (const area of areas) {
-    const inode = area.file && inodeOf(kernel, area.file);
+    if (area.file === undefined) continue;
+    // Mostly those of one file follow one another.
+    if (last?.file === undefined || !sameAddress(last.file, area.file)) inode = openedInode(kernel, area.file);
+    last = area;
     if (inode === undefined) continue;
     let file = byInode.get(inode);
     if (file === undefined) {

@@ -21,8 +21,10 @@ export const processMemoryMap = defineTable({
     end: text("First address behind it"),
     permissions: text("r, w and x, or - for each that is denied; s shared or p private"),
     offset: integer("Where in the file it begins, bytes"),
-    device: text("Device of the file, major:minor, decimal; 0:0 without a file"),
-    inode: integer("Inode of the file; 0 without a file"),
+    device: text("Device of the file that has this inode, major:minor, decimal; 0:0 without a file"),
+    inode: integer(
+      "Inode of the file; 0 without a file. On an overlay the overlay's, and before Linux 6.7 the layer's",
+    ),
     path: text("Path of the file, or [heap], [stack], [vdso] and the like; absent for nameless memory"),
     pseudo: integer("1 when the path is none of a file"),
     kind: text("file, anonymous, heap, stack or special (the kernel's: vdso, vvar)"),
@@ -35,6 +37,7 @@ export const processMemoryMap = defineTable({
     "mm_struct.mm_mt, maple_node (from 6.1: 524e00b36e8c; before, mm_struct.mmap and vm_area_struct.vm_next)",
     "vm_area_struct",
     "file, inode, dentry, mount",
+    "backing_file.user_path (from 6.7: def3ae83da02; before, file.f_path)",
   ],
   examples: [
     "SELECT pid, start, end, path FROM process_memory_map WHERE permissions LIKE '%wx%'",

@@ -19,7 +19,7 @@ import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
 import { defineTable, integer, text } from "./table.ts";
 
-/** A task that is exiting has given its namespaces up. */
+/** A process whose threads all exit has given its namespaces up. */
 const CELL_OF = { null: CELL.notApplicable, unreadable: CELL.unreadable, torn: CELL.torn } as const;
 
 /** One row a process: the links of /proc/PID/ns. */

@@ -57,7 +57,7 @@ export const processOpenSockets = defineTable({
       if (!complete) context.incomplete(`the open files of process ${pid} can't all be read`);
       for (const { fd, sock } of sockets) {
         budget.spend();
-        const open = sock !== undefined && stillOwns(kernel, { pid, fd, task }, sock);
+        const open = sock !== undefined && stillOwns(kernel, { pid, fd, task }, sock, budget);
         const socket = open ? readSocket(kernel, sock, true) : undefined;
         // Closed since.
         if (socket === undefined) continue;

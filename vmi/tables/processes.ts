@@ -18,7 +18,7 @@ import {
 import { Paths } from "../linux/path.ts";
 import { globalNumber, PIDTYPE_PGID } from "../linux/pid.ts";
 import { isNull, plus, readNumber, readPointer, readU32 } from "../linux/read.ts";
-import { signalStruct, taskStruct } from "../linux/task-struct.ts";
+import { PF_KTHREAD, signalStruct, taskStruct } from "../linux/task-struct.ts";
 import { diskUsage, processorTime } from "../linux/task-usage.ts";
 import { walkProcesses } from "../linux/tasks.ts";
 import { clockOf } from "../linux/timekeeping.ts";
@@ -203,7 +203,8 @@ function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
   const paths = new Paths(kernel, budget);
   return (taskAt, index) => {
     // The kernel's own threads have none, and never get any.
-    if (view.getInt32(index + task.mm + 4, true) === 0 && view.getInt32(index + task.mm, true) === 0) {
+    const none = view.getInt32(index + task.mm + 4, true) === 0 && view.getInt32(index + task.mm, true) === 0;
+    if (none && (view.getUint32(index + task.flags, true) & PF_KTHREAD) !== 0) {
       for (const column of wanted) column.absent(CELL.notApplicable);
       return;
     }
@@ -231,7 +232,7 @@ function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
   };
 }
 
-/** A task that is exiting has given up its memory, directories and namespaces. */
+/** A process whose threads all exit has given up its memory, directories and namespaces. */
 const CELL_OF = { null: CELL.notApplicable, unreadable: CELL.unreadable, torn: CELL.torn } as const;
 
 /** Arguments end with zeros; as one line, which takes their place, they are separated by spaces. */

@@ -14,7 +14,7 @@ export function filesTypes(
 
   // From 6.14 (1a7c7ef4bdb1) f_path is in a union.
   const filePath = b.union("", ["f_path", b.btf.qualified(10, path)], ["__f_path", path]);
-  b.struct(
+  const file = b.struct(
     "file",
     gap(40),
     ...pointers("f_inode", "f_op", "private_data"),
@@ -23,6 +23,8 @@ export function filesTypes(
     ["f_pos", u64],
     old ? ["f_path", path] : ["", filePath],
   );
+  // From 6.5 (62d53c4a1dfe).
+  if (!old) b.struct("backing_file", ["file", file], ["user_path", path]);
   const hashAndLength = b.union("", ["", b.struct("", ["hash", u32], ["len", u32])], ["hash_len", u64]);
   const qstr = b.struct("qstr", ["", hashAndLength], ["name", ptr]);
   const bucket = b.struct("hlist_bl_node", ["next", ptr], ["pprev", ptr]);

@@ -5,6 +5,7 @@ import { openFile, walkOpenFiles } from "../fd-table.ts";
 import { fileStruct } from "../file.ts";
 import { follow } from "../follow.ts";
 import type { Kernel } from "../kernel.ts";
+import { processMember } from "../process-member.ts";
 import { isNull, readPointer, readU32, sameAddress } from "../read.ts";
 import { taskFiles, taskStruct } from "../task-struct.ts";
 import { livePid, readProcesses, walkProcesses } from "../tasks.ts";
@@ -105,9 +106,10 @@ export function stillOwns(
   kernel: Kernel,
   { pid, fd, task }: Pick<SocketOwner, "pid" | "fd" | "task">,
   sock: Halves,
+  budget: Budget,
 ): boolean {
   if (livePid(kernel, task) !== pid) return false;
-  const files = readPointer(kernel.space, task, kernel.layout(taskFiles).files);
+  const files = processMember(kernel, task, kernel.layout(taskFiles).files, budget);
   const file = files && openFile(kernel, files, fd);
   const socket = file && readPointer(kernel.space, file, kernel.layout(fileStruct).private_data);
   const now = socket && readPointer(kernel.space, socket, kernel.layout(socketStruct).sk);
