@@ -337,12 +337,11 @@ export async function startFakeService(): Promise<FakeService> {
       const named = names.map((name) =>
         name === "init_task" ? { name, address: pageAddress + 16n, type: "D" } : { name, error: `no symbol '${name}'` },
       );
-      const near = addresses.map((address) => ({
-        name: "init_task",
-        address: pageAddress + 16n,
-        type: "D",
-        offset: address - pageAddress - 16n,
-      }));
+      const near = addresses.map((address) =>
+        address < pageAddress
+          ? { address, error: "no symbol there" }
+          : { name: "init_task", address: pageAddress + 16n, type: "D", offset: address - pageAddress - 16n },
+      );
       return { symbols: [...named, ...near] };
     },
     async lookupTypes({ vm: id, names }) {
