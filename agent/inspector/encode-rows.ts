@@ -16,8 +16,8 @@ const STATES = (4 << 3) | 2;
 
 /** A tag and the longest length that a 32-bit varint holds. */
 const longestHead = 6;
-/** The longest zigzag varint of a 54-bit value. */
-const longestInteger = 8;
+/** The longest zigzag varint of a 64-bit value. */
+const longestInteger = 10;
 
 /**
  * The messages of one answer.
@@ -91,7 +91,7 @@ function writeColumn(bytes: Uint8Array, at: number, column: ColumnData, from: nu
   const statesSize = states ? 1 + varintSize(states.length) + states.length : 0;
   const end =
     column.kind === "integer"
-      ? writeIntegers(bytes, at, column.values, from, to, statesSize)
+      ? writeIntegers(bytes, at, column, from, to, statesSize)
       : writeTexts(bytes, at, column, from, to, statesSize);
   if (!states) return end;
   bytes[end] = STATES;
@@ -104,14 +104,15 @@ function writeColumn(bytes: Uint8Array, at: number, column: ColumnData, from: nu
 function writeIntegers(
   bytes: Uint8Array,
   at: number,
-  values: readonly number[],
+  { values, wide }: Extract<ColumnData, { kind: "integer" }>,
   from: number,
   to: number,
   statesSize: number,
 ): number {
   const body = at + 2 * longestHead;
   let end = body;
-  for (let row = from; row < to; row++) end = writeZigzag(bytes, end, values[row]!);
+  if (wide === undefined) for (let row = from; row < to; row++) end = writeZigzag(bytes, end, values[row]!);
+  else for (let row = from; row < to; row++) end = writeWide(bytes, end, wide.get(row) ?? BigInt(values[row]!));
   const size = end - body;
   let begin = writeHead(bytes, at, COLUMNS, 1 + varintSize(size) + size + statesSize);
   begin = writeHead(bytes, begin, INTEGERS, size);
@@ -169,7 +170,11 @@ function varintSize(value: number): number {
 function writeZigzag(bytes: Uint8Array, start: number, value: number): number {
   if (value >= 0 && value < 2 ** 52) return writeVarint(bytes, start, value * 2);
   if (value < 0 && value >= -(2 ** 52)) return writeVarint(bytes, start, -value * 2 - 1);
-  let rest = BigInt.asUintN(64, value >= 0 ? BigInt(value) << 1n : (-BigInt(value) << 1n) - 1n);
+  return writeWide(bytes, start, BigInt(value));
+}
+
+function writeWide(bytes: Uint8Array, start: number, value: bigint): number {
+  let rest = BigInt.asUintN(64, value >= 0n ? value << 1n : (-value << 1n) - 1n);
   let at = start;
   for (; rest > 0x7fn; rest >>= 7n) bytes[at++] = Number(rest & 0x7fn) | 0x80;
   bytes[at++] = Number(rest);

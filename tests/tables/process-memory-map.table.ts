@@ -1,5 +1,6 @@
 // process_memory_map against /proc/PID/maps.
 import assert from "node:assert/strict";
+import { exactly } from "../engine/support.ts";
 import { compareFiles } from "./by-process.ts";
 import type { Comparison } from "./comparison.ts";
 
@@ -22,7 +23,7 @@ export const comparison: Comparison = {
             start: address(start!),
             end: address(end!),
             permissions: permissions!,
-            offset: Number.parseInt(offset!, 16),
+            offset: exactly(`0x${offset}`),
             device: `${Number.parseInt(major!, 16)}:${Number.parseInt(minor!, 16)}`,
             inode: Number(inode),
             path: shown === "" ? null : deleted ? shown!.slice(0, -deletedMark.length) : shown!,
@@ -36,6 +37,7 @@ export const comparison: Comparison = {
     assert.deepEqual([...kinds].toSorted(), ["anonymous", "file", "heap", "special", "stack"]);
     const paths = new Set(rows.map(({ path }) => path));
     assert.ok(paths.has("/memfd:mapped") && paths.has("[vdso]") && paths.has("/tmp/.dropper"));
+    assert.ok(rows.some(({ offset }) => offset === 2n ** 60n));
     // One with more areas than a leaf of the tree has room for.
     const byPid = Map.groupBy(rows, ({ pid }) => pid);
     assert.ok(Math.max(...[...byPid.values()].map((found) => found.length)) > 40);

@@ -1,4 +1,5 @@
 import { addHi, addLo, type Halves, numberOf } from "../bytes/address.ts";
+import { product } from "../bytes/integer.ts";
 import { cgroupPath } from "../linux/cgroup.ts";
 import { cred } from "../linux/cred.ts";
 import { follow } from "../linux/follow.ts";
@@ -227,7 +228,8 @@ function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
     cmdline?.pushOr(args, CELL.unreadable);
     wired_size?.pushOr(wired && wired * 4096, mm.locked_vm < 0 ? CELL.unsupported : CELL.unreadable);
     resident_size?.pushOr(resident && resident * 4096, CELL.unreadable);
-    total_size?.pushOr(total && total * 4096, CELL.unreadable);
+    // With 57-bit paging it may be more than a number holds.
+    total_size?.pushOr(total && product(total, 4096), CELL.unreadable);
   };
 }
 
