@@ -7,7 +7,6 @@ type Tell = (line: string) => void;
 
 /** Clock ticks of /proc a second: USER_HZ. */
 const HZ = 100;
-const PAGE = 4096;
 
 /**
  * Pairs each process that lived through both truths with its row. What started or ended in between can't be held to
@@ -64,11 +63,16 @@ export function compareProcesses(
     if (expected.path === null) assert.deepEqual([row.resident_size, row.total_size], [null, null]);
     else if (isCollector(was)) tell(`sizes of ${was.pid} are not compared: it collects the truth, and grows by it`);
     else {
-      assertBetween(row.resident_size, was.stat.rss * PAGE, is.stat.rss * PAGE, row);
+      assertBetween(row.resident_size, residentOf(was), residentOf(is), row);
       assertBetween(row.total_size, was.stat.vsize, is.stat.vsize, row);
     }
     assert.match(textIn(row, "task"), /^0xff[0-9a-f]{14}$/);
   }
+}
+
+/** Bytes; the number in /proc/PID/stat leaves out what CPUs have not yet added up. */
+function residentOf({ status }: TruthProcess): number {
+  return Number.parseInt(status.get("VmRSS") ?? "", 10) * 1024;
 }
 
 export interface Directories {

@@ -6,7 +6,7 @@ import { follow } from "../linux/follow.ts";
 import { fsStruct } from "../linux/fs-struct.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import { Memo } from "../linux/memo.ts";
-import { mmStruct, readArguments, residentPages } from "../linux/mm.ts";
+import { mmStruct, readArguments, residentCounter } from "../linux/mm.ts";
 import {
   cgroupNamespace,
   ipcNamespace,
@@ -43,7 +43,9 @@ const columns = {
   sgid: integer("Saved group id"),
   on_disk: integer("1 when the executable's path still exists, 0 when it has been deleted"),
   wired_size: integer("Memory that must stay resident (mlock), bytes"),
-  resident_size: integer("Resident memory, bytes"),
+  resident_size: integer(
+    "Resident memory, bytes: VmRSS of /proc/PID/status, with what CPUs have yet to add up, which older kernels from 6.2 on leave out there",
+  ),
   total_size: integer("Virtual memory, bytes"),
   user_time: integer("Processor time in user space of all its threads, milliseconds"),
   system_time: integer("Processor time in the kernel of all its threads, milliseconds"),
@@ -202,6 +204,7 @@ function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
   const mm = kernel.layout(mmStruct);
   const { view } = kernel.memory;
   const paths = new Paths(kernel, budget);
+  const residentOf = resident_size && residentCounter(kernel, budget);
   return (taskAt, index) => {
     // The kernel's own threads have none, and never get any.
     if (view.getInt32(index + task.mm + 4, true) === 0 && view.getInt32(index + task.mm, true) === 0) {
@@ -214,7 +217,7 @@ function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
         exe: exe && paths.ofFile(exe),
         args: cmdline && spaced(readArguments(kernel, at, budget)),
         wired: wired_size && mm.locked_vm >= 0 ? readNumber(kernel.space, at, mm.locked_vm) : undefined,
-        resident: resident_size && residentPages(kernel, at),
+        resident: residentOf?.(at),
         total: total_size && readNumber(kernel.space, at, mm.total_vm),
       };
     });
