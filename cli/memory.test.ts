@@ -37,3 +37,13 @@ test("an address that no symbol is near fails as an unknown name does, and is no
   assert.match(both.err, /^cloudvmi: not found in this kernel: 0x0*400000, init_tsk: check the spelling\n$/);
   assert.match(both.out, /^init_task +init_task/m);
 });
+
+test("an object of which nothing can be read is one error, as memory that is not mapped is", async () => {
+  for (const json of [[], ["--json"]]) {
+    const { out, err, code } = await cloudvmi("type", "web1", "pair", "--at", "0", ...json);
+    assert.deepEqual([out, code], ["", 4]);
+    assert.match(err, /^cloudvmi: nothing of it can be read: 0x0{16} is not mapped in the kernel's space\n$/);
+  }
+  const { err } = await cloudvmi("type", "web1", "pair", "--at", "0", "--process", "1");
+  assert.match(err, /is not mapped in process 1\n$/);
+});

@@ -1,7 +1,8 @@
-import { access } from "node:fs/promises";
+import { access, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
+import { ConnectError } from "@connectrpc/connect";
 import type { Command } from "commander";
 import type { Layer, LocalGuest, LocalTarget } from "../../agent/index.ts";
 import { GuestService, VmIdSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
@@ -83,6 +84,7 @@ const localSql: SqlSource = {
 /** Opens the guest that the options name; it is closed when the command ends. */
 async function openTarget(session: Session, options: TargetOptions): Promise<LocalGuest> {
   const target = await targetOf(options);
+  await requireContent(options.types);
   using _progress = startProgress(session.io, "looking for the kernel …");
   const { openLocal } = await import("../../agent/index.ts");
   const { env } = session.io;
@@ -102,7 +104,30 @@ async function openTarget(session: Session, options: TargetOptions): Promise<Loc
   }
   session.resources.defer(() => guest.close());
   for (const warning of guest.warnings) tell(warning);
+  if (options.types !== undefined) await tryTypes(guest, options.types);
   return guest;
+}
+
+/** Without a byte it would be as if it had not been given. */
+async function requireContent(types: string | undefined): Promise<void> {
+  if (types === undefined) return;
+  const { size } = await stat(types).catch((error: unknown) => {
+    throw new CliError(exitCode.refused, `${types}: there is no such file that you may read`, { cause: error });
+  });
+  if (size === 0) {
+    throw usageError(`the types that were supplied (${types}) are damaged: the file is empty`);
+  }
+}
+
+/** Has the kernel found with them, so that what is wrong with the file is told by its name: the inspector knows none. */
+async function tryTypes({ transport, vm }: LocalGuest, file: string): Promise<void> {
+  const { guestOver } = await import("../../sdk/index.ts");
+  try {
+    await guestOver(transport, create(VmIdSchema, vm)).symbols({ names: ["_stext"] });
+  } catch (error) {
+    if (!(error instanceof ConnectError) || !/\bthat were supplied\b/.test(error.rawMessage)) throw error;
+    throw new ConnectError(error.rawMessage.replace("that were supplied", `$& (${file})`), error.code);
+  }
 }
 
 /** What opening a guest fails with has no status of the service: whose turn it is follows from the error's kind. */

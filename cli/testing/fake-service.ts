@@ -352,6 +352,11 @@ export async function startFakeService(): Promise<FakeService> {
       guestOf(id);
       if (type !== "pair") throw new ConnectError(missing(type).error, Code.InvalidArgument);
       const [first, second, third] = pair.members;
+      if (address === 0n) {
+        const empty = { ...first, path: "empty", size: 0 };
+        const members = [{ member: empty }, ...pair.members.map((member) => ({ member, error: "not in memory" }))];
+        return { type: { ...pair, members: [] }, address, members };
+      }
       const members = [
         { member: first, value: "0xffffffff81000010", symbol: "init_task" },
         { member: second, value: "5" },
