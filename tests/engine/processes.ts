@@ -80,6 +80,13 @@ export interface Directories {
   readonly root: string | null;
 }
 
+/** A directory by what its link in /proc says. */
+function placeOf(name: "cwd" | "root", link: string | null): Row {
+  if (link === null) return { [name]: null, [`${name}_deleted`]: null };
+  const mark = / \(deleted\)$/;
+  return { [name]: link.replace(mark, ""), [`${name}_deleted`]: Number(mark.test(link)) };
+}
+
 /** Every column that must be exactly so. */
 function expectedProcess(process: TruthProcess, directories: Directories | undefined): Row {
   const { stat, uids, gids, namespaces } = process;
@@ -105,8 +112,8 @@ function expectedProcess(process: TruthProcess, directories: Directories | undef
     threads: stat.numThreads,
     nice: stat.nice,
     kernel_thread: process.kernelThread ? 1 : 0,
-    cwd: gone ? null : (directories?.cwd ?? null),
-    root: gone ? null : (directories?.root ?? null),
+    ...placeOf("cwd", gone ? null : (directories?.cwd ?? null)),
+    ...placeOf("root", gone ? null : (directories?.root ?? null)),
     cgroup_path: process.cgroup,
     cgroup_namespace: inode("cgroup"),
     ipc_namespace: inode("ipc"),

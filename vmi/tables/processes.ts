@@ -59,6 +59,10 @@ const columns = {
   cgroup_path: text("Path in the unified cgroup hierarchy"),
   elapsed_time: integer("Seconds since it started, as of the guest's last tick"),
   kernel_thread: integer("1 for a thread of the kernel's own"),
+  cwd_deleted: integer(
+    "1 when the working directory has been removed: /proc/PID/cwd has (deleted) behind the path then",
+  ),
+  root_deleted: integer("The same of the root directory"),
   cgroup_namespace: integer("Inode of the cgroup namespace"),
   ipc_namespace: integer("Inode of the IPC namespace"),
   mnt_namespace: integer("Inode of the mount namespace"),
@@ -287,22 +291,26 @@ function groupNumber(kernel: Kernel, group: Halves): number | undefined {
 }
 
 function directoryWriter({ kernel, budget }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {
-  const { cwd, root } = out;
-  if (cwd === undefined && root === undefined) return undefined;
+  const { cwd, root, cwd_deleted, root_deleted } = out;
+  const wanted = [cwd, root, cwd_deleted, root_deleted].filter((column) => column !== undefined);
+  if (wanted.length === 0) return undefined;
   const task = kernel.layout(taskStruct);
   const { pwd, root: rootMember } = kernel.layout(fsStruct);
   const paths = new Paths(kernel, budget);
   return (taskAt) => {
     const found = follow(kernel, taskAt, task.fs, budget, (fs) => ({
-      cwd: cwd && paths.of(plus(fs, pwd))?.bytes,
-      root: root && paths.of(plus(fs, rootMember))?.bytes,
+      working: (cwd ?? cwd_deleted) && paths.of(plus(fs, pwd)),
+      top: (root ?? root_deleted) && paths.of(plus(fs, rootMember)),
     }));
     if (typeof found === "string") {
-      for (const column of [cwd, root]) column?.absent(CELL_OF[found]);
+      for (const column of wanted) column.absent(CELL_OF[found]);
       return;
     }
-    cwd?.pushOr(found.value.cwd, CELL.unreadable);
-    root?.pushOr(found.value.root, CELL.unreadable);
+    const { working, top } = found.value;
+    cwd?.pushOr(working?.bytes, CELL.unreadable);
+    root?.pushOr(top?.bytes, CELL.unreadable);
+    cwd_deleted?.pushOr(working && Number(working.deleted), CELL.unreadable);
+    root_deleted?.pushOr(top && Number(top.deleted), CELL.unreadable);
   };
 }
 

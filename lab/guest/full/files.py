@@ -90,6 +90,11 @@ far = mmap.mmap(vast, 4096, offset=1 << 60)
 far[:4] = b"far\n"
 os.pwrite(vast, b"end\n", (1 << 62) + 12341)
 
+# A working directory that is removed.
+os.mkdir("/tmp/removed")
+os.chdir("/tmp/removed")
+os.rmdir("/tmp/removed")
+
 if not os.fork():
     check(libc.unshare(CLONE_NEWNS))
     check(libc.mount(None, b"/", None, MS_REC_PRIVATE, None))
