@@ -59,3 +59,11 @@ test("a file of types without content is wrong usage, whatever the guest is", as
     /types that were supplied \(.*none\.btf\) are damaged: the file is empty/,
   );
 });
+
+test("the tables are listed without a guest, and nothing else is", async () => {
+  const { code, out, err } = await capture(["local", "tables", "--json"], { env: { XDG_CACHE_HOME: folder } });
+  assert.deepEqual([code, err], [0, ""]);
+  const [processes] = JSON.parse(out).filter(({ name }: { name: string }) => name === "processes");
+  assert.deepEqual(processes.columns[0].type, "integer");
+  await refused([], 2, /say which guest: --qmp SOCKET/);
+});

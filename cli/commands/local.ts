@@ -5,8 +5,8 @@ import { create } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import type { Command } from "commander";
 import type { Layer, LocalGuest, LocalTarget } from "../../agent/index.ts";
-import { GuestService, VmIdSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
-import type { GuestHandle } from "../../sdk/index.ts";
+import { GuestService, TableSpecSchema, VmIdSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import type { GuestHandle, TableSpec } from "../../sdk/index.ts";
 import type { TableRead } from "../../sql/index.ts";
 import { type ExitCode, exitCode } from "../exit-code.ts";
 import { CliError, usageError } from "../failure.ts";
@@ -38,9 +38,18 @@ const localGuests: GuestSource = {
   kind: "local",
   one: (session, _vm, options) => openGuest(session, options),
   async many(session, _vms, options) {
-    return [{ name: "", host: "", open: () => openGuest(session, options) }];
+    const tables = isGiven(options) ? undefined : allTables;
+    return [{ name: "", host: "", open: () => openGuest(session, options), tables }];
   },
 };
+
+const isGiven = ({ qmp, pid, memory }: TargetOptions) => (qmp ?? pid ?? memory) !== undefined;
+
+/** The tables that the inspector of this program has. */
+async function allTables(): Promise<TableSpec[]> {
+  const { tableSpecs } = await import("../../agent/index.ts");
+  return tableSpecs().map((spec) => create(TableSpecSchema, spec));
+}
 
 async function openGuest(session: Session, options: TargetOptions): Promise<GuestHandle> {
   const [{ transport, vm }, { guestOver }] = await Promise.all([
@@ -189,6 +198,6 @@ export function addLocalCommands(program: Command, io: Io): void {
   local.addHelpText(
     "after",
     "\nExamples:\n  $ cloudvmi local ps --qmp /run/web1.qmp\n  $ cloudvmi local modules --pid 4711\n" +
-      "  $ cloudvmi local table kernel_info --memory web1.raw --json",
+      "  $ cloudvmi local table kernel_info --memory web1.raw --json\n  $ cloudvmi local tables",
   );
 }
