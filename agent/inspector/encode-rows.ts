@@ -4,6 +4,8 @@
  */
 import type { ColumnData } from "../../vmi/index.ts";
 
+type IntegerData = Extract<ColumnData, { kind: "integer" }>;
+
 /** Largest batch aimed at, in bytes; a single row may be larger. */
 const batchBytes = 1 << 20;
 
@@ -16,8 +18,9 @@ const STATES = (4 << 3) | 2;
 
 /** A tag and the longest length that a 32-bit varint holds. */
 const longestHead = 6;
-/** The longest zigzag varint of a 64-bit value. */
-const longestInteger = 10;
+/** The longest zigzag varint of a 54-bit value, and of a 64-bit one. */
+const longestInteger = 8;
+const longestWide = 10;
 
 /**
  * The messages of one answer.
@@ -71,15 +74,17 @@ function batchEnd(columns: readonly ColumnData[], from: number, rows: number): n
 }
 
 function rowBound(column: ColumnData, row: number): number {
-  if (column.kind === "integer") return longestInteger + 1;
+  if (column.kind === "integer") return longestOf(column) + 1;
   return column.ends[row]! - (row === 0 ? 0 : column.ends[row - 1]!) + longestHead + 1;
 }
+
+const longestOf = ({ wide }: IntegerData): number => (wide === undefined ? longestInteger : longestWide);
 
 function sizeBound(columns: readonly ColumnData[], from: number, to: number): number {
   let size = 0;
   for (const column of columns) {
     size += 3 * longestHead + (to - from);
-    if (column.kind === "integer") size += (to - from) * longestInteger;
+    if (column.kind === "integer") size += (to - from) * longestOf(column);
     else if (to > from)
       size += column.ends[to - 1]! - (from === 0 ? 0 : column.ends[from - 1]!) + (to - from) * longestHead;
   }
@@ -104,15 +109,20 @@ function writeColumn(bytes: Uint8Array, at: number, column: ColumnData, from: nu
 function writeIntegers(
   bytes: Uint8Array,
   at: number,
-  { values, wide }: Extract<ColumnData, { kind: "integer" }>,
+  { values, wide }: IntegerData,
   from: number,
   to: number,
   statesSize: number,
 ): number {
   const body = at + 2 * longestHead;
   let end = body;
-  if (wide === undefined) for (let row = from; row < to; row++) end = writeZigzag(bytes, end, values[row]!);
-  else for (let row = from; row < to; row++) end = writeWide(bytes, end, wide.get(row) ?? BigInt(values[row]!));
+  for (let row = from; row < to; row++) {
+    const value = values[row]!;
+    end =
+      value >= 0 && value < 2 ** 52
+        ? writeVarint(bytes, end, value * 2)
+        : writeZigzag(bytes, end, wide?.get(row) ?? value);
+  }
   const size = end - body;
   let begin = writeHead(bytes, at, COLUMNS, 1 + varintSize(size) + size + statesSize);
   begin = writeHead(bytes, begin, INTEGERS, size);
@@ -167,14 +177,10 @@ function varintSize(value: number): number {
   return value < 1 << 7 ? 1 : value < 1 << 14 ? 2 : value < 1 << 21 ? 3 : value < 1 << 28 ? 4 : 5;
 }
 
-function writeZigzag(bytes: Uint8Array, start: number, value: number): number {
-  if (value >= 0 && value < 2 ** 52) return writeVarint(bytes, start, value * 2);
-  if (value < 0 && value >= -(2 ** 52)) return writeVarint(bytes, start, -value * 2 - 1);
-  return writeWide(bytes, start, BigInt(value));
-}
-
-function writeWide(bytes: Uint8Array, start: number, value: bigint): number {
-  let rest = BigInt.asUintN(64, value >= 0n ? value << 1n : (-value << 1n) - 1n);
+function writeZigzag(bytes: Uint8Array, start: number, value: number | bigint): number {
+  if (typeof value === "number" && value < 0 && value >= -(2 ** 52)) return writeVarint(bytes, start, -value * 2 - 1);
+  const exact = BigInt(value);
+  let rest = BigInt.asUintN(64, exact >= 0n ? exact << 1n : (-exact << 1n) - 1n);
   let at = start;
   for (; rest > 0x7fn; rest >>= 7n) bytes[at++] = Number(rest & 0x7fn) | 0x80;
   bytes[at++] = Number(rest);
