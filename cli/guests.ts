@@ -1,4 +1,4 @@
-import type { GuestHandle } from "../sdk/index.ts";
+import type { GuestHandle, TableSpec } from "../sdk/index.ts";
 import { exitCode, worst } from "./exit-code.ts";
 import { CliError, describeFailure, stackOf } from "./failure.ts";
 import { sanitise } from "./format/sanitise.ts";
@@ -12,6 +12,8 @@ export interface NamedGuest {
   host: string;
   /** Connects on first use: one VM out of reach doesn't stop the others. */
   open(): Promise<GuestHandle>;
+  /** The tables, where there is no guest and they are the same for all. */
+  tables?: (() => Promise<TableSpec[]>) | undefined;
 }
 
 /** Where the guests come from: the service, or this machine. The commands don't know. */

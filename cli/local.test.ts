@@ -47,3 +47,23 @@ test("a file that can't be a memory image can't be read", async () => {
   await refused(["--memory", file], 4, /image: empty/);
   await refused(["--memory", folder], 4, /not a file/);
 });
+
+test("a file of types without content is wrong usage, whatever the guest is", async () => {
+  const [image, types] = [join(folder, "image"), join(folder, "none.btf")];
+  await writeFile(image, Buffer.alloc(1 << 20));
+  await refused(["--memory", image, "--types", types], 3, /none\.btf: there is no such file/);
+  await writeFile(types, "");
+  await refused(
+    ["--memory", image, "--types", types],
+    2,
+    /types that were supplied \(.*none\.btf\) are damaged: the file is empty/,
+  );
+});
+
+test("the tables are listed without a guest, and nothing else is", async () => {
+  const { code, out, err } = await capture(["local", "tables", "--json"], { env: { XDG_CACHE_HOME: folder } });
+  assert.deepEqual([code, err], [0, ""]);
+  const [processes] = JSON.parse(out).filter(({ name }: { name: string }) => name === "processes");
+  assert.deepEqual(processes.columns[0].type, "integer");
+  await refused([], 2, /say which guest: --qmp SOCKET/);
+});

@@ -1,5 +1,5 @@
 import { type JsonInput, jsonLines, toJson } from "./format/json.ts";
-import { sanitise } from "./format/sanitise.ts";
+import { sanitise, sanitiseValue } from "./format/sanitise.ts";
 import {
   formatProperties,
   formatTable,
@@ -121,8 +121,8 @@ function printCell(value: JsonInput | undefined, column: ListColumn): PrintedCel
     return { text: "-", dim: true };
   if (isAbsent(value)) return { text: `(${sanitise(value.state)})`, dim: true };
   if (column.format !== undefined) return { text: sanitise(column.format(value)) };
-  if (Array.isArray(value)) return { text: sanitise(value.map((item) => plain(item)).join(", ")) };
-  return { text: sanitise(plain(value)) };
+  if (Array.isArray(value)) return { text: value.map((item) => sanitiseValue(plain(item))).join(", ") };
+  return { text: sanitiseValue(plain(value)) };
 }
 
 const plain = (value: JsonInput) =>

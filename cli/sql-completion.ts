@@ -12,11 +12,11 @@ export function completions(specs: readonly TableSpec[], text: string): [string[
   // Of several statements the last is meant.
   const line = splitStatements(text).rest;
   const command = /^\s*(\.\w*)$/.exec(line)?.[1];
-  if (command !== undefined) return [commands.filter((each) => each.startsWith(command)), command];
+  if (command !== undefined) return [beginning(commands, command), command];
   const word = /[\w.]*$/.exec(line)?.[0] ?? "";
   const tables = specs.map(({ name }) => name);
   if (/^\s*\.schema\s/.test(line) || /\b(?:from|join)\s+\w*$/i.test(line)) return [beginning(tables, word), word];
-  const words = new Set(line.match(/\w+/g));
+  const words = new Set(line.toLowerCase().match(/\w+/g));
   const named = specs.filter(({ name }) => words.has(name));
   const columns = (some: readonly TableSpec[]) => [
     "vm",
@@ -39,12 +39,15 @@ export function completions(specs: readonly TableSpec[], text: string): [string[
 function aliased(specs: readonly TableSpec[], line: string, alias: string): TableSpec[] | undefined {
   // Each word with the one after it, but for AS.
   const pairs = [...line.matchAll(/\b(\w+)\s+(?:as\s+)?(?=(\w+))/gi)];
+  const same = (one: string, other: string | undefined) => one.toLowerCase() === other?.toLowerCase();
   const found = specs.filter(
-    ({ name }) => name === alias || pairs.some(([, before, after]) => before === name && after === alias),
+    ({ name }) => same(name, alias) || pairs.some(([, before, after]) => same(name, before) && same(alias, after)),
   );
   return found.length > 0 ? found : undefined;
 }
 
+/** SQL knows no case: what is completed is written as it is called. */
 function beginning(names: readonly string[], word: string): string[] {
-  return [...new Set(names)].filter((name) => name.startsWith(word)).sort();
+  const lower = word.toLowerCase();
+  return [...new Set(names)].filter((name) => name.toLowerCase().startsWith(lower)).sort();
 }

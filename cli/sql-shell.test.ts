@@ -174,6 +174,31 @@ test("what was typed is there the next time, from each statement on, and nobody 
   assert.equal(history(), "SELECT 2;\n.quit\nSELECT 1;\n");
 });
 
+test("a statement over several lines is one entry, also when it is pasted, unless a text in it has a line's end", async () => {
+  const shell = new Shell("--vm", "web1");
+  await shell.until("sql> ");
+  shell.type("SELECT 0;\r");
+  await shell.until("sql> ");
+  shell.type("SELECT 1, -- one\r");
+  await shell.until("...> ");
+  shell.type("  2;\r");
+  await shell.until("sql> ");
+  shell.type("SELECT 3\r, 4;\rSELECT\r5;\r");
+  await shell.until("statement\nSELECT\\x0a5\n");
+  await shell.until("sql> ");
+  shell.type("SELECT 6,\r");
+  await shell.until("...> ");
+  shell.type("\x03");
+  await shell.until("sql> ");
+  assert.equal(history(), "SELECT 0;\nSELECT 1, 2;\nSELECT 3 , 4;\nSELECT 5;\n");
+  shell.type("SELECT '7\r8';\r");
+  await shell.until("statement\nSELECT '7\\x0a8'\n");
+  shell.type("\x1b[A\x1b[A\x1b[A\x1b[A\r");
+  await shell.until("statement\nSELECT 5\n");
+  assert.equal(await shell.leave(), 0);
+  assert.match(history(), /SELECT 6,\nSELECT '7\n8';\nSELECT 5;\n$/);
+});
+
 test("a history that can't be kept is a line at the end, and no more", async () => {
   writeFileSync(join(folder, "cloudvmi"), "a file where the folder would be");
   const shell = new Shell("--vm", "web1");

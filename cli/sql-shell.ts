@@ -12,7 +12,7 @@ import { sanitise } from "./format/sanitise.ts";
 import type { Io } from "./io.ts";
 import type { Session } from "./session.ts";
 import { completions } from "./sql-completion.ts";
-import { splitStatements } from "./sql-statements.ts";
+import { inOneLine, splitStatements } from "./sql-statements.ts";
 
 type Ask = (statement: string, signal: AbortSignal) => Promise<void>;
 
@@ -52,11 +52,13 @@ export async function runShell(session: Session, target: SqlTarget, ask: Ask): P
     // The whole statement so far says what its aliases are.
     completer: (line: string) => completions(specs, pending === "" ? line : `${pending}\n${line}`),
   });
-  const typed = () => (terminal as unknown as { history: readonly string[] }).history;
+  const typed = () => (terminal as unknown as { history: string[] }).history;
+  const entries = wholeStatements(typed);
   const lines: string[] = [];
   let closed = false;
   let wake = () => {};
   terminal.on("line", (line) => {
+    entries.add(line);
     lines.push(line);
     wake();
   });
@@ -73,6 +75,7 @@ export async function runShell(session: Session, target: SqlTarget, ask: Ask): P
       return;
     }
     pending = "";
+    entries.forget();
     terminal.write(null, { ctrl: true, name: "e" });
     terminal.write(null, { ctrl: true, name: "u" });
     void io.out.write("\n");
@@ -169,6 +172,33 @@ function schemaOf({ name, description, columns, required }: TableSpec): string {
     return `  ${sanitise(`${column} ${type}${comma}`).padEnd(34)} -- ${sanitise(meaning)}\n`;
   });
   return `-- ${sanitise(description)}${sanitise(needs)}\nCREATE TABLE ${sanitise(name)} (\n${lines.join("")});\n`;
+}
+
+/** Makes one entry of the lines of a statement, which readline puts into the history (newest first) one by one. */
+function wholeStatements(history: () => string[]) {
+  let open: string[] = [];
+  return {
+    /** A line that readline has just put there. Several may come before the first of them is run. */
+    add(line: string): void {
+      if (open.length === 0 && line.trimStart().startsWith(".")) return;
+      open.push(line);
+      const text = open.join("\n");
+      if (splitStatements(text).rest.trim() !== "") return;
+      const entry = open.length > 1 ? inOneLine(text) : undefined;
+      if (entry !== undefined) {
+        const entries = history();
+        for (const part of open.toReversed()) if (entries[0] === part) entries.shift();
+        const same = entries.indexOf(entry);
+        if (same >= 0) entries.splice(same, 1);
+        entries.unshift(entry);
+      }
+      open = [];
+    },
+    /** What has been typed is taken back. */
+    forget(): void {
+      open = [];
+    },
+  };
 }
 
 /** The file of what was typed, the newest last; readline has it the other way round. */

@@ -8,7 +8,7 @@ import fc from "fast-check";
 import { ColumnType, TableSpecSchema } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { completions } from "./sql-completion.ts";
 import { dotCommand } from "./sql-shell.ts";
-import { splitStatements } from "./sql-statements.ts";
+import { inOneLine, splitStatements } from "./sql-statements.ts";
 import { capture } from "./testing/capture.ts";
 import { type FakeService, goodToken, startFakeService } from "./testing/fake-service.ts";
 
@@ -109,6 +109,12 @@ test("tables, columns and keywords complete", () => {
   assert.deepEqual(of("SELECT * FROM\nproc"), ["process_envs", "processes"]);
   assert.deepEqual(of("sel"), ["select"]);
   assert.deepEqual(of("SEL"), ["SELECT"]);
+  assert.deepEqual(of("Sel"), ["SELECT"]);
+  assert.deepEqual(of("SELECT * FROM Proc"), ["process_envs", "processes"]);
+  assert.deepEqual(of("SELECT PA"), ["parent"]);
+  assert.deepEqual(of("SELECT p.NAME FROM PROCESSES P WHERE p.Pa"), ["p.parent"]);
+  assert.deepEqual(of("SELECT * FROM Process_Envs WHERE K"), ["key"]);
+  assert.deepEqual(of(".schema Process_"), ["process_envs"]);
   assert.deepEqual(of(".s"), [".schema"]);
   assert.deepEqual(of(".schema process_"), ["process_envs"]);
   assert.deepEqual(of(""), []);
@@ -123,4 +129,10 @@ test("commands of the shell", () => {
   assert.match(dotCommand(".help", undefined, specs), /\.quit/);
   assert.throws(() => dotCommand(".schema", "proceses", specs), /did you mean 'processes'\?/);
   assert.throws(() => dotCommand(".tabels", undefined, specs), /no command \.tabels/);
+});
+
+test("statements become one line where that changes nothing", () => {
+  assert.equal(inOneLine("SELECT 1, -- one\n  2\n/* a\nb */ FROM t;"), "SELECT 1, 2 FROM t;");
+  assert.equal(inOneLine("SELECT '-- no\t;';\n SELECT 2;"), "SELECT '-- no\t;'; SELECT 2;");
+  for (const text of ["SELECT 'a\nb';", 'SELECT "a\nb";', "SELECT [a\nb];"]) assert.equal(inOneLine(text), undefined);
 });

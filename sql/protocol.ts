@@ -56,7 +56,9 @@ export type FromEngine =
   /** A message of the answer. */
   | { readonly kind: "rows"; readonly bytes: Uint8Array }
   | { readonly kind: "done" }
-  | { readonly kind: "failed"; readonly failure: Failure };
+  | { readonly kind: "failed"; readonly failure: Failure }
+  /** An error that no statement should lead to, with its stack: for the log of whoever runs it, not for the one who asked. */
+  | { readonly kind: "defect"; readonly error: unknown };
 
 /** A need with its VMs by number. */
 export interface NumberedNeed {

@@ -51,6 +51,96 @@ suite("what is wrong with a statement is one line", { concurrency: true }, () =>
   }
 });
 
+suite("tables of SQLite's own beside ours", { concurrency: true }, () => {
+  const lists: TestSource = {
+    tables: [{ name: "lists", columns, required: [] }],
+    vms: {
+      web1: {
+        lists: [
+          { pid: 1n, name: "[10,20]", data: null },
+          { pid: 2n, name: "[]", data: null },
+          { pid: 3n, name: '{"a":[30]}', data: null },
+        ],
+      },
+    },
+  };
+  const cases: [string, unknown[][]][] = [
+    ["SELECT value FROM json_each('[1,2]')", [[1n], [2n]]],
+    ["SELECT fullkey FROM json_tree('[1,[2]]') ORDER BY id", [["$"], ["$[0]"], ["$[1]"], ["$[1][0]"]]],
+    [
+      "SELECT a.value, b.value FROM json_each('[1,2]') a, json_each('[3]') b",
+      [
+        [1n, 3n],
+        [2n, 3n],
+      ],
+    ],
+    [
+      "SELECT pid, value FROM lists, json_each(name) WHERE pid < 3",
+      [
+        [1n, 10n],
+        [1n, 20n],
+      ],
+    ],
+    ["SELECT pid, value FROM lists, json_each(name, '$.a')", [[3n, 30n]]],
+    [
+      "SELECT pid, value FROM lists LEFT JOIN json_each(name) ON true WHERE pid < 3 ORDER BY pid, value",
+      [
+        [1n, 10n],
+        [1n, 20n],
+        [2n, null],
+      ],
+    ],
+    [
+      "SELECT pid, (SELECT sum(value) FROM json_each(name)) FROM lists WHERE pid < 3",
+      [
+        [1n, 30n],
+        [2n, null],
+      ],
+    ],
+    ["SELECT pid FROM lists WHERE EXISTS (SELECT 1 FROM json_tree(name) WHERE atom = 30)", [[3n]]],
+    ["SELECT pid FROM json_each('[3,1]') j JOIN lists ON pid = j.value ORDER BY pid", [[1n], [3n]]],
+    [
+      "SELECT a.pid, b.pid, t.value, e.value FROM lists a, json_each(a.name) e, lists b, json_tree(b.name, '$.a[0]') t " +
+        "WHERE a.pid = 1 AND b.pid = 3",
+      [
+        [1n, 3n, 30n, 10n],
+        [1n, 3n, 30n, 20n],
+      ],
+    ],
+    ["SELECT pid FROM lists WHERE pid IN (SELECT value FROM json_each('[2,3]')) ORDER BY pid", [[2n], [3n]]],
+    [
+      "WITH j AS MATERIALIZED (SELECT value FROM json_each('[1]')) SELECT pid FROM lists, j WHERE pid = value OR pid = 3",
+      [[1n], [3n]],
+    ],
+  ];
+  for (const [text, expected] of cases) {
+    test(text.slice(0, 90), async () => assert.deepEqual((await query(lists, text)).rows, expected));
+  }
+});
+
+suite("a defect", { concurrency: true }, () => {
+  const defects: [string, Partial<SqlOptions>][] = [
+    ["in the thread", { vms: [7 as unknown as string] }],
+    [
+      "in what reads",
+      {
+        read() {
+          throw new TypeError("x is undefined");
+        },
+      },
+    ],
+  ];
+  for (const [where, options] of defects) {
+    test(`${where} is no answer to the caller`, async () => {
+      const outcome = await query(source, "SELECT pid FROM processes", options).catch((error: unknown) => error);
+      // The wire tells callers nothing of such an error, and hands it to the server's log.
+      assert.ok(outcome instanceof TypeError && !(outcome instanceof ConnectError), String(outcome));
+      assert.doesNotMatch(outcome.message, /\n|file:/);
+      assert.match(outcome.stack!, /\.ts:\d+/);
+    });
+  }
+});
+
 suite("nothing but SELECT", { concurrency: true }, () => {
   for (const text of [
     "INSERT INTO processes (pid) VALUES (1)",

@@ -3,7 +3,7 @@ import { MessageChannel } from "node:worker_threads";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { outOfMemory } from "./engine/memory.ts";
 import type { SqlTable } from "./engine/schema.ts";
-import type { Failure, FromEngine, NumberedNeed, SqlLimits, Start, ToEngine } from "./protocol.ts";
+import type { FromEngine, NumberedNeed, SqlLimits, Start, ToEngine } from "./protocol.ts";
 import { takeThread } from "./threads.ts";
 
 /** What is read of one table of one VM. */
@@ -23,7 +23,7 @@ export interface SqlOptions {
   readonly tables: readonly SqlTable[];
   /** Values of the column `vm`, each once. */
   readonly vms: readonly string[];
-  /** Encoded ReadTableResponses, each the caller's to keep; what it throws is a failure of that VM. */
+  /** Encoded ReadTableResponses, each the caller's to keep; a ConnectError is a failure of that VM, any other error the end of the statement. */
   read(read: TableRead): AsyncIterable<Uint8Array>;
   readonly limits?: Partial<SqlLimits>;
   /** Whose statement it is: one user's take no more than half of the threads. */
@@ -48,7 +48,7 @@ const graceMs = 500;
 /**
  * Runs one SELECT. Yields encoded QueryResponses: the columns come with the first, the summary with the last. Throws
  * ConnectErrors: InvalidArgument for what is wrong with the statement, ResourceExhausted, DeadlineExceeded, or, when nothing
- * at all could be read, why.
+ * at all could be read, why. Any other error is a defect: it may name files of the host, and is not for who asked.
  */
 export async function* runSql(statement: string, options: SqlOptions): AsyncGenerator<Uint8Array> {
   const limits = { ...defaultLimits, ...options.limits };
@@ -73,8 +73,9 @@ export async function* runSql(statement: string, options: SqlOptions): AsyncGene
     Atomics.notify(ring, 0);
   };
   const arrive = (message: FromEngine) => {
-    if (message.kind === "needs") void readAll(message.needs, options, signal, room, post);
-    else if (message.kind === "stored") room.give(message.bytes);
+    if (message.kind === "needs") {
+      readAll(message.needs, options, signal, room, post).catch((error: unknown) => arrive({ kind: "defect", error }));
+    } else if (message.kind === "stored") room.give(message.bytes);
     else {
       arrived.push(message);
       wake();
@@ -83,7 +84,7 @@ export async function* runSql(statement: string, options: SqlOptions): AsyncGene
   const failWith = (code: Code, message: string) => arrive({ kind: "failed", failure: { code, message } });
   const onError = (error: Error & { code?: string }) => {
     if (error.code === "ERR_WORKER_OUT_OF_MEMORY") failWith(Code.ResourceExhausted, outOfMemory().rawMessage);
-    else failWith(Code.Internal, `SQL failed: ${error.stack ?? error.message}`);
+    else arrive({ kind: "defect", error });
   };
   const onAbort = () => wake();
   const overdue = setTimeout(
@@ -106,8 +107,10 @@ export async function* runSql(statement: string, options: SqlOptions): AsyncGene
         yield message.bytes;
         post({ kind: "taken", bytes: length });
       } else if (message.kind === "failed") {
-        ended = message.failure.code !== Code.DeadlineExceeded && message.failure.code !== Code.Internal;
+        ended = message.failure.code !== Code.DeadlineExceeded;
         throw new ConnectError(message.failure.message, message.failure.code);
+      } else if (message.kind === "defect") {
+        throw message.error;
       } else if (message.kind === "done") {
         ended = true;
         return;
@@ -165,7 +168,7 @@ type Post = (message: ToEngine, transfer?: ArrayBuffer[]) => void;
 
 /**
  * Reads every VM of each need, many at once; a failure is told, and the others go on. SQLite goes from VM to VM, through all
- * that it needs of each.
+ * that it needs of each. What is no ConnectError is a defect, and is thrown.
  */
 async function readAll(
   needs: readonly NumberedNeed[],
@@ -191,14 +194,10 @@ async function readAll(
         post({ kind: "answered", read: need.read, vm });
       } catch (error) {
         if (signal.aborted) return;
-        post({ kind: "failed", read: need.read, vm, failure: failureOf(error) });
+        if (!(error instanceof ConnectError)) throw error;
+        post({ kind: "failed", read: need.read, vm, failure: { code: error.code, message: error.rawMessage } });
       }
     }
   };
   await Promise.all(Array.from({ length: Math.min(atOnce, tasks.length) }, work));
-}
-
-function failureOf(error: unknown): Failure {
-  const { code, rawMessage } = ConnectError.from(error);
-  return { code, message: rawMessage };
 }

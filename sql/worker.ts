@@ -1,7 +1,7 @@
 // The thread that runs statements, one at a time, each in a WebAssembly memory of its own: what one tenant's statement has
 // read is gone before the next one begins.
 import { type MessagePort, parentPort, receiveMessageOnPort } from "node:worker_threads";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { ConnectError } from "@connectrpc/connect";
 import { openSqlite } from "./engine/sqlite.ts";
 import { runStatement } from "./engine/statement.ts";
 import type { EngineSide, FromEngine, Start, ToEngine } from "./protocol.ts";
@@ -18,19 +18,13 @@ async function run({ job, port, bell }: Start): Promise<void> {
     runStatement(sqlite, job, line);
     line.send({ kind: "done" });
   } catch (error) {
-    line.send({ kind: "failed", failure: failureOf(error) });
+    if (error instanceof ConnectError) {
+      line.send({ kind: "failed", failure: { code: error.code, message: error.rawMessage } });
+    } else line.send({ kind: "defect", error });
   } finally {
     port.close();
     ready = openSqlite();
   }
-}
-
-function failureOf(error: unknown): { code: number; message: string } {
-  if (error instanceof ConnectError) return { code: error.code, message: error.rawMessage };
-  return {
-    code: Code.Internal,
-    message: `SQL failed: ${error instanceof Error ? (error.stack ?? error.message) : error}`,
-  };
 }
 
 function lineOver(port: MessagePort, bell: Int32Array): EngineSide {

@@ -187,6 +187,12 @@ test("supplied types take the place of the kernel's own, and types of another ke
   refuse(Buffer.from("nothing"), "bad-request", /neither BTF nor ISF/);
   refuse(Buffer.from("\xfd7zXZ\0", "latin1"), "bad-request", /xz -d/);
   refuse(Uint8Array.of(0x1f, 0x8b, 0), "bad-request", /can't be unpacked/);
+  const btf = Buffer.from(kernel.types.btf.bytes());
+  refuse(btf.subarray(0, btf.length - 1), "bad-request", /types that were supplied are damaged/);
+  const flipped = Buffer.from(btf);
+  // The kind of the first type.
+  flipped.writeUInt8(0xff, 24 + 7);
+  for (const file of [flipped, gzipSync(flipped)]) refuse(file, "bad-request", /types that were supplied are damaged/);
 });
 
 test("a kernel that has no process yet is starting", () => {

@@ -191,6 +191,13 @@ test("symbols by name and by address", () => {
     guest.symbolsAt([banner, banner + 3n, 0n]).map((symbol) => symbol?.name),
     ["linux_banner", "linux_banner", undefined],
   );
+  const last = [...guest.kernel.kallsyms].reduce((most, { address }) => (address > most ? address : most), 0n);
+  assert.equal(guest.symbolsAt([last + (1n << 20n)])[0]?.address, last);
+  assert.deepEqual(
+    // A program's code, the heap, the last address, and what lies behind the image.
+    guest.symbolsAt([0x40_0000n, MISSING, (1n << 64n) - 1n, last + 1n + (1n << 20n)]),
+    [undefined, undefined, undefined, undefined],
+  );
   assert.throws(() => guest.symbols(Array.from({ length: MAX_SYMBOLS + 1 }, () => "x")), { kind: "bad-request" });
   assert.throws(() => guest.symbolsAt(Array.from({ length: MAX_SYMBOLS + 1 }, () => 0n)), { kind: "bad-request" });
 });

@@ -65,6 +65,8 @@ const MAX_SYMBOLS = 4096;
 const TYPE_STEPS = 8192;
 /** Bytes from a symbol to what is still said to be of it. */
 const MAX_SYMBOL_REACH = 1n << 20n;
+/** The kernel's half of the addresses begins here. */
+const KERNEL_HALF = 1n << 63n;
 
 /** A live object: its type, and its members with their values. */
 export interface ObjectAnswer {
@@ -184,13 +186,23 @@ export class Guest {
     return names.map((name) => found.get(name));
   }
 
-  /** The symbol at or before each address, of the module that the address is in, or else the kernel's; undefined before the first. */
+  /**
+   * The symbol at or before each address, of the module that the address is in, or else the kernel's; undefined where the
+   * last one before is too far to say anything, as in the heap or in a process.
+   */
   symbolsAt(addresses: readonly bigint[], budget = new Budget()): (KernelSymbol | undefined)[] {
     if (addresses.length > MAX_SYMBOLS) throw tooMany("symbols", MAX_SYMBOLS);
     this.kernel.dropCaches();
     return addresses.map(
-      (address) => moduleSymbolBefore(this.kernel, halvesOf(address), budget) ?? this.kernel.kallsyms.before(address),
+      (address) => moduleSymbolBefore(this.kernel, halvesOf(address), budget) ?? this.#kernelSymbolBefore(address),
     );
+  }
+
+  #kernelSymbolBefore(address: bigint): KernelSymbol | undefined {
+    const symbol = this.kernel.kallsyms.before(address);
+    // Offsets of per-CPU variables and other absolute symbols are small numbers, and no places.
+    if (symbol === undefined || symbol.address < KERNEL_HALF) return undefined;
+    return address - symbol.address > MAX_SYMBOL_REACH ? undefined : symbol;
   }
 
   /** What the kernel's types say of a name such as `task_struct`, `enum pid_type` or `pid_t`. Throws GuestError "bad-request", "deadline". */
@@ -230,9 +242,9 @@ export class Guest {
     const [start, end] = this.symbols(["_stext", "_end"]);
     return (address) => {
       if (start === undefined || end === undefined || address < start.address || address >= end.address) return "";
-      const symbol = this.kernel.kallsyms.before(address);
-      const offset = address - (symbol?.address ?? 0n);
-      if (symbol === undefined || offset > MAX_SYMBOL_REACH) return "";
+      const symbol = this.#kernelSymbolBefore(address);
+      if (symbol === undefined) return "";
+      const offset = address - symbol.address;
       return offset === 0n ? symbol.name : `${symbol.name}+${formatAddress(offset)}`;
     };
   }

@@ -193,9 +193,13 @@ function readAll(guest: Guest, memory?: CountingMemory): void {
       for (const [i, column] of answer.data.entries()) {
         const length = column.kind === "integer" ? column.values.length : column.ends.length;
         assert.equal(length, answer.rows);
-        const values = column.kind === "integer" ? column.values : [];
-        for (const value of values)
-          assert.ok(Number.isSafeInteger(value), `${name}.${answer.columns[i]!.name}: ${value}`);
+        if (column.kind === "text") continue;
+        for (const [row, value] of column.values.entries()) {
+          const exact: number | bigint = column.wide?.get(row) ?? value;
+          const fits: boolean =
+            typeof exact === "bigint" ? BigInt.asIntN(64, exact) === exact : Number.isSafeInteger(exact);
+          assert.ok(fits, `${name}.${answer.columns[i]!.name}: ${exact}`);
+        }
       }
     });
     assert.ok(budget.spent < STEPS + AT_ONCE, `${name} spent ${budget.spent}`);

@@ -31,16 +31,22 @@ function decode(columns: readonly ColumnData[], rows: number): ReadTableResponse
 test("what a protobuf library reads is what the columns hold", () => {
   const cell = fc.record({
     integer: fc.oneof(fc.maxSafeInteger(), fc.integer(), fc.constantFrom(0, -1, 63, 64, -64, -65, 2 ** 52, -(2 ** 53))),
+    wide: fc.option(
+      fc.bigInt({ min: 2n ** 53n, max: 2n ** 63n - 1n }).map((value) => (value % 2n === 0n ? value : -value)),
+      { freq: 4, nil: undefined },
+    ),
     text: fc.uint8Array({ maxLength: 200 }),
     state: fc.constantFrom(0, 0, 1, 2, 3, 4),
   });
   fc.assert(
-    fc.property(fc.array(cell, { maxLength: 300 }), fc.boolean(), (cells, withStates) => {
+    fc.property(fc.array(cell, { maxLength: 300 }), fc.boolean(), fc.boolean(), (cells, withStates, withWide) => {
       const states = withStates ? Uint8Array.from(cells, ({ state }) => state) : undefined;
-      const integers = cells.map(({ integer }) => integer);
+      const integers = cells.map(({ integer, wide }) => (withWide && wide !== undefined ? Number(wide) : integer));
+      const entries = cells.flatMap(({ wide }, row) => (wide === undefined ? [] : [[row, wide] as const]));
+      const wide = withWide ? new Map(entries) : undefined;
       const texts = cells.map(({ text }) => text);
       const [answer, ...more] = decode(
-        [{ kind: "integer", values: integers, states }, textColumn(texts, states)],
+        [{ kind: "integer", values: integers, wide, states }, textColumn(texts, states)],
         cells.length,
       );
       assert.equal(more.length, 0);
@@ -52,7 +58,10 @@ test("what a protobuf library reads is what the columns hold", () => {
       assert.equal(answer!.summary!.rows, BigInt(cells.length));
       if (cells.length === 0) return;
       const [first, second] = answer!.columns;
-      assert.deepEqual(first!.integers, [...integers].map(BigInt));
+      assert.deepEqual(
+        first!.integers,
+        integers.map((value, row) => wide?.get(row) ?? BigInt(value)),
+      );
       assert.deepEqual(
         second!.texts.map((text) => [...text]),
         texts.map((text) => [...text]),

@@ -4,6 +4,8 @@
  */
 import type { ColumnData } from "../../vmi/index.ts";
 
+type IntegerData = Extract<ColumnData, { kind: "integer" }>;
+
 /** Largest batch aimed at, in bytes; a single row may be larger. */
 const batchBytes = 1 << 20;
 
@@ -16,8 +18,9 @@ const STATES = (4 << 3) | 2;
 
 /** A tag and the longest length that a 32-bit varint holds. */
 const maxHead = 6;
-/** The longest zigzag varint of a 54-bit value. */
+/** The longest zigzag varint of a 54-bit value, and of a 64-bit one. */
 const maxIntegerBytes = 8;
+const maxWideBytes = 10;
 
 /**
  * The messages of one answer.
@@ -69,15 +72,17 @@ function batchEnd(columns: readonly ColumnData[], from: number, rows: number): n
 }
 
 function rowBound(column: ColumnData, row: number): number {
-  if (column.kind === "integer") return maxIntegerBytes + 1;
+  if (column.kind === "integer") return maxBytesOf(column) + 1;
   return column.ends[row]! - (row === 0 ? 0 : column.ends[row - 1]!) + maxHead + 1;
 }
+
+const maxBytesOf = ({ wide }: IntegerData): number => (wide === undefined ? maxIntegerBytes : maxWideBytes);
 
 function sizeBound(columns: readonly ColumnData[], from: number, to: number): number {
   let size = 0;
   for (const column of columns) {
     size += 3 * maxHead + (to - from);
-    if (column.kind === "integer") size += (to - from) * maxIntegerBytes;
+    if (column.kind === "integer") size += (to - from) * maxBytesOf(column);
     else if (to > from)
       size += column.ends[to - 1]! - (from === 0 ? 0 : column.ends[from - 1]!) + (to - from) * maxHead;
   }
@@ -89,7 +94,7 @@ function writeColumn(bytes: Uint8Array, at: number, column: ColumnData, from: nu
   const statesSize = states ? 1 + varintSize(states.length) + states.length : 0;
   const end =
     column.kind === "integer"
-      ? writeIntegers(bytes, at, column.values, from, to, statesSize)
+      ? writeIntegers(bytes, at, column, from, to, statesSize)
       : writeTexts(bytes, at, column, from, to, statesSize);
   if (!states) return end;
   bytes[end] = STATES;
@@ -102,14 +107,20 @@ function writeColumn(bytes: Uint8Array, at: number, column: ColumnData, from: nu
 function writeIntegers(
   bytes: Uint8Array,
   at: number,
-  values: readonly number[],
+  { values, wide }: IntegerData,
   from: number,
   to: number,
   statesSize: number,
 ): number {
   const body = at + 2 * maxHead;
   let end = body;
-  for (let row = from; row < to; row++) end = writeZigzag(bytes, end, values[row]!);
+  for (let row = from; row < to; row++) {
+    const value = values[row]!;
+    end =
+      value >= 0 && value < 2 ** 52
+        ? writeVarint(bytes, end, value * 2)
+        : writeZigzag(bytes, end, wide?.get(row) ?? value);
+  }
   const size = end - body;
   let begin = writeHead(bytes, at, COLUMNS, 1 + varintSize(size) + size + statesSize);
   begin = writeHead(bytes, begin, INTEGERS, size);
@@ -164,10 +175,10 @@ function varintSize(value: number): number {
   return value < 1 << 7 ? 1 : value < 1 << 14 ? 2 : value < 1 << 21 ? 3 : value < 1 << 28 ? 4 : 5;
 }
 
-function writeZigzag(bytes: Uint8Array, start: number, value: number): number {
-  if (value >= 0 && value < 2 ** 52) return writeVarint(bytes, start, value * 2);
-  if (value < 0 && value >= -(2 ** 52)) return writeVarint(bytes, start, -value * 2 - 1);
-  let rest = BigInt.asUintN(64, value >= 0 ? BigInt(value) << 1n : (-BigInt(value) << 1n) - 1n);
+function writeZigzag(bytes: Uint8Array, start: number, value: number | bigint): number {
+  if (typeof value === "number" && value < 0 && value >= -(2 ** 52)) return writeVarint(bytes, start, -value * 2 - 1);
+  const exact = BigInt(value);
+  let rest = BigInt.asUintN(64, exact >= 0n ? exact << 1n : (-exact << 1n) - 1n);
   let at = start;
   for (; rest > 0x7fn; rest >>= 7n) bytes[at++] = Number(rest & 0x7fn) | 0x80;
   bytes[at++] = Number(rest);

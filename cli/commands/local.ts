@@ -1,10 +1,11 @@
-import { access } from "node:fs/promises";
+import { access, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
+import { ConnectError } from "@connectrpc/connect";
 import type { Command } from "commander";
 import type { Layer, LocalGuest, LocalTarget } from "../../agent/index.ts";
-import { GuestService, VmIdSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
-import type { GuestHandle } from "../../sdk/index.ts";
+import { GuestService, TableSpecSchema, VmIdSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import type { GuestHandle, TableSpec } from "../../sdk/index.ts";
 import type { TableRead } from "../../sql/index.ts";
 import { type ExitCode, exitCode } from "../exit-code.ts";
 import { CliError, usageError } from "../failure.ts";
@@ -37,9 +38,18 @@ const localGuests: GuestSource = {
   kind: "local",
   one: (session, _vm, options) => openGuest(session, options),
   async many(session, _vms, options) {
-    return [{ name: "", host: "", open: () => openGuest(session, options) }];
+    const tables = isGiven(options) ? undefined : allTables;
+    return [{ name: "", host: "", open: () => openGuest(session, options), tables }];
   },
 };
+
+const isGiven = ({ qmp, pid, memory }: TargetOptions) => (qmp ?? pid ?? memory) !== undefined;
+
+/** The tables that the inspector of this program has. */
+async function allTables(): Promise<TableSpec[]> {
+  const { tableSpecs } = await import("../../agent/index.ts");
+  return tableSpecs().map((spec) => create(TableSpecSchema, spec));
+}
 
 async function openGuest(session: Session, options: TargetOptions): Promise<GuestHandle> {
   const [{ transport, vm }, { guestOver }] = await Promise.all([
@@ -83,6 +93,7 @@ const localSql: SqlSource = {
 /** Opens the guest that the options name; it is closed when the command ends. */
 async function openTarget(session: Session, options: TargetOptions): Promise<LocalGuest> {
   const target = await targetOf(options);
+  await requireContent(options.types);
   using _progress = startProgress(session.io, "looking for the kernel …");
   const { openLocal } = await import("../../agent/index.ts");
   const tell = (line: string) => void (session.common.verbose && session.printer.note(line));
@@ -100,7 +111,30 @@ async function openTarget(session: Session, options: TargetOptions): Promise<Loc
   }
   session.resources.defer(() => guest.close());
   for (const warning of guest.warnings) tell(warning);
+  if (options.types !== undefined) await tryTypes(guest, options.types);
   return guest;
+}
+
+/** Without a byte it would be as if it had not been given. */
+async function requireContent(types: string | undefined): Promise<void> {
+  if (types === undefined) return;
+  const { size } = await stat(types).catch((error: unknown) => {
+    throw new CliError(exitCode.refused, `${types}: there is no such file that you may read`, { cause: error });
+  });
+  if (size === 0) {
+    throw usageError(`the types that were supplied (${types}) are damaged: the file is empty`);
+  }
+}
+
+/** Has the kernel found with them, so that what is wrong with the file is told by its name: the inspector knows none. */
+async function tryTypes({ transport, vm }: LocalGuest, file: string): Promise<void> {
+  const { guestOver } = await import("../../sdk/index.ts");
+  try {
+    await guestOver(transport, create(VmIdSchema, vm)).symbols({ names: ["_stext"] });
+  } catch (error) {
+    if (!(error instanceof ConnectError) || !/\bthat were supplied\b/.test(error.rawMessage)) throw error;
+    throw new ConnectError(error.rawMessage.replace("that were supplied", `$& (${file})`), error.code);
+  }
 }
 
 /** What opening a guest fails with has no status of the service: whose turn it is follows from the error's kind. */
@@ -162,6 +196,6 @@ export function addLocalCommands(program: Command, io: Io): void {
   local.addHelpText(
     "after",
     "\nExamples:\n  $ cloudvmi local ps --qmp /run/web1.qmp\n  $ cloudvmi local modules --pid 4711\n" +
-      "  $ cloudvmi local table kernel_info --memory web1.raw --json",
+      "  $ cloudvmi local table kernel_info --memory web1.raw --json\n  $ cloudvmi local tables",
   );
 }

@@ -223,7 +223,13 @@ const symbolCommand: OneGuestCommand<[Place[]], CommonOptions> = {
     ]);
     const missing = rows.filter((row) => row.error !== null).map((row) => row.asked);
     if (missing.length > 0) {
-      throw new CliError(exitCode.refused, `not found in this kernel: ${missing.join(", ")}: check the spelling`);
+      const misspelt = missing.some((asked) => names.includes(asked));
+      throw new CliError(
+        exitCode.refused,
+        misspelt
+          ? `not found in this kernel: ${missing.join(", ")}: check the spelling`
+          : `no symbol there, of the kernel's image or a module: ${missing.join(", ")}`,
+      );
     }
   },
 };

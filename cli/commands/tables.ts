@@ -187,8 +187,10 @@ const tablesCommand: ManyGuestsCommand<[], CommonOptions> = {
   group: groups.inside,
   async run(session, guests) {
     const byName = new Map<string, TableSpec>();
-    const { answers, settle } = await askAll(session, guests, (handle) => handle.tables());
-    for (const spec of answers.flatMap(({ value }) => value)) if (!byName.has(spec.name)) byName.set(spec.name, spec);
+    const known = await guests[0]?.tables?.();
+    const asked = known === undefined ? await askAll(session, guests, (handle) => handle.tables()) : undefined;
+    for (const spec of known ?? asked!.answers.flatMap(({ value }) => value))
+      if (!byName.has(spec.name)) byName.set(spec.name, spec);
     const rows = [...byName.values()].map((spec) => ({
       name: spec.name,
       description: spec.description,
@@ -212,7 +214,7 @@ const tablesCommand: ManyGuestsCommand<[], CommonOptions> = {
         { name: "columns" },
       ]);
     }
-    settle();
+    asked?.settle();
   },
 };
 

@@ -47,13 +47,24 @@ const typeCommand: OneGuestCommand<[string], TypeOptions> = {
     const space: Space = pid === undefined ? "kernel" : { pid };
     const [address = 0n] = await resolvePlaces(guest, [options.at], space);
     const object = await guest.object(name, address, { space, depth: options.depth });
+    if (isAbsent(object)) {
+      const where = pid === undefined ? "the kernel's space" : `process ${pid}`;
+      throw new CliError(
+        exitCode.guest,
+        `nothing of it can be read: ${formatAddress(address)} is not mapped in ${where}`,
+      );
+    }
     if (printer.json) await printer.object(objectRow(object));
     else await printer.lines(objectLines(object));
-    if (object.members.length > 0 && object.members.every(({ error }) => error !== "")) {
-      throw new CliError(exitCode.guest, `there is nothing at ${formatAddress(address)}`);
-    }
   },
 };
+
+/** True when nothing of it could be read; a member without size can't fail to be there. */
+function isAbsent({ members }: GuestObject): boolean {
+  return (
+    members.some(({ error }) => error !== "") && members.every((each) => each.error !== "" || each.member!.size === 0)
+  );
+}
 
 export function addTypeCommand(parent: Command, io: Io, source: GuestSource): void {
   addOneGuestCommand(parent, io, source, typeCommand);

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { hexdump } from "./hexdump.ts";
 import { jsonLines, toJson } from "./json.ts";
-import { sanitise } from "./sanitise.ts";
+import { sanitise, sanitiseValue } from "./sanitise.ts";
 import { formatProperties, formatTable, tableParts } from "./table.ts";
 import { formatAddress, formatBytes, formatDuration, formatTime } from "./units.ts";
 import { pad, truncate, widthOf } from "./width.ts";
@@ -28,6 +28,42 @@ test("sanitise shows control characters, escape sequences and invalid bytes", ()
 test("sanitise shows what would reorder or hide text", () => {
   assert.equal(sanitise("cod\u202egpj.exe"), "cod\\u{202e}gpj.exe");
   assert.equal(sanitise("a\u200bb\u2066c\ufeff\u2028"), "a\\u{200b}b\\u{2066}c\\u{feff}\\u{2028}");
+});
+
+test("a backslash is doubled where it would read as an escape, and only there", () => {
+  const shown: [string, string][] = [
+    ["\n", "\\x0a"],
+    ["\\x0a", "\\\\x0a"],
+    ["\\\\x0a", "\\\\\\\\x0a"],
+    ["\\\n", "\\\\\\x0a"],
+    ["\\u{202e}", "\\\\u{202e}"],
+    ["grep \\d+\\.\\w\\x C:\\users\\x1 \\u00e9 \\", "grep \\d+\\.\\w\\x C:\\users\\x1 \\u00e9 \\"],
+  ];
+  for (const [text, expected] of shown) assert.equal(sanitiseValue(text), expected);
+});
+
+test("no two values show alike, and what is shown goes through sanitise unchanged", () => {
+  const units = ["\\", "x", "0", "a", "u", "{", "}", "\n", "\u0080", "\udc80", "\u202e"];
+  const text = fc.string({ unit: fc.constantFrom(...units), maxLength: 12 });
+  /** What was shown, from what is shown. An invalid byte shows as the control character of the same number. */
+  const back = (value: string) =>
+    value.replace(
+      /(\\+)(?:x([0-9a-f]{2})|u\{([0-9a-f]+)\})/g,
+      (whole, slashes: string, byte?: string, code?: string) => {
+        const literal = "\\".repeat(slashes.length >> 1);
+        return slashes.length % 2 === 0
+          ? `${literal}${whole.slice(slashes.length)}`
+          : `${literal}${String.fromCodePoint(Number.parseInt((byte ?? code)!, 16))}`;
+      },
+    );
+  fc.assert(
+    fc.property(text, (any) => {
+      const value = sanitiseValue(any);
+      assert.equal(back(value), any.replaceAll("\udc80", "\u0080"));
+      assert.equal(sanitise(value), value);
+    }),
+    { numRuns: 2000 },
+  );
 });
 
 test("nothing that sanitise returns can control a terminal", () => {

@@ -2,7 +2,7 @@
 import { bytesToText, type ScanMatch, type ScanPlace, type ScanSummary } from "../../sdk/index.ts";
 import type { JsonRow } from "../print.ts";
 import { hexdump } from "./hexdump.ts";
-import { sanitise } from "./sanitise.ts";
+import { sanitise, sanitiseValue } from "./sanitise.ts";
 import { count, formatAddress, formatBytes } from "./units.ts";
 
 /** A match as `--json` has it. */
@@ -72,16 +72,16 @@ export function placeText(place: ScanPlace | undefined): string {
   const { case: kind, value } = place?.place ?? { case: undefined };
   switch (kind) {
     case "process": {
-      const mapping = sanitise(bytesToText(value.mapping)) || "anonymous memory";
+      const mapping = sanitiseValue(bytesToText(value.mapping)) || "anonymous memory";
       const range = `${formatAddress(value.start)}-${formatAddress(value.end)}`;
-      return `pid ${value.pid} ${sanitise(bytesToText(value.name))}, ${mapping} ${range} ${value.permissions}`;
+      return `pid ${value.pid} ${sanitiseValue(bytesToText(value.name))}, ${mapping} ${range} ${value.permissions}`;
     }
     case "kernel": {
       const where = value.module === "" ? areas[value.area] : `module ${sanitise(value.module)}`;
       return value.symbol === "" ? `${where ?? value.area}` : `${where ?? value.area}, ${sanitise(value.symbol)}`;
     }
     case "file": {
-      const path = sanitise(bytesToText(value.path)) || "a file without a name";
+      const path = sanitiseValue(bytesToText(value.path)) || "a file without a name";
       return `${path}${value.deleted ? " (deleted)" : ""}, inode ${value.inode} on ${value.device}`;
     }
     default:

@@ -242,12 +242,11 @@ export async function startFakeService(): Promise<FakeService> {
       const named = names.map((name) =>
         name === "init_task" ? { name, address: pageAddress + 16n, type: "D" } : { name, error: `no symbol '${name}'` },
       );
-      const near = addresses.map((address) => ({
-        name: "init_task",
-        address: pageAddress + 16n,
-        type: "D",
-        offset: address - pageAddress - 16n,
-      }));
+      const near = addresses.map((address) =>
+        address < pageAddress
+          ? { address, error: "no symbol there" }
+          : { name: "init_task", address: pageAddress + 16n, type: "D", offset: address - pageAddress - 16n },
+      );
       return { symbols: [...named, ...near] };
     },
     async lookupTypes({ vm: id, names }) {
@@ -258,6 +257,11 @@ export async function startFakeService(): Promise<FakeService> {
       guestOf(id);
       if (type !== "pair") throw new ConnectError(missing(type).error, Code.InvalidArgument);
       const [first, second, third] = pair.members;
+      if (address === 0n) {
+        const empty = { ...first, path: "empty", size: 0 };
+        const members = [{ member: empty }, ...pair.members.map((member) => ({ member, error: "not in memory" }))];
+        return { type: { ...pair, members: [] }, address, members };
+      }
       const members = [
         { member: first, value: "0xffffffff81000010", symbol: "init_task" },
         { member: second, value: "5" },

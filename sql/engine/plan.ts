@@ -62,11 +62,21 @@ export interface Instruction {
   readonly p4: string | undefined;
 }
 
-/** The uses that a program makes of the tables, each with what it needs. */
-export function plannedUses(program: readonly Instruction[], uses: ReadonlyMap<number, Use>): PlannedUse[] {
+/**
+ * The uses that a program makes of the tables, each with what it needs. Virtual tables of SQLite's own, as json_each, number
+ * their plans as they like: `isOurs` tells of a table's address (its sqlite3_vtab) whether it is one of ours.
+ */
+export function plannedUses(
+  program: readonly Instruction[],
+  uses: ReadonlyMap<number, Use>,
+  isOurs: (vtab: number) => boolean,
+): PlannedUse[] {
   const planned: PlannedUse[] = [];
+  const cursors = new Set(
+    program.filter(({ opcode, p4 }) => opcode === "VOpen" && isOurs(vtabIn(p4))).map(({ p1 }) => p1),
+  );
   for (const [at, { opcode, p1, p3 }] of program.entries()) {
-    if (opcode !== "VFilter") continue;
+    if (opcode !== "VFilter" || !cursors.has(p1)) continue;
     // P3 is the register of idxNum; the number of lookups and their values follow it.
     const id = constantIn(program, at, p3);
     const use = typeof id === "bigint" ? uses.get(Number(id)) : undefined;
@@ -77,6 +87,13 @@ export function plannedUses(program: readonly Instruction[], uses: ReadonlyMap<n
     planned.push({ use, cursor: p1, need: needOf(use, values) });
   }
   return planned;
+}
+
+/** The address of a sqlite3_vtab, as EXPLAIN writes it. */
+function vtabIn(p4: string | undefined): number {
+  const address = /^vtab:([\dA-F]+)$/i.exec(p4 ?? "")?.[1];
+  if (address === undefined) throw new Error("SQLite's plan does not tell which table it opens");
+  return Number.parseInt(address, 16);
 }
 
 /** What a use reads, given the values of its lookups; undefined when a required one is among the unknown. */

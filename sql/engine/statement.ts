@@ -23,7 +23,10 @@ const bytesAhead = 4 * messageBytes;
 /** Reads that the summary tells of. */
 const listed = 1000;
 
-/** Runs the job; its rows and its end go to `line`. Throws ConnectError: one line for the writer of the statement. */
+/**
+ * Runs the job; its rows and its end go to `line`. Throws ConnectError: one line for the writer of the statement. Anything
+ * else that it throws is a defect.
+ */
 export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
   const started = performance.now() - job.waitedMs;
   const { exports, wasm } = sqlite;
@@ -77,7 +80,7 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
     reads.drain();
     return left() <= 0;
   });
-  addTables(sqlite, work);
+  const isOurs = addTables(sqlite, work);
   const check = (status: number) => {
     if (status === OK || status === ROW || status === DONE) return status;
     throw complaint(exports.sqlite3_extended_errcode(sqlite.db), sqlite.errorMessage(), work, limits.timeoutMs);
@@ -91,7 +94,7 @@ export function runStatement(sqlite: Sqlite, job: Job, line: EngineSide): void {
 
   // A statement that only explains reads nothing.
   if (exports.sqlite3_stmt_isexplain(statement) === 0) {
-    const { needs, needOfUse } = combined(plannedUses(programOf(sqlite, statement, check), work.uses));
+    const { needs, needOfUse } = combined(plannedUses(programOf(sqlite, statement, check), work.uses, isOurs));
     const asked = needs.length > 0 ? reads.ask(needs) : [];
     for (const [use, need] of needOfUse) planned.set(use, asked[need]!.relation);
   }

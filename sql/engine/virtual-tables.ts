@@ -62,8 +62,11 @@ interface Cursor {
   slots: Int16Array;
 }
 
-/** Makes the tables known to SQLite. Each is connected when a statement first names it. */
-export function addTables(sqlite: Sqlite, work: Tables): void {
+/**
+ * Makes the tables known to SQLite. Each is connected when a statement first names it. Returns whether a sqlite3_vtab at
+ * some address is one of theirs.
+ */
+export function addTables(sqlite: Sqlite, work: Tables): (vtab: number) => boolean {
   const { exports, wasm, peek, place } = sqlite;
   const connected = new Map<number, SqlTable>();
   const cursors = new Map<number, Cursor>();
@@ -309,6 +312,7 @@ export function addTables(sqlite: Sqlite, work: Tables): void {
       throw new Error(`SQLite does not take a table ${name}`);
     }
   }
+  return (vtab) => connected.has(vtab);
 }
 
 /** The columns of the mask; its last bit stands for all from the 64th on. */

@@ -87,8 +87,11 @@ export function compareLookups(guest: Guest, truth: readonly KernelSymbol[]): nu
   const wanted = addresses.filter((address) => address >= kernel[0]!.address);
   const found = guest.symbolsAt(wanted);
   wanted.forEach((address, i) => {
-    const { name, type, address: start } = found[i]!;
-    assert.deepEqual({ name, type, address: start, module: undefined }, lastBefore(kernel, address));
+    const symbol = lastBefore(kernel, address);
+    // Absolute symbols are no places, and what is far behind one is not of it.
+    const isPlace = symbol.address >= 1n << 63n && address - symbol.address <= 1n << 20n;
+    const { name, type, address: start } = found[i] ?? {};
+    assert.deepEqual(found[i] && { name, type, address: start, module: undefined }, isPlace ? symbol : undefined);
   });
   return names.length + wanted.length;
 }

@@ -7,7 +7,6 @@ type Tell = (line: string) => void;
 
 /** Clock ticks of /proc a second: USER_HZ. */
 const HZ = 100;
-const PAGE = 4096;
 
 /**
  * Pairs each process that lived through both truths with its row. What started or ended in between can't be held to
@@ -64,16 +63,28 @@ export function compareProcesses(
     if (expected.path === null) assert.deepEqual([row.resident_size, row.total_size], [null, null]);
     else if (isCollector(was)) tell(`sizes of ${was.pid} are not compared: it collects the truth, and grows by it`);
     else {
-      assertBetween(row.resident_size, was.stat.rss * PAGE, is.stat.rss * PAGE, row);
+      assertBetween(row.resident_size, residentOf(was), residentOf(is), row);
       assertBetween(row.total_size, was.stat.vsize, is.stat.vsize, row);
     }
     assert.match(textIn(row, "task"), /^0xff[0-9a-f]{14}$/);
   }
 }
 
+/** Bytes; the number in /proc/PID/stat leaves out what CPUs have not yet added up. */
+function residentOf({ status }: TruthProcess): number {
+  return Number.parseInt(status.get("VmRSS") ?? "", 10) * 1024;
+}
+
 export interface Directories {
   readonly cwd: string | null;
   readonly root: string | null;
+}
+
+/** A directory by what its link in /proc says. */
+function placeOf(name: "cwd" | "root", link: string | null): Row {
+  if (link === null) return { [name]: null, [`${name}_deleted`]: null };
+  const mark = / \(deleted\)$/;
+  return { [name]: link.replace(mark, ""), [`${name}_deleted`]: Number(mark.test(link)) };
 }
 
 /** Every column that must be exactly so. */
@@ -101,8 +112,8 @@ function expectedProcess(process: TruthProcess, directories: Directories | undef
     threads: stat.numThreads,
     nice: stat.nice,
     kernel_thread: process.kernelThread ? 1 : 0,
-    cwd: gone ? null : (directories?.cwd ?? null),
-    root: gone ? null : (directories?.root ?? null),
+    ...placeOf("cwd", gone ? null : (directories?.cwd ?? null)),
+    ...placeOf("root", gone ? null : (directories?.root ?? null)),
     cgroup_path: process.cgroup,
     cgroup_namespace: inode("cgroup"),
     ipc_namespace: inode("ipc"),

@@ -16,7 +16,7 @@ import {
 } from "../../vmi/index.ts";
 
 /** A cell that has no value says why; `null` where none can exist. */
-export type Cell = number | string | null | { readonly absent: "unreadable" | "torn" | "unsupported" };
+export type Cell = number | bigint | string | null | { readonly absent: "unreadable" | "torn" | "unsupported" };
 export type Row = Record<string, Cell>;
 
 const states = ["", "", "unreadable", "torn", "unsupported"] as const;
@@ -30,11 +30,17 @@ export function rowsOf(answer: TableAnswer): Row[] {
       const state = data.states?.[i] ?? 0;
       if (state > 1) row[name] = { absent: states[state] as "unreadable" };
       else if (state === 1) row[name] = null;
-      else if (data.kind === "integer") row[name] = data.values[i]!;
+      else if (data.kind === "integer") row[name] = data.wide?.get(i) ?? data.values[i]!;
       else row[name] = textOf(data.bytes.subarray(i === 0 ? 0 : data.ends[i - 1], data.ends[i]));
     });
   });
   return rows;
+}
+
+/** An integer as the engine has it: a number, or a bigint where that is not exact. */
+export function exactly(text: string): number | bigint {
+  const value = BigInt(text);
+  return Number.isSafeInteger(Number(value)) ? Number(value) : value;
 }
 
 /** A question to every table; one that needs a constraint gets one on its last key, which is a number. */

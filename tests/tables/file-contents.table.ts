@@ -61,6 +61,25 @@ function onOverlay(guest: Guest): void {
   );
 }
 
+/** A file of 2^62 bytes and more, with a page in its midst and a piece at its end. */
+function vast(guest: Guest): void {
+  const rows = contentOf(guest, "path", "/mnt/tmpfs/vast");
+  const [middle, last] = [2n ** 60n, 2n ** 62n + 12_288n];
+  assert.deepEqual(
+    rows.map(({ offset, length, data }) => [
+      offset,
+      length,
+      typeof data === "string" ? data.replaceAll("\0", "") : data,
+    ]),
+    [
+      [0, middle, null],
+      [middle, 4096, "far\n"],
+      [middle + 4096n, last - middle - 4096n, null],
+      [last, 57, "end\n"],
+    ],
+  );
+}
+
 export const comparison: Comparison = {
   table: "file_contents",
   async compare(subject, guest) {
@@ -112,6 +131,7 @@ export const comparison: Comparison = {
       written,
     );
     onDisk(guest);
+    vast(guest);
     return `${bytes} bytes of ${paths.length} files, two of a disk, and four that have no name`;
   },
 };

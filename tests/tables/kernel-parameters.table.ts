@@ -28,6 +28,7 @@ const CHOSEN = [
   "net.ipv4.tcp_syncookies net.ipv4.conf.all.rp_filter net.ipv4.conf.all.accept_redirects net.ipv4.tcp_fin_timeout",
   "net.ipv4.ip_unprivileged_port_start net.ipv6.conf.all.forwarding net.ipv6.conf.all.disable_ipv6 net.core.somaxconn",
   "net.core.bpf_jit_enable net.core.bpf_jit_harden user.max_user_namespaces kernel.msgmax kernel.printk",
+  "kernel.tainted kernel.sysrq kernel.threads-max kernel.printk_devkmsg kernel.sem kernel.perf_event_max_sample_rate",
 ].flatMap((line) => line.split(" "));
 /** Functions that show a value as it is: a parameter with one of them has a value. */
 const PLAIN = /^proc_do(?:u?int|u?long|string|bool|u8)/;

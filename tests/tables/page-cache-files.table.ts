@@ -1,7 +1,7 @@
 // page_cache_files against stat(2) of every file of the guest's file systems in memory, of which all that is written is
 // cached, and mincore(2) for those of a file system on a block device, and for the device.
 import assert from "node:assert/strict";
-import { read } from "../engine/support.ts";
+import { exactly, read } from "../engine/support.ts";
 import type { Comparison } from "./comparison.ts";
 
 /** Prints how many pages of a file are cached. They are not mapped by that. */
@@ -55,7 +55,7 @@ export const comparison: Comparison = {
       const row = byKey.get(`${device} ${inode}`);
       assert.ok(row, `${path} is missing`);
       const { path: found, size: bytes, cached_pages, links: names, uid: owner, kind } = row;
-      const expected = { size: Number(size), cached_pages: Number(pages), names: Number(links), owner: Number(uid) };
+      const expected = { size: exactly(size!), cached_pages: Number(pages), names: Number(links), owner: Number(uid) };
       assert.deepEqual({ size: bytes, cached_pages, names, owner }, expected, line);
       assert.equal(kind, "regular");
       if (links === "1") assert.equal(found, path);

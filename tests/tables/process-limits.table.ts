@@ -1,5 +1,6 @@
 // process_limits against /proc/PID/limits.
 import assert from "node:assert/strict";
+import { exactly } from "../engine/support.ts";
 import { compareFiles } from "./by-process.ts";
 import type { Comparison } from "./comparison.ts";
 
@@ -33,14 +34,14 @@ export const comparison: Comparison = {
         .filter((line) => line !== "")
         .map((line) => {
           const [low, high, unit = ""] = line.slice(26).trim().split(/\s+/);
-          const limit = (value?: string) => (value === "unlimited" ? null : Number(value));
+          const limit = (value?: string) => (value === "unlimited" ? null : exactly(value!));
           return { resource: names[line.slice(0, 26).trim()]!, soft: limit(low), hard: limit(high), unit };
         }),
     );
     assert.ok(rows.length > 60 * 16, `${rows.length} rows`);
     // Set by the workload.
     const soft = rows.map((row) => row.soft);
-    assert.ok(soft.includes(77) && soft.includes(123_456_789));
+    assert.ok(soft.includes(77) && soft.includes(123_456_789) && soft.includes(2n ** 62n + 1n));
     return `${rows.length} rows`;
   },
 };

@@ -1,5 +1,6 @@
 // process_memory_map against /proc/PID/maps.
 import assert from "node:assert/strict";
+import { exactly } from "../engine/support.ts";
 import { compareFiles } from "./by-process.ts";
 import type { Comparison } from "./comparison.ts";
 
@@ -22,7 +23,7 @@ export const comparison: Comparison = {
             start: address(start!),
             end: address(end!),
             permissions: permissions!,
-            offset: Number.parseInt(offset!, 16),
+            offset: exactly(`0x${offset}`),
             device: `${Number.parseInt(major!, 16)}:${Number.parseInt(minor!, 16)}`,
             inode: Number(inode),
             path: shown === "" ? null : deleted ? shown!.slice(0, -deletedMark.length) : shown!,
@@ -39,6 +40,7 @@ export const comparison: Comparison = {
     // On an overlay: of the lower layer, of the upper one, and one that is in neither any more.
     for (const name of ["lower-program", "upper-program", "deleted-program", "library.so"])
       assert.ok(paths.has(`/mnt/overlay/${name}`), name);
+    assert.ok(rows.some(({ offset }) => offset === 2n ** 60n));
     // One with more areas than a leaf of the tree has room for.
     const byPid = Map.groupBy(rows, ({ pid }) => pid);
     assert.ok(Math.max(...[...byPid.values()].map((found) => found.length)) > 40);

@@ -35,6 +35,7 @@ export const comparison: Comparison = {
     );
     const states = new Set(paired.map(({ row }) => row.state));
     for (const state of ["S", "T", "t", "Z", "I"]) assert.ok(states.has(state), `no process is ${state}`);
+    assert.ok(paired.some(({ row }) => row.cwd === "/tmp/removed" && row.cwd_deleted === 1));
     assert.ok(paired.some(({ row }) => row.on_disk === 0) && paired.some(({ row }) => row.uid !== row.euid));
     const used = paired.map((pair) => {
       const { pid } = pair.was;

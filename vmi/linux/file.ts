@@ -1,8 +1,9 @@
 import type { Halves } from "../bytes/address.ts";
 import { AddressMap } from "../bytes/address-map.ts";
+import type { Integer } from "../bytes/integer.ts";
 import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
-import { isNull, pinNumber, plus, readCString, readNumber, readPointer, readU32, sameAddress } from "./read.ts";
+import { isNull, pinInteger, plus, readCString, readInteger, readPointer, readU32, sameAddress } from "./read.ts";
 
 /** include/linux/fs.h */
 export const fileStruct = struct("file", {
@@ -83,11 +84,11 @@ export function openMode(flags: number): "r" | "w" | "rw" | undefined {
 export interface InodeFacts {
   readonly at: Halves;
   /** i_ino */
-  readonly number: number | undefined;
+  readonly number: Integer | undefined;
   /** i_mode: kind and permissions. */
   readonly mode: number | undefined;
   /** Bytes. */
-  readonly size: number | undefined;
+  readonly size: Integer | undefined;
   /** Owner: a kuid_t. */
   readonly uid: number | undefined;
   /** Links that it still has in directories. */
@@ -166,9 +167,9 @@ export function factsOfInode(kernel: Kernel, at: Halves): InodeFacts {
   const known = block === undefined || isNull(block) ? undefined : block;
   return {
     at,
-    number: pinNumber(space, at, layout.i_ino),
+    number: pinInteger(space, at, layout.i_ino),
     mode: mode === undefined ? undefined : mode & 0xffff,
-    size: readNumber(space, at, layout.i_size),
+    size: readInteger(space, at, layout.i_size),
     uid: readU32(space, at, layout.i_uid),
     links: readU32(space, at, layout.i_nlink),
     device: known && readU32(space, known, kernel.layout(superBlock).s_dev),

@@ -4,9 +4,9 @@ import { fiveLevel, fourLevel } from "../arch/x86-64.ts";
 import { Budget } from "../budget.ts";
 import { attach, type Guest } from "../guest.ts";
 import { miniGuest } from "../testing/mini-guest.ts";
-import type { MiniKernel } from "../testing/mini-kernel.ts";
+import { MiniKernel } from "../testing/mini-kernel.ts";
 import { ARGUMENTS, addProcess, type MemorySpec, type Process } from "../testing/mini-objects.ts";
-import { halvesOf, mmStruct, readArguments, readUserSpan, residentPages } from "./mm.ts";
+import { halvesOf, mmStruct, readArguments, readUserSpan, residentCounter } from "./mm.ts";
 
 const { kernel: mini } = miniGuest();
 const guest = attach(mini.ram.mapped());
@@ -104,9 +104,40 @@ test("resident pages are those in files, anonymous and shared, not those in swap
   for (const flavour of ["6.1", "6.13"] as const) {
     const { kernel } = miniGuest({ flavour });
     const { kernel: other } = attach(kernel.ram.mapped());
-    const resident = (process: Process) => residentPages(other, halvesOf(process.mm!.va));
+    const residentOf = residentCounter(other, new Budget());
+    const resident = (process: Process) => residentOf(halvesOf(process.mm!.va));
     assert.equal(resident(processOf({ resident: [1000, 200, 9999, 30] }, kernel)), 1230);
     assert.equal(resident(processOf({ resident: [1000, -200, 0, -1] }, kernel)), 1000);
-    assert.equal(residentPages(other, halvesOf(0xffff_c900_0000_0000n)), undefined);
+    assert.equal(residentOf(halvesOf(0xffff_c900_0000_0000n)), undefined);
   }
+});
+
+test("resident pages are with what each CPU has not yet added up", () => {
+  const kernel = new MiniKernel({ flavour: "6.13" });
+  // Where CPUs 0 and 2 of three have their variables.
+  const areas = [kernel.allocate(64), 0n, kernel.allocate(64)];
+  const base = 0x1000n;
+  const offsets = kernel.image("__per_cpu_offset", 24, "D");
+  areas.forEach((area, cpu) => {
+    kernel.writeInteger(offsets + BigInt(cpu * 8), BigInt.asUintN(64, area - base), 8);
+  });
+  kernel.writeInteger(kernel.image("__cpu_possible_mask", 8, "D"), 0b101, 8);
+  kernel.writeInteger(kernel.image("nr_cpu_ids", 4, "D"), 3, 4);
+  const process = processOf({ resident: [1000, 200, 0, 30] }, kernel);
+  const { size, members } = kernel.types.of.percpu_counter!;
+  const setParts = (counter: number, pointer: bigint, parts: readonly number[]) => {
+    const at = process.mm!.at("rss_stat") + BigInt(counter * size + members.get("counters")!.offset);
+    kernel.writeInteger(at, pointer, 8);
+    parts.forEach((part, i) => {
+      kernel.writeInteger(areas[i * 2]! - base + pointer, BigInt.asUintN(32, BigInt(part)), 4);
+    });
+  };
+  setParts(0, base, [-20, 5]);
+  setParts(1, base + 4n, [7, 1]);
+  setParts(3, base + 8n, [-31, -31]);
+  const { kernel: other } = attach(kernel.finish().ram.mapped());
+  const resident = () => residentCounter(other, new Budget())(halvesOf(process.mm!.va));
+  assert.equal(resident(), 985 + 208);
+  setParts(1, 0xffff_c900_0000_0000n - areas[0]! + base, []);
+  assert.equal(resident(), undefined);
 });

@@ -1,8 +1,9 @@
 import type { Budget } from "../budget.ts";
-import { type Halves, hiOf, loOf, PAGE_SHIFT, PAGE_SIZE } from "../bytes/address.ts";
+import { addHi, addLo, type Halves, hiOf, loOf, PAGE_SHIFT, PAGE_SIZE } from "../bytes/address.ts";
 import type { AddressSpace } from "../memory/address-space.ts";
 import { struct } from "../symbols/specs.ts";
 import type { Kernel } from "./kernel.ts";
+import { cpus, perCpu } from "./per-cpu.ts";
 import { isNull, readNumber, readPointer, sameAddress } from "./read.ts";
 
 /** include/linux/mm_types.h */
@@ -20,31 +21,58 @@ export const mmStruct = struct("mm_struct", {
 /** Where the program's text begins: 0 until execve() has mapped the program (fs/binfmt_elf.c). */
 export const mmCode = struct("mm_struct", { start_code: "start_code" });
 /** From 6.2 (f1a7941243c1) each counter of `rss_stat` is a percpu_counter; before, an atomic_long_t. */
-const percpuCounter = struct("?percpu_counter", { count: "count" });
+const percpuCounter = struct("?percpu_counter", { count: "count", counters: "?counters" });
 const mmRssStat = struct("?mm_rss_stat", { count: "count" });
 
 /** MM_FILEPAGES, MM_ANONPAGES, MM_SHMEMPAGES (include/linux/mm_types_task.h); MM_SWAPENTS, in between, is not resident. */
 const RESIDENT_COUNTERS = [0, 1, 3];
+const NULL: Halves = { hi: 0, lo: 0 };
 /** Arguments and environment together can't be longer: three quarters of _STK_LIM (fs/exec.c). */
 const MAX_ARGUMENTS = 6 << 20;
 
 /**
- * Resident pages as /proc/PID/stat counts them (get_mm_rss): without what the CPUs have not yet added up.
- * Undefined when unreadable.
+ * Counts the resident pages of address spaces, with what the CPUs have not yet added up: VmRSS of /proc/PID/status, in
+ * kernels that add it up there (get_mm_counter_sum). To be made anew for each request. Gives undefined where it can't be read.
  */
-export function residentPages(kernel: Kernel, mm: Halves): number | undefined {
+export function residentCounter(kernel: Kernel, budget: Budget): (mm: Halves) => number | undefined {
+  const { space } = kernel;
   const { rss_stat } = kernel.layout(mmStruct);
   const before62 = kernel.layout(mmRssStat);
   const counter = kernel.layout(percpuCounter);
-  let pages = 0;
-  for (const index of RESIDENT_COUNTERS) {
-    const offset =
-      before62.sizeof > 0 ? rss_stat + before62.count + index * 8 : rss_stat + index * counter.sizeof + counter.count;
-    const count = readNumber(kernel.space, mm, offset);
-    if (count === undefined) return undefined;
-    pages += Math.max(0, count);
+  const old = before62.sizeof > 0;
+  const first = rss_stat + (old ? before62.count : counter.count);
+  const size = old ? 8 : counter.sizeof;
+  const hasParts = !old && counter.counters >= 0;
+  const offsets = hasParts ? cpus(kernel).flatMap((cpu) => perCpu(kernel, NULL, cpu) ?? []) : [];
+  return (mm) => {
+    budget.spend(offsets.length);
+    let pages = 0;
+    for (const index of RESIDENT_COUNTERS) {
+      const count = readNumber(space, mm, first + index * size);
+      const parts = hasParts ? sumOfParts(space, mm, rss_stat + index * size + counter.counters, offsets) : 0;
+      if (count === undefined || parts === undefined) return undefined;
+      pages += Math.max(0, count + parts);
+    }
+    return pages;
+  };
+}
+
+/** What CPUs have of a percpu_counter, of which the pointer to their parts is at `mm` and `member`. */
+function sumOfParts(space: AddressSpace, mm: Halves, member: number, offsets: readonly Halves[]): number | undefined {
+  const { view } = space.memory;
+  const pointer = space.borrow(addHi(mm.hi, mm.lo, member), addLo(mm.lo, member), 8);
+  if (pointer < 0) return undefined;
+  const hi = view.getInt32(pointer + 4, true);
+  const lo = view.getInt32(pointer, true);
+  if ((hi | lo) === 0) return 0;
+  let sum = 0;
+  for (const offset of offsets) {
+    const low = (lo >>> 0) + (offset.lo >>> 0);
+    const part = space.borrow((hi + offset.hi + (low > 0xffff_ffff ? 1 : 0)) | 0, low | 0, 4);
+    if (part < 0) return undefined;
+    sum += view.getInt32(part, true);
   }
-  return pages;
+  return sum;
 }
 
 /** The address space of a process, by its own page tables; good until the next call. Undefined when its mm can't be read. */

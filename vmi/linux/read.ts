@@ -1,4 +1,5 @@
 import { addHi, addLo, type Halves, PAGE_SIZE } from "../bytes/address.ts";
+import { type Integer, signedOf, unsignedOf } from "../bytes/integer.ts";
 import type { AddressSpace } from "../memory/address-space.ts";
 
 /** Small reads that every subsystem needs, at an address plus an offset. Undefined where nothing can be read. */
@@ -39,10 +40,24 @@ export function readNumber(space: AddressSpace, at: Halves, offset = 0): number 
   return view.getInt32(index + 4, true) * 0x1_0000_0000 + view.getUint32(index, true);
 }
 
+/** As readNumber, exact whatever it is: for what a program may set as it likes. */
+export function readInteger(space: AddressSpace, at: Halves, offset = 0): Integer | undefined {
+  const index = space.borrow(addHi(at.hi, at.lo, offset), addLo(at.lo, offset), 8);
+  if (index < 0) return undefined;
+  const { view } = space.memory;
+  return signedOf(view.getInt32(index + 4, true), view.getInt32(index, true));
+}
+
 /** As readNumber, for what tells that a structure is still the same, such as the number of an inode. */
 export function pinNumber(space: AddressSpace, at: Halves, offset = 0): number | undefined {
   const value = readPointer(space, at, offset);
   return value && value.hi * 0x1_0000_0000 + (value.lo >>> 0);
+}
+
+/** As pinNumber, exact and unsigned. */
+export function pinInteger(space: AddressSpace, at: Halves, offset = 0): Integer | undefined {
+  const value = readPointer(space, at, offset);
+  return value && unsignedOf(value.hi, value.lo);
 }
 
 export function isNull(address: Halves): boolean {

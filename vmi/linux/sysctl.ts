@@ -16,6 +16,12 @@ const initIpc = symbol("?init_ipc_ns");
 const initUser = symbol("?init_user_ns");
 const clocksourceJiffies = symbol("?clocksource_jiffies");
 
+/** What has its variable in its function, and not in its table: kernel/panic.c, drivers/tty/sysrq.c, kernel/fork.c. */
+const taintedMask = symbol("?tainted_mask");
+const sysrqEnabled = symbol("?sysrq_enabled");
+const sysrqAlwaysEnabled = symbol("?sysrq_always_enabled");
+const maxThreads = symbol("?max_threads");
+
 /** include/linux/sysctl.h */
 const ctlTableRoot = struct("?ctl_table_root", { dir: "default_set.dir" });
 const ctlDir = struct("?ctl_dir", { header: "header", root: "root" });
@@ -118,12 +124,35 @@ export function walkSysctls(
         continue;
       }
       const handler = handlerAt(entry.handler);
+      const { data, length } = entry;
       const kind = handler === undefined ? undefined : HANDLERS.get(handler);
-      if (!visit({ path: below, mode: mode & 0o7777, handler, kind, data: entry.data, length: entry.length }))
-        return { complete, retried };
+      const kept = variableOf(kernel, handler) ?? { data, length, kind };
+      if (!visit({ path: below, mode: mode & 0o7777, handler, ...kept })) return { complete, retried };
     }
   }
   return { complete, retried };
+}
+
+/** The variable that a function shows on its own. */
+function variableOf(kernel: Kernel, handler: string | undefined): Pick<Sysctl, "data" | "length" | "kind"> | undefined {
+  const shown = (spec: typeof taintedMask, kind: "int" | "long" | "bool") => {
+    const data = kernel.optionalPlace(spec);
+    return data && { data, length: SIZES[kind], kind };
+  };
+  switch (handler) {
+    case "proc_taint":
+      return shown(taintedMask, "long");
+    case "sysctl_max_threads":
+      return shown(maxThreads, "int");
+    case "sysrq_sysctl_handler": {
+      // As sysrq_mask() has it.
+      const always = kernel.optionalPlace(sysrqAlwaysEnabled);
+      const isAlways = always !== undefined && ((readU32(kernel.space, always) ?? 0) & 0xff) !== 0;
+      return isAlways ? shown(sysrqAlwaysEnabled, "bool") : shown(sysrqEnabled, "int");
+    }
+    default:
+      return undefined;
+  }
 }
 
 function rootsOf(kernel: Kernel): Halves[] {
@@ -228,14 +257,14 @@ const KINDS: Readonly<Record<SysctlKind, readonly string[]>> = {
     "proc_ipc_dointvec_minmax_orphans proc_do_rointvec proc_do_dev_weight proc_kprobes_optimization_handler",
     "proc_watchdog proc_nmi_watchdog proc_soft_watchdog proc_watchdog_thresh yama_dointvec_minmax apparmor_dointvec",
     "bpf_unpriv_handler ftrace_enable_sysctl stack_trace_sysctl tracepoint_printk_sysctl perf_event_max_stack_handler",
-    "perf_cpu_time_max_percent_handler perf_event_max_sample_rate_handler sched_rr_handler sched_rt_handler",
+    "perf_cpu_time_max_percent_handler perf_event_max_sample_rate_handler perf_proc_update_handler sched_rr_handler sched_rt_handler",
     "timer_migration_handler compaction_proactiveness_sysctl_handler dirty_background_ratio_handler dirty_ratio_handler",
     "dirty_writeback_centisecs_handler dirtytime_interval_handler min_free_kbytes_sysctl_handler",
     "sysctl_min_slab_ratio_sysctl_handler sysctl_min_unmapped_ratio_sysctl_handler overcommit_policy_handler",
     "overcommit_ratio_handler percpu_pagelist_high_fraction_sysctl_handler watermark_scale_factor_sysctl_handler",
     "ipv4_privileged_ports devinet_conf_proc devinet_sysctl_forward ipv4_doint_and_flush neigh_proc_dointvec_zero_intmax",
     "addrconf_sysctl_forward addrconf_sysctl_disable addrconf_sysctl_disable_policy addrconf_sysctl_proxy_ndp",
-    "addrconf_sysctl_ignore_routes_with_linkdown addrconf_sysctl_mtu addrconf_sysctl_addr_gen_mode",
+    "proc_ipc_sem_dointvec addrconf_sysctl_ignore_routes_with_linkdown addrconf_sysctl_mtu addrconf_sysctl_addr_gen_mode",
   ],
   uint: [
     "proc_douintvec proc_douintvec_minmax proc_dopipe_max_size proc_fib_multipath_hash_fields",
@@ -247,7 +276,7 @@ const KINDS: Readonly<Record<SysctlKind, readonly string[]>> = {
   ],
   byte: ["proc_dou8vec_minmax ipv4_fwd_update_priority proc_fib_multipath_hash_policy proc_rt6_multipath_hash_policy"],
   bool: ["proc_dobool"],
-  string: ["proc_dostring proc_dostring_coredump proc_do_uts_string"],
+  string: ["proc_dostring proc_dostring_coredump proc_do_uts_string devkmsg_sysctl_set_loglvl"],
   seconds: ["proc_dointvec_jiffies neigh_proc_dointvec_jiffies"],
   ticks: ["proc_dointvec_userhz_jiffies neigh_proc_dointvec_userhz_jiffies"],
   milliseconds: [

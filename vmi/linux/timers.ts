@@ -1,5 +1,6 @@
 import type { Budget } from "../budget.ts";
-import { type Halves, hiOf, loOf, numberOf, signedNumberOf } from "../bytes/address.ts";
+import { type Halves, hiOf, loOf } from "../bytes/address.ts";
+import { type Integer, signedOf, unsignedOf } from "../bytes/integer.ts";
 import { struct, symbol } from "../symbols/specs.ts";
 import { isHashed, walkHlist } from "./hlist.ts";
 import type { Kernel } from "./kernel.ts";
@@ -42,14 +43,17 @@ const MAX_TIMERS = 1 << 20;
 /** By clockid_t (include/uapi/linux/time.h). */
 const CLOCKS: Readonly<Record<number, string>> = { 0: "realtime", 1: "monotonic", 7: "boottime", 11: "tai" };
 
+/** include/linux/ktime.h: as far as the clock goes, for what never expires. */
+const KTIME_MAX: Halves = { hi: 0x7fff_ffff, lo: -1 };
+
 export interface Timer {
   readonly kind: "timer" | "delayed_work" | "hrtimer";
   readonly cpu: number;
   readonly function: Halves;
   /** In the units of the clock; undefined for one that never expires. */
-  readonly expires: number | undefined;
+  readonly expires: Integer | undefined;
   /** When it may expire at the earliest, of a high-resolution timer. */
-  readonly earliest: number | undefined;
+  readonly earliest: Integer | undefined;
   readonly clock: string;
   /** The timer_list, delayed_work or hrtimer. */
   readonly at: Halves;
@@ -121,7 +125,7 @@ function readTimer(kernel: Kernel, at: Halves, cpu: number, delayed: Halves | un
   const called = readPointer(space, at, layout.function);
   const expires = readPointer(space, at, layout.expires);
   if (called === undefined || expires === undefined) return undefined;
-  const common = { cpu, expires: numberOf(expires.hi, expires.lo), earliest: undefined, clock: "jiffies" };
+  const common = { cpu, expires: unsignedOf(expires.hi, expires.lo), earliest: undefined, clock: "jiffies" };
   const work = kernel.layout(delayedWork);
   if (delayed === undefined || !sameAddress(called, delayed) || work.timer < 0)
     return { ...common, kind: "timer", function: called, at };
@@ -183,7 +187,8 @@ function readHrtimer(kernel: Kernel, at: Halves, cpu: number, clock: string): Ti
   if (called === undefined) return undefined;
   const time = (member: number) => {
     const value = readPointer(space, at, member);
-    return value && signedNumberOf(value.hi, value.lo);
+    const isEver = value?.hi === KTIME_MAX.hi && value.lo === KTIME_MAX.lo;
+    return value && !isEver ? signedOf(value.hi, value.lo) : undefined;
   };
   return {
     kind: "hrtimer",

@@ -90,7 +90,7 @@ function* regionsOf(
   };
   for (const { address, bytes, fresh } of windows.of(spans, look)) {
     // What follows a file's end in its last page is none of it.
-    const size = facts.size === undefined ? bytes.length : Math.max(0, facts.size - Number(address));
+    const size = facts.size === undefined ? bytes.length : Math.max(0, Number(BigInt(facts.size) - address));
     if (size > 0) yield { address, bytes: bytes.subarray(0, size), fresh, place: () => place };
   }
 }

@@ -1,4 +1,5 @@
 /** What is looked through by a scan: bytes, where they are, and how to call that place. */
+import type { Integer } from "../bytes/integer.ts";
 
 /** Names and paths are the guest's bytes. */
 export type Place =
@@ -27,7 +28,7 @@ export type Place =
       readonly kind: "file";
       /** Undefined when no name of it is in memory. */
       readonly path: Uint8Array | undefined;
-      readonly inode: number | undefined;
+      readonly inode: Integer | undefined;
       /** major:minor */
       readonly device: string | undefined;
       /** It has no name in a directory any more, or never had one. */

@@ -50,6 +50,11 @@ export function decodeObject(
       member.bitSize > 0
         ? member.offset + ((member.bitOffset + member.bitSize + 7) >>> 3)
         : member.offset + member.size;
+    // Nothing of what is within it is there either.
+    if (member.offset >= bytes.length && member.size > 0) {
+      members[at] = { ...shown, error: UNREADABLE };
+      return;
+    }
     switch (resolved?.kind) {
       case "struct":
       case "union": {

@@ -38,10 +38,15 @@ const MAX_MEMBERS = 8192;
 
 /**
  * The type of a name: `task_struct`, `struct task_struct`, `enum pid_type`, `pid_t`. Of several, a structure comes before a
- * union, an enumeration, a typedef. Throws GuestError "bad-request" when there is none.
+ * union, an enumeration, a typedef. Throws GuestError "bad-request" when there is none, or when it is no name.
  */
 export function findType(types: TypeSource, asked: string): number {
-  const [, word, name = ""] = /^(?:(struct|union|enum)\s+)?([\w ]{1,200})$/.exec(asked.trim()) ?? [];
+  const [, word, name] = /^(?:(struct|union|enum)\s+)?(\w[\w ]{0,199})$/.exec(asked.trim()) ?? [];
+  // Those that have none are not to be found by it.
+  if (name === undefined) {
+    const text = "is no name of a type: give one as task_struct, 'struct task_struct', 'enum pid_type' or pid_t";
+    throw new GuestError("bad-request", `'${asked.trim()}' ${text}`);
+  }
   const found = types.named(name).map((id) => ({ id, kind: types.describe(id)?.kind }));
   const order = word === undefined ? ["struct", "union", "enum", "typedef", "int", "float"] : [word];
   for (const kind of order) {

@@ -120,11 +120,14 @@ test("typedefs, basic types and enumerations have layouts too, and a word before
   w.raw("wide", 19, 1, 8, [1, 0, 1], true);
   w.struct("color", 12, []);
   w.typedef("color", int);
+  // What has no name must not be found by none.
+  w.struct("", 4, []);
   const btf = new Btf(w.bytes());
   const kindOf = (name: string) => layoutOf(btf, findType(btf, name)).kind;
   assert.deepEqual(["color", "enum color", "struct  color", "int"].map(kindOf), ["struct", "enum", "struct", "int"]);
   assert.deepEqual(layoutOf(btf, findType(btf, "wide")).values, [{ name: "int", value: 1n << 32n }]);
-  for (const name of ["nothing", "union color", "", "a'; b", "x".repeat(300)]) {
+  const refused = ["nothing", "union color", "", " ", "*", "color *", "struct {", "struct", "a'; b", "x".repeat(300)];
+  for (const name of refused) {
     assert.throws(
       () => findType(btf, name),
       (error) => error instanceof GuestError && error.kind === "bad-request",
@@ -175,11 +178,18 @@ test("an object's members have values", () => {
 test("what is behind the end of what could be read has no value", () => {
   const rows = decode("thing", Buffer.alloc(41));
   assert.equal(rows.find((row) => row.path === "whole")?.value, "0");
-  for (const path of ["pair.first", "key", "big[0]"])
+  for (const path of ["pair.first", "key", "big"])
     assert.deepEqual(
       rows.filter((row) => row.path === path).map(({ value, error }) => [value, error]),
       [["", "not in memory"]],
     );
+  assert.equal(
+    rows.find(({ path }) => path === "big[0]"),
+    undefined,
+  );
+  // Of what is not there at all, nothing is said but that.
+  const none = decode("thing", new Uint8Array(0));
+  assert.deepEqual(new Set(none.map(({ value, error }) => `${value}${error}`)), new Set(["not in memory"]));
 });
 
 test("types that go in circles or have absurd sizes end", () => {

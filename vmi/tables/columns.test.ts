@@ -3,13 +3,13 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { type AnyColumn, CELL, type ColumnData, IntegerColumn, TextColumn } from "./columns.ts";
 
-type ModelCell = { readonly value: number | string; readonly state: number };
+type ModelCell = { readonly value: number | bigint | string; readonly state: number };
 
 function cells(data: ColumnData): ModelCell[] {
   const count = data.kind === "integer" ? data.values.length : data.ends.length;
   return Array.from({ length: count }, (_, row) => {
     const state = data.states?.[row] ?? CELL.present;
-    if (data.kind === "integer") return { value: data.values[row]!, state };
+    if (data.kind === "integer") return { value: data.wide?.get(row) ?? data.values[row]!, state };
     const start = row === 0 ? 0 : data.ends[row - 1]!;
     return { value: Buffer.from(data.bytes.subarray(start, data.ends[row])).toString("latin1"), state };
   });
@@ -21,7 +21,11 @@ const step = fc.oneof(
     weight: 8,
     arbitrary: fc.record({
       do: fc.constant("push" as const),
-      value: fc.integer(),
+      value: fc.oneof(
+        fc.integer(),
+        fc.bigInt({ min: 2n ** 53n, max: 2n ** 63n - 1n }),
+        fc.constantFrom(-(2n ** 63n), 2n ** 53n + 1n),
+      ),
       text: fc.string({
         unit: fc.integer({ min: 1, max: 255 }).map((code) => String.fromCharCode(code)),
         maxLength: 300,
@@ -39,7 +43,7 @@ test("columns hold what was written, whatever was taken back, and give the rows 
       const [numbers, strings]: [ModelCell[], ModelCell[]] = [[], []];
       for (const step of steps) {
         if (step.do === "push") {
-          integers.push(step.value);
+          integers.pushOr(step.value, CELL.torn);
           texts.pushBytes(Buffer.from(step.text, "latin1"));
           numbers.push({ value: step.value, state: CELL.present });
           strings.push({ value: step.text, state: CELL.present });
@@ -120,7 +124,8 @@ test("numbers that are not exact are not given", () => {
     column.pushOr(value, CELL.unreadable);
   }
   column.pushOr(2 ** 53 - 1, CELL.unreadable);
-  assert.deepEqual([...column.finish().states!], [2, 2, 2, 2, 2, 0]);
+  for (const value of [2n ** 63n, -(2n ** 63n) - 1n]) column.pushOr(value, CELL.torn);
+  assert.deepEqual([...column.finish().states!], [2, 2, 2, 2, 2, 0, 3, 3]);
 });
 
 test("cells compare with values as they are written; absent ones with none", () => {
@@ -130,6 +135,12 @@ test("cells compare with values as they are written; absent ones with none", () 
   assert.deepEqual(
     [0, 1, 2, 3].map((row) => integers.isOneOf(row, new Set(["0", "-5"]))),
     [true, true, false, false],
+  );
+  integers.pushOr(2n ** 62n + 1n, CELL.unreadable);
+  const near = ["4611686018427387904", "4611686018427387905"];
+  assert.deepEqual(
+    near.map((value) => integers.isOneOf(4, new Set([value]))),
+    [false, true],
   );
   for (const text of ["", "a", "ab", "é"]) texts.push(text);
   texts.absent(CELL.unreadable);

@@ -1,3 +1,4 @@
+import type { Integer } from "../bytes/integer.ts";
 import { GuestError } from "../errors.ts";
 
 /**
@@ -10,7 +11,13 @@ export type CellState = (typeof CELL)[keyof typeof CELL];
 export type AbsentState = Exclude<CellState, typeof CELL.present>;
 
 export type ColumnData =
-  | { readonly kind: "integer"; readonly values: readonly number[]; readonly states: Uint8Array | undefined }
+  | {
+      readonly kind: "integer";
+      readonly values: readonly number[];
+      /** By row, the values that no number holds exactly: `values` has the nearest ones. Undefined where there are none. */
+      readonly wide?: ReadonlyMap<number, bigint> | undefined;
+      readonly states: Uint8Array | undefined;
+    }
   | {
       readonly kind: "text";
       readonly bytes: Uint8Array;
@@ -83,9 +90,11 @@ abstract class Column {
   abstract finish(keep?: readonly number[]): ColumnData;
 }
 
-/** 64-bit signed integers, exact up to 2^53. */
+/** 64-bit signed integers. */
 export class IntegerColumn extends Column {
   readonly #values: number[];
+  /** Apart, since an array that holds a bigint costs every row of it. */
+  #wide: Map<number, bigint> | undefined;
   #rows = 0;
 
   /** @param rows how many are expected: an array that grows costs several times what is put in it */
@@ -106,10 +115,21 @@ export class IntegerColumn extends Column {
     this.#values[this.#rows++] = value;
   }
 
-  /** A value, or a state when there is none; nor is what no number can hold exactly one. */
-  pushOr(value: number | undefined, state: AbsentState): void {
-    if (value === undefined || !Number.isSafeInteger(value)) this.absent(state);
+  /** A value, or a state when there is none; nor is a number that may not be exact one, or what 64 bits don't hold. */
+  pushOr(value: Integer | undefined, state: AbsentState): void {
+    if (typeof value === "bigint") this.#pushWide(value, state);
+    else if (value === undefined || !Number.isSafeInteger(value)) this.absent(state);
     else this.push(value);
+  }
+
+  #pushWide(value: bigint, state: AbsentState): void {
+    if (BigInt.asIntN(64, value) !== value) {
+      this.absent(state);
+      return;
+    }
+    this.#wide ??= new Map();
+    this.#wide.set(this.#rows, value);
+    this.push(Number(value));
   }
 
   absent(state: AbsentState): void {
@@ -120,16 +140,23 @@ export class IntegerColumn extends Column {
   truncate(rows: number): void {
     this.clearFrom(rows);
     this.#rows = rows;
+    for (const row of this.#wide?.keys() ?? []) if (row >= rows) this.#wide!.delete(row);
   }
 
   isOneOf(row: number, values: ReadonlySet<string>): boolean {
-    return this.isPresent(row) && values.has(String(this.#values[row]));
+    return this.isPresent(row) && values.has(String(this.#wide?.get(row) ?? this.#values[row]));
   }
 
   finish(keep?: readonly number[]): ColumnData {
     this.#values.length = this.#rows;
     const values = keep === undefined ? this.#values : keep.map((row) => this.#values[row]!);
-    return { kind: "integer", values, states: this.states(keep) };
+    return { kind: "integer", values, wide: this.#wideOf(keep), states: this.states(keep) };
+  }
+
+  #wideOf(keep: readonly number[] | undefined): ReadonlyMap<number, bigint> | undefined {
+    const all = this.#wide;
+    if (all === undefined || keep === undefined) return all;
+    return new Map(keep.flatMap((row, to) => (all.has(row) ? [[to, all.get(row)!] as const] : [])));
   }
 }
 

@@ -1,3 +1,4 @@
+import { difference, type Integer, product } from "../bytes/integer.ts";
 import { type CachedFile, pathOfInode, walkCachedFiles, walkCachedFilesAt } from "../linux/cached-files.ts";
 import { factsOfInode, formatDevice } from "../linux/file.ts";
 import { walkCachedPages } from "../linux/page-cache.ts";
@@ -42,40 +43,42 @@ export const fileContents = defineTable({
       const path = out.path && pathOfInode(kernel, file, budget)?.bytes;
       if (!isWanted(paths, path)) return true;
       const size = facts.size ?? 0;
-      const row = (offset: number, length: number, data: Uint8Array | undefined): boolean => {
+      /** @param page where it begins in the file, counted in pages: bytes may be more than a number holds */
+      const row = (page: number, length: Integer, data: Uint8Array | undefined): boolean => {
         out.path?.pushOr(path, CELL.notApplicable);
         out.inode?.pushOr(facts.number, CELL.unreadable);
         if (facts.device === undefined) out.device?.absent(CELL.unreadable);
         else out.device?.push(formatDevice(facts.device));
-        // Of a file that says that it is larger than any.
-        out.offset?.pushOr(offset, CELL.unreadable);
+        out.offset?.pushOr(product(page, PAGE_SIZE), CELL.unreadable);
         out.length?.pushOr(length, CELL.unreadable);
         out.present?.push(data === undefined ? 0 : 1);
         out.data?.pushOr(data, CELL.notApplicable);
         return context.row();
       };
+      /** Pages. */
       let done = 0;
       let more = true;
-      /** Bytes that follow one another and have not made a row yet. */
+      /** Pages that follow one another and have not made a row yet, and their bytes. */
       let pending: Uint8Array[] = [];
       let held = 0;
       const flush = () => {
-        if (held > 0) more &&= row(done - held, held, Buffer.concat(pending));
+        if (held > 0) more &&= row(done - pending.length, held, Buffer.concat(pending));
         pending = [];
         held = 0;
       };
       const complete = walkCachedPages(kernel, file.at, budget, (index, gpa, count) => {
         for (let i = 0; more && i < count; i++) {
-          const offset = (index + i) * PAGE_SIZE;
-          if (offset >= size) return true;
+          const page = index + i;
+          const left = difference(size, product(page, PAGE_SIZE));
+          if (left <= 0) return true;
           budget.spend();
-          const length = Math.min(PAGE_SIZE, size - offset);
+          const length = left >= PAGE_SIZE ? PAGE_SIZE : Number(left);
           const bytes = kernel.memory.copy(gpa + i * PAGE_SIZE, length);
-          if (offset > done || bytes === undefined) flush();
-          if (more && offset > done) more = row(done, offset - done, undefined);
-          done = offset + length;
+          if (page > done || bytes === undefined) flush();
+          if (more && page > done) more = row(done, product(page - done, PAGE_SIZE), undefined);
+          done = page + 1;
           if (bytes === undefined) {
-            if (more) more = row(offset, length, undefined);
+            if (more) more = row(page, length, undefined);
             continue;
           }
           pending.push(bytes);
@@ -86,7 +89,8 @@ export const fileContents = defineTable({
       });
       flush();
       if (!complete) context.incomplete("the pages of a file could not all be followed");
-      if (more && done < size) more = row(done, size - done, undefined);
+      const rest = difference(size, product(done, PAGE_SIZE));
+      if (more && rest > 0) more = row(done, rest, undefined);
       return more;
     };
     const complete =

@@ -26,6 +26,7 @@ export const kernelParameters = defineTable({
   atOnce: true,
   reads: [
     "sysctl_table_root, init_net, init_user_ns, init_ipc_ns (its own tree from 5.19: 1f5c135ee509)",
+    "tainted_mask, sysrq_enabled, sysrq_always_enabled, max_threads",
     "ctl_dir, ctl_node, ctl_table_header, ctl_table",
     "clocksource_jiffies",
   ],

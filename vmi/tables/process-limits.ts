@@ -1,4 +1,4 @@
-import { numberOf } from "../bytes/address.ts";
+import { unsignedOf } from "../bytes/integer.ts";
 import { follow } from "../linux/follow.ts";
 import { plus } from "../linux/read.ts";
 import { signalPending } from "../linux/signals.ts";
@@ -38,8 +38,8 @@ export const processLimits = defineTable({
     resource: text(
       "cpu, fsize, data, stack, core, rss, nproc, nofile, memlock, as, locks, … as setrlimit(2) names them",
     ),
-    soft: integer("The limit that holds; absent when there is none"),
-    hard: integer("How far the process may raise it; absent when there is no limit"),
+    soft: integer("The limit that holds; absent when there is none, or one of 2^63 and more"),
+    hard: integer("How far the process may raise it; absent as `soft` is"),
     unit: text("What it counts"),
   },
   cost: "walk",
@@ -80,7 +80,7 @@ export const processLimits = defineTable({
 });
 
 function writeLimit(column: IntegerColumn | undefined, hi: number, lo: number): void {
-  // RLIM_INFINITY
-  if (hi === -1 && lo === -1) column?.absent(CELL.notApplicable);
-  else column?.pushOr(numberOf(hi, lo), CELL.unreadable);
+  // RLIM_INFINITY is the largest; what a signed value does not hold is more than anything can reach, too.
+  if (hi < 0) column?.absent(CELL.notApplicable);
+  else column?.pushOr(unsignedOf(hi, lo), CELL.unreadable);
 }

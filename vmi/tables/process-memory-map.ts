@@ -1,4 +1,5 @@
 import type { Halves } from "../bytes/address.ts";
+import { type Integer, product } from "../bytes/integer.ts";
 import { formatDevice, inodeFacts } from "../linux/file.ts";
 import { follow } from "../linux/follow.ts";
 import { Memo } from "../linux/memo.ts";
@@ -77,7 +78,7 @@ export const processMemoryMap = defineTable({
         out.start?.pushAddress(area.start.hi, area.start.lo);
         out.end?.pushAddress(area.end.hi, area.end.lo);
         out.permissions?.push(permissionsOf(area));
-        out.offset?.pushOr(area.file === undefined ? 0 : area.pageOffset * PAGE, CELL.unreadable);
+        out.offset?.pushOr(area.file === undefined ? 0 : product(area.pageOffset, PAGE), CELL.unreadable);
         if (file === undefined) {
           out.device?.push("0:0");
           out.inode?.push(0);
@@ -102,7 +103,7 @@ export const processMemoryMap = defineTable({
 interface MappedFile {
   readonly path: ResolvedPath | undefined;
   /** Of its inode, and the device as text. */
-  readonly number: number | undefined;
+  readonly number: Integer | undefined;
   readonly device: string | undefined;
 }
 

@@ -13,7 +13,7 @@ import { linkOf } from "../linux/file-link.ts";
 import { follow } from "../linux/follow.ts";
 import { Memo } from "../linux/memo.ts";
 import { Paths } from "../linux/path.ts";
-import { plus, readNumber, readU32 } from "../linux/read.ts";
+import { plus, readInteger, readU32 } from "../linux/read.ts";
 import { taskFiles } from "../linux/task-struct.ts";
 import { CELL } from "./columns.ts";
 import { eachProcess } from "./each-process.ts";
@@ -100,7 +100,7 @@ export const processOpenFiles = defineTable({
         if (device === undefined) out.device?.absent(CELL.unreadable);
         else out.device?.push(device);
         out.size?.pushOr(facts?.size, CELL.unreadable);
-        out.position?.pushOr(out.position && readNumber(space, plus(file, layout.f_pos)), CELL.unreadable);
+        out.position?.pushOr(out.position && readInteger(space, plus(file, layout.f_pos)), CELL.unreadable);
         out.flags?.pushOr(flags, CELL.unreadable);
         const mode = flags === undefined ? undefined : openMode(flags);
         if (mode === undefined) out.mode?.absent(flags === undefined ? CELL.unreadable : CELL.notApplicable);

@@ -1,11 +1,12 @@
 import { addHi, addLo, type Halves, numberOf } from "../bytes/address.ts";
+import { product } from "../bytes/integer.ts";
 import { cgroupPath } from "../linux/cgroup.ts";
 import { cred } from "../linux/cred.ts";
 import { follow } from "../linux/follow.ts";
 import { fsStruct } from "../linux/fs-struct.ts";
 import type { Kernel } from "../linux/kernel.ts";
 import { Memo } from "../linux/memo.ts";
-import { mmStruct, readArguments, residentPages } from "../linux/mm.ts";
+import { mmStruct, readArguments, residentCounter } from "../linux/mm.ts";
 import {
   cgroupNamespace,
   ipcNamespace,
@@ -42,7 +43,9 @@ const columns = {
   sgid: integer("Saved group id"),
   on_disk: integer("1 when the executable's path still exists, 0 when it has been deleted"),
   wired_size: integer("Memory that must stay resident (mlock), bytes"),
-  resident_size: integer("Resident memory, bytes"),
+  resident_size: integer(
+    "Resident memory, bytes: VmRSS of /proc/PID/status, with what CPUs have yet to add up, which older kernels from 6.2 on leave out there",
+  ),
   total_size: integer("Virtual memory, bytes"),
   user_time: integer("Processor time in user space of all its threads, milliseconds"),
   system_time: integer("Processor time in the kernel of all its threads, milliseconds"),
@@ -56,6 +59,10 @@ const columns = {
   cgroup_path: text("Path in the unified cgroup hierarchy"),
   elapsed_time: integer("Seconds since it started, as of the guest's last tick"),
   kernel_thread: integer("1 for a thread of the kernel's own"),
+  cwd_deleted: integer(
+    "1 when the working directory has been removed: /proc/PID/cwd has (deleted) behind the path then",
+  ),
+  root_deleted: integer("The same of the root directory"),
   cgroup_namespace: integer("Inode of the cgroup namespace"),
   ipc_namespace: integer("Inode of the IPC namespace"),
   mnt_namespace: integer("Inode of the mount namespace"),
@@ -201,6 +208,7 @@ function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
   const mm = kernel.layout(mmStruct);
   const { view } = kernel.memory;
   const paths = new Paths(kernel, budget);
+  const residentOf = resident_size && residentCounter(kernel, budget);
   return (taskAt, index) => {
     // The kernel's own threads have none, and never get any.
     const none = view.getInt32(index + task.mm + 4, true) === 0 && view.getInt32(index + task.mm, true) === 0;
@@ -214,7 +222,7 @@ function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
         exe: exe && paths.ofFile(exe),
         args: cmdline && spaced(readArguments(kernel, at, budget)),
         wired: wired_size && mm.locked_vm >= 0 ? readNumber(kernel.space, at, mm.locked_vm) : undefined,
-        resident: resident_size && residentPages(kernel, at),
+        resident: residentOf?.(at),
         total: total_size && readNumber(kernel.space, at, mm.total_vm),
       };
     });
@@ -228,7 +236,8 @@ function memoryWriter({ kernel, budget }: TableContext, out: Writers<typeof colu
     cmdline?.pushOr(args, CELL.unreadable);
     wired_size?.pushOr(wired && wired * 4096, mm.locked_vm < 0 ? CELL.unsupported : CELL.unreadable);
     resident_size?.pushOr(resident && resident * 4096, CELL.unreadable);
-    total_size?.pushOr(total && total * 4096, CELL.unreadable);
+    // With 57-bit paging it may be more than a number holds.
+    total_size?.pushOr(total && product(total, 4096), CELL.unreadable);
   };
 }
 
@@ -283,22 +292,26 @@ function groupNumber(kernel: Kernel, group: Halves): number | undefined {
 }
 
 function directoryWriter({ kernel, budget }: TableContext, out: Writers<typeof columns>): PartWriter | undefined {
-  const { cwd, root } = out;
-  if (cwd === undefined && root === undefined) return undefined;
+  const { cwd, root, cwd_deleted, root_deleted } = out;
+  const wanted = [cwd, root, cwd_deleted, root_deleted].filter((column) => column !== undefined);
+  if (wanted.length === 0) return undefined;
   const task = kernel.layout(taskStruct);
   const { pwd, root: rootMember } = kernel.layout(fsStruct);
   const paths = new Paths(kernel, budget);
   return (taskAt) => {
     const found = follow(kernel, taskAt, task.fs, budget, (fs) => ({
-      cwd: cwd && paths.of(plus(fs, pwd))?.bytes,
-      root: root && paths.of(plus(fs, rootMember))?.bytes,
+      working: (cwd ?? cwd_deleted) && paths.of(plus(fs, pwd)),
+      top: (root ?? root_deleted) && paths.of(plus(fs, rootMember)),
     }));
     if (typeof found === "string") {
-      for (const column of [cwd, root]) column?.absent(CELL_OF[found]);
+      for (const column of wanted) column.absent(CELL_OF[found]);
       return;
     }
-    cwd?.pushOr(found.value.cwd, CELL.unreadable);
-    root?.pushOr(found.value.root, CELL.unreadable);
+    const { working, top } = found.value;
+    cwd?.pushOr(working?.bytes, CELL.unreadable);
+    root?.pushOr(top?.bytes, CELL.unreadable);
+    cwd_deleted?.pushOr(working && Number(working.deleted), CELL.unreadable);
+    root_deleted?.pushOr(top && Number(top.deleted), CELL.unreadable);
   };
 }
 

@@ -111,5 +111,5 @@ function constraint(
       );
     }
   }
-  return { column, values: new Set(values.map((value) => String(Number(value)))) };
+  return { column, values: new Set(values.map((value) => String(BigInt(value)))) };
 }

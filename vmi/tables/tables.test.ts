@@ -67,6 +67,8 @@ test("processes", () => {
       elapsed_time: 1000,
       nice: 0,
       kernel_thread: 0,
+      cwd_deleted: 0,
+      root_deleted: 0,
       cgroup_path: "/init.scope",
       cgroup_namespace: 4026531835,
       ipc_namespace: 4026531839,
@@ -92,6 +94,8 @@ test("processes", () => {
       total_size: none,
       nice: -20,
       kernel_thread: 1,
+      cwd_deleted: none,
+      root_deleted: none,
       cgroup_path: "/",
       cgroup_namespace: none,
       ipc_namespace: none,
@@ -290,12 +294,21 @@ test("a program that was deleted, one that can't be read, and structures that ca
   const columns = ["path", "on_disk"];
   assert.deepEqual(one(guest, 400, columns), { path: "/tmp/gone", on_disk: 0 });
   assert.deepEqual(one(guest, 401, columns), { path: unreadable, on_disk: unreadable });
+  const working =
+    kernel.readPointer(shell.task.at("fs")) + BigInt(kernel.types.of.fs_struct!.members.get("pwd.dentry")!.offset);
+  const home = kernel.readPointer(working);
+  kernel.writeInteger(working, dentry.va, 8);
+  const directories = ["cwd", "root", "cwd_deleted", "root_deleted"];
+  const moved = { cwd: "/tmp/gone", root: "/", cwd_deleted: 1, root_deleted: 0 };
+  assert.deepEqual(one(guest, 300, directories), moved);
+  assert.deepEqual(one(guest, 300, ["cwd_deleted"]), { cwd_deleted: 1 });
+  kernel.writeInteger(working, home, 8);
   const missing = 0xffff_c900_0000_0000n;
   const reads: Record<string, string[]> = {
     real_parent: ["parent"],
     real_cred: ["uid", "gid", "euid", "egid", "suid", "sgid"],
     signal: ["threads", "pgroup", "user_time", "system_time", "disk_bytes_read", "disk_bytes_written"],
-    fs: ["cwd", "root"],
+    fs: ["cwd", "root", "cwd_deleted", "root_deleted"],
     nsproxy: ["cgroup_namespace", "ipc_namespace", "mnt_namespace", "net_namespace", "uts_namespace"],
     cgroups: ["cgroup_path"],
     mm: ["path", "on_disk", "cmdline", "wired_size", "resident_size", "total_size"],

@@ -87,11 +87,15 @@ function addCpu(kernel: MiniKernel): void {
   kernel.writeInteger(kernel.image("cpu_khz", 4), 1_000_000, 4);
 }
 
-/** A directory with two parameters, below the root. */
+/** A directory with parameters, below the root: two of their table's own variables, two of their functions'. */
 function addParameters(kernel: MiniKernel): Thing {
-  const [int, text] = ["proc_dointvec", "proc_dostring"].map((name) => kernel.image(name, 32, "t"));
+  const functions = ["proc_dointvec", "proc_dostring", "sysrq_sysctl_handler", "proc_taint"];
+  const [int, text, sysrq, taint] = functions.map((name) => kernel.image(name, 32, "t"));
   const value = kernel.allocate(8);
   kernel.writeInteger(value, 42, 4);
+  kernel.writeInteger(kernel.image("sysrq_enabled", 4, "D"), 438, 4);
+  kernel.image("sysrq_always_enabled", 4, "D");
+  kernel.writeInteger(kernel.image("tainted_mask", 8, "B"), 4097, 8);
   const directory = kernel.make("ctl_dir");
   const top = kernel.global("sysctl_table_root", "ctl_table_root");
   const root = new Thing(kernel, kernel.types.of.ctl_dir!, top.at("default_set.dir"));
@@ -99,6 +103,8 @@ function addParameters(kernel: MiniKernel): Thing {
   addEntries(kernel, directory, kernel.make("ctl_table_header"), [
     ["answer", value, 4, RDT, int!],
     ["name", kernel.string("mini"), 64, RDT, text!],
+    ["sysrq", 0n, 4, RDT, sysrq!],
+    ["tainted", 0n, 8, RDT, taint!],
   ]);
   return directory;
 }

@@ -82,6 +82,19 @@ os.mkfifo("/tmp/fifo")
 fifo = os.open("/tmp/fifo", os.O_RDWR)
 odd = os.open("/mnt/tmpfs/odd \\ name\t(deleted)", os.O_RDWR | os.O_CREAT)
 
+# Values that a 64-bit float does not hold: a size, a position, and where a mapping begins.
+vast = os.open("/mnt/tmpfs/vast", os.O_RDWR | os.O_CREAT)
+os.ftruncate(vast, (1 << 62) + 12345)
+os.lseek(vast, (1 << 62) + 77, os.SEEK_SET)
+far = mmap.mmap(vast, 4096, offset=1 << 60)
+far[:4] = b"far\n"
+os.pwrite(vast, b"end\n", (1 << 62) + 12341)
+
+# A working directory that is removed.
+os.mkdir("/tmp/removed")
+os.chdir("/tmp/removed")
+os.rmdir("/tmp/removed")
+
 if not os.fork():
     check(libc.unshare(CLONE_NEWNS))
     check(libc.mount(None, b"/", None, MS_REC_PRIVATE, None))

@@ -67,7 +67,8 @@ def confined():
 
 
 def limited():
-    for resource, soft, hard in ((7, 77, 99), (9, 1 << 40, (1 << 64) - 1), (1, 123456789, 1 << 33), (13, 5, 30)):
+    for resource, soft, hard in ((7, 77, 99), (9, 1 << 40, (1 << 64) - 1), (1, 123456789, 1 << 33), (13, 5, 30),
+                                 (10, (1 << 62) + 1, (1 << 63) - 1)):
         check(libc.syscall(SYS_PRLIMIT64, 0, resource, struct.pack("QQ", soft, hard), None))
 
 

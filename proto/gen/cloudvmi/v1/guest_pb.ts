@@ -733,7 +733,7 @@ export type LookupSymbolsRequest = Message<"cloudvmi.v1.LookupSymbolsRequest"> &
   names: string[];
 
   /**
-   * The symbol at or before each address.
+   * The symbol at or before each address, at most 1 MiB before it.
    *
    * @generated from field: repeated fixed64 addresses = 3;
    */
