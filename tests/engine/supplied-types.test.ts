@@ -2,7 +2,16 @@
 // BTF damaged, with the names of its data hidden, and with no symbol table at all.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { closeSync, copyFileSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
@@ -113,7 +122,20 @@ suite("supplied types", { concurrency: 1 }, () => {
     };
     assert.deepEqual((await failed())[0], 4);
     assert.match((await failed())[1], /^cloudvmi: [^\n]*supply the BTF or ISF file of this very build/);
-    assert.match((await failed("--types", join(folder, "none")))[1], /^cloudvmi: [^\n]*can't be read/);
+    const [code, text] = await failed("--types", join(folder, "none"));
+    assert.equal(code, 3);
+    assert.match(text, /^cloudvmi: [^\n]*none: there is no such file that you may read/);
+    const whole = readFileSync(join(folder, "types.btf"));
+    const damaged: [string, Uint8Array][] = [
+      ["cut.btf", whole.subarray(0, -1)],
+      ["empty.btf", new Uint8Array(0)],
+    ];
+    for (const [name, bytes] of damaged) {
+      writeFileSync(join(folder, name), bytes);
+      const [damage, said] = await failed("--types", join(folder, name));
+      assert.equal(damage, 2);
+      assert.match(said, new RegExp(`^cloudvmi: the types that were supplied \\([^)]*${name}\\) are damaged`));
+    }
     assert.match((await failed("--types", image))[1], /^cloudvmi: [^\n]*(?:larger than|neither BTF nor ISF)/);
   });
 

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, suite, type TestContext, test } from "node:test";
 import { setImmediate as breathe, setTimeout as sleep } from "node:timers/promises";
+import { inspect } from "node:util";
 import type { GuestSpec } from "../../lab/index.ts";
 import type { Guest } from "../../vmi/index.ts";
 import { type Row, rowsOf, Subject } from "../engine/support.ts";
@@ -114,7 +115,7 @@ function read(guest: Guest, table: Owned, tallies: Map<string, Tally>): void {
   tally.incomplete += answer.incomplete ? 1 : 0;
   for (const note of answer.notes) tally.notes.add(note.replaceAll(/\d+/g, "N"));
   const seen = new Set<string>();
-  const wrong = (why: string, row: Row) => tally.wrong.push(`${why}: ${JSON.stringify(row)}`);
+  const wrong = (why: string, row: Row) => tally.wrong.push(`${why}: ${inspect(row)}`);
   for (const row of rows) {
     const key = table.key.map((column) => row[column]).join();
     if (table.key.length > 0 && seen.has(key)) wrong("twice", row);
