@@ -29,9 +29,6 @@ export interface AgentOptions {
   readonly log?: (line: string) => void;
 }
 
-/** What can be asked of the VMs of an agent; control decides who may. */
-const actions = ["list", "table", "read", "stream", "scan", "translate", "symbols", "registers", "pause", "resume"];
-
 /** @throws ConfigError, SandboxError, each of one line. */
 export async function startAgent(config: AgentConfig, options: AgentOptions = {}): Promise<RunningAgent> {
   const log = options.log ?? ((line: string) => void process.stderr.write(`agent ${config.name}: ${line}\n`));
@@ -58,7 +55,6 @@ export async function startAgent(config: AgentConfig, options: AgentOptions = {}
         version,
         host: config.name,
         tables: tableSpecs(),
-        actions,
         warnings: [...sandbox.warnings],
       }),
       watchVms: (_request, { signal }) => host.watch(signal),

@@ -3,7 +3,7 @@ import { chmodSync, readFileSync, rmSync, statSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
-import { type Routes, serveWire } from "../wire/index.ts";
+import { type Routes, SESSION_PROTOCOL, serveWire } from "../wire/index.ts";
 import type { AgentConfig } from "./config.ts";
 import { ConfigError } from "./config-reader.ts";
 
@@ -15,7 +15,6 @@ export interface RunningServer {
 
 /** Control needs one connection a replica. */
 const mostConnections = 64;
-const alpn = "cloudvmi/1";
 
 /** @throws ConfigError */
 export async function serve(
@@ -63,7 +62,7 @@ function createTls(
       minVersion: "TLSv1.3",
       // The fastest first: guests' memory crosses this hop by the gigabyte.
       ciphers: "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256",
-      ALPNProtocols: [alpn],
+      ALPNProtocols: [SESSION_PROTOCOL],
       handshakeTimeout: 10_000,
     },
     accept,

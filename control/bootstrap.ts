@@ -6,11 +6,13 @@ import { ConfigError } from "./config.ts";
 import type { Log } from "./log.ts";
 import { createProject, listProjects } from "./state/projects.ts";
 import type { State } from "./state/schema.ts";
-import { countUsers, createUser, listUsers, setMembership } from "./state/users.ts";
+import { hasOperatorToken } from "./state/tokens.ts";
+import { countUsers, createUser, findUser, listUsers, setMembership } from "./state/users.ts";
 
 /**
  * Gives an empty database its first operator, `admin`, whose token is written to `admin.token` in the state
  * directory, for its owner alone. It does not expire: revoke it once there are operators with tokens of their own.
+ * A start that ended before the token was valid is made up for: without one, nobody could make any.
  */
 export async function bootstrap(
   state: State,
@@ -18,10 +20,10 @@ export async function bootstrap(
   directory: string,
   log: Log,
 ): Promise<void> {
-  if ((await countUsers(state)) > 0) return;
-  await createUser(state, "admin", true);
+  if ((await countUsers(state)) === 0) await createUser(state, "admin", true);
+  else if ((await findUser(state, "admin"))?.operator !== true || (await hasOperatorToken(state))) return;
   const file = path.join(directory, "admin.token");
-  writeWhole(file, `${await authenticator.createLastingToken("admin", "first token")}\n`, 0o600);
+  await authenticator.createLastingToken("admin", "first token", (text) => writeWhole(file, `${text}\n`, 0o600));
   log.info("first operator created", { user: "admin", tokenFile: file });
 }
 

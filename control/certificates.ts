@@ -106,7 +106,7 @@ export function writeKeyPair(directory: string, name: string, pair: KeyPair): { 
 /** Replaces a file in one step, with a mode that holds from the first byte on. */
 export function writeWhole(file: string, text: string, mode: number): void {
   const temporary = `${file}.${randomBytes(4).toString("hex")}.new`;
-  writeFileSync(temporary, text, { mode, flag: "wx" });
+  writeFileSync(temporary, text, { mode, flag: "wx", flush: true });
   chmodSync(temporary, mode);
   renameSync(temporary, file);
 }

@@ -1,10 +1,12 @@
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code } from "@connectrpc/connect";
+import { AccountService } from "../proto/gen/cloudvmi/v1/account_pb.ts";
 import { AdminService } from "../proto/gen/cloudvmi/v1/admin_pb.ts";
 import { GuestService } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { HealthService } from "../proto/gen/cloudvmi/v1/health_pb.ts";
 import { SqlService } from "../proto/gen/cloudvmi/v1/sql_pb.ts";
-import { AccountService, HealthService, VmService } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
+import { VmService } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createRoutes } from "../wire/index.ts";
 import { accountService } from "./api/account.ts";
 import { adminService } from "./api/admin.ts";
@@ -37,6 +39,8 @@ export interface RunningControl extends AsyncDisposable {
 
 /** Calls under way have this long to end when the service is told to. */
 const graceMs = 10_000;
+/** Idle connections are kept for clients that ask again within minutes. */
+const connectionTimes = { openMs: 10_000, requestMs: 60_000, idleMs: 300_000 };
 /** How often the head of the audit trail goes to the log, where it serves as an anchor against a cut-off tail. */
 const anchorEveryMs = 3_600_000;
 
@@ -62,7 +66,7 @@ export async function startControl(config: ControlConfig, log: Log = createLog()
       each.close(),
     );
     const routes = createRoutes<Session>()
-      .add(HealthService, healthService(fleet))
+      .add(HealthService, healthService({ fleet, state, audit }))
       .add(GuestService, guestService(gate, fleet))
       .add(SqlService, sqlService(gate, fleet))
       .add(VmService, vmService(gate))
@@ -77,7 +81,7 @@ export async function startControl(config: ControlConfig, log: Log = createLog()
       routes,
       gate,
       log,
-      maxConnections: config.maxConnections,
+      connections: { ...connectionTimes, most: config.maxConnections },
     });
 
     const noteAnchor = () => {

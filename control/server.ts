@@ -1,13 +1,15 @@
 import { once } from "node:events";
 import http from "node:http";
 import http2 from "node:http2";
-import type { AddressInfo } from "node:net";
+import net, { type AddressInfo } from "node:net";
 import tls from "node:tls";
+import { createContextKey, createContextValues } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
-import { addToConnect, type Routes, serveWire, type WireConnection } from "../wire/index.ts";
+import { addToConnect, type Routes, SESSION_PROTOCOL, serveWire, type WireConnection } from "../wire/index.ts";
 import type { Gate, Session } from "./api/gate.ts";
 import { bearerToken, parseCredential } from "./auth/token.ts";
 import type { KeyPair } from "./certificates.ts";
+import { type Connection, type ConnectionLimits, createConnections } from "./connections.ts";
 import type { Log } from "./log.ts";
 
 export interface Server {
@@ -22,8 +24,7 @@ export interface ServerOptions {
   readonly routes: Routes<Session>;
   readonly gate: Gate;
   readonly log: Log;
-  /** At once; those beyond are closed unanswered. */
-  readonly maxConnections: number;
+  readonly connections: ConnectionLimits;
 }
 
 /** Of one request: the largest batch, 65,536 addresses of processes, takes 1.6 MiB of it. */
@@ -32,6 +33,12 @@ const maxRequestBytes = 2 * 1024 * 1024;
 const maxCalls = 64;
 /** Of one connection, of all calls under way together. */
 const maxHeldBytes = 8 * 1024 * 1024;
+
+type Request = http.IncomingMessage | http2.Http2ServerRequest;
+type Response = http.ServerResponse | http2.Http2ServerResponse;
+
+/** The connection that a request of HTTP came by. */
+const connectionKey = createContextKey<Connection | undefined>(undefined);
 
 /**
  * The one public port. What a client speaks is settled in the TLS handshake (ALPN): our session protocol, or HTTP/2
@@ -43,67 +50,96 @@ export async function startServer({
   routes,
   gate,
   log,
-  maxConnections,
+  connections: limits,
 }: ServerOptions): Promise<Server> {
   const onError = (error: unknown, where: string) =>
     log.error("call failed", {
       where,
       problem: error instanceof Error ? (error.stack ?? error.message) : String(error),
     });
-  const handler = connectNodeAdapter({
+  const connections = createConnections(limits);
+  /** By what a request knows of where it came from. */
+  const carriers = new WeakMap<object, Connection>();
+  const connectionOf = (request: Request): Connection | undefined =>
+    carriers.get("stream" in request ? (request.stream.session ?? request) : request.socket);
+
+  const answer = connectNodeAdapter({
     routes: (router) =>
       addToConnect(
         router,
         routes,
-        (context) => ({ credential: parseCredential(bearerToken(context.requestHeader.get("authorization"))) }),
+        (context) => ({
+          credential: parseCredential(bearerToken(context.requestHeader.get("authorization"))),
+          admitted: () => context.values.get(connectionKey)?.admitted(),
+        }),
         { onError },
       ),
+    contextValues: (request) => createContextValues().set(connectionKey, connectionOf(request)),
     // Memory hardly compresses, and a table is small.
     acceptCompression: [],
     readMaxBytes: maxRequestBytes,
   });
-  // Both are given sockets whose TLS is done; neither listens.
-  const http1 = http.createServer(handler);
-  const h2 = http2.createServer({ settings: { maxConcurrentStreams: maxCalls } }, handler);
-  h2.on("sessionError", (error) => log.warn("http/2 session failed", { problem: error.message }));
-  const sockets = new Set<tls.TLSSocket>();
-  const wires = new Set<WireConnection>();
 
-  async function authenticate({ token }: { token: string }): Promise<Session> {
-    const credential = parseCredential(token);
-    // Without a token only what needs none can be called, and every call says so.
-    if (credential.kind !== "missing") await gate.authenticate(credential);
-    return { credential };
+  function handle(request: Request, response: Response): void {
+    const over = connectionOf(request)?.begin();
+    if (over !== undefined) response.once("close", over);
+    // Node's own limits on headers and requests are kept by servers that listen only.
+    const late = setTimeout(() => cutOff(request), limits.requestMs);
+    const inTime = () => clearTimeout(late);
+    request.once("end", inTime).once("close", inTime);
+    answer(request, response);
   }
 
-  const server = tls.createServer({
+  // Both are given sockets whose TLS is done; neither listens.
+  const http1 = http.createServer({ keepAliveTimeout: limits.idleMs }, handle);
+  const h2 = http2.createServer({ settings: { maxConcurrentStreams: maxCalls } }, handle);
+  h2.on("sessionError", (error) => log.warn("http/2 session failed", { problem: error.message }));
+  const wires = new Set<WireConnection>();
+
+  const tlsServer = tls.createServer({
     key: keyPair.key,
     cert: keyPair.certificate,
     minVersion: "TLSv1.2",
-    ALPNProtocols: ["cloudvmi/1", "h2", "http/1.1"],
-    handshakeTimeout: 10_000,
+    ALPNProtocols: [SESSION_PROTOCOL, "h2", "http/1.1"],
   });
-  server.maxConnections = maxConnections;
-  server.on("secureConnection", (socket) => {
-    sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
+  tlsServer.on("secureConnection", (socket) => {
+    const connection = connections.under(socket);
+    if (connection === undefined) {
+      socket.destroy();
+      return;
+    }
     socket.on("error", () => socket.destroy());
-    socket.setNoDelay(true);
-    if (socket.alpnProtocol === "cloudvmi/1") {
+    if (socket.alpnProtocol === SESSION_PROTOCOL) {
       const wire = serveWire(socket, routes, {
-        authenticate,
+        async authenticate({ token }): Promise<Session> {
+          const credential = parseCredential(token);
+          // Without a token only what needs none can be called, and every call says so.
+          if (credential.kind !== "missing") {
+            await gate.authenticate(credential);
+            connection.admitted();
+          }
+          return { credential, admitted: () => connection.admitted() };
+        },
         onError,
         maxRequest: maxRequestBytes,
         maxRequestBytes: maxHeldBytes,
         maxCalls,
       });
+      connection.handOver(() => wire.calls > 0);
       wires.add(wire);
       void wire.closed.then(() => wires.delete(wire));
     } else if (socket.alpnProtocol === "h2") {
+      h2.once("session", (session) => carriers.set(session, connection));
       h2.emit("connection", socket);
     } else {
+      carriers.set(socket, connection);
       http1.emit("connection", socket);
     }
+  });
+  const server = net.createServer({ noDelay: true, keepAlive: true }, (socket) => {
+    socket.on("error", () => socket.destroy());
+    if (connections.open(socket) === undefined) socket.destroy();
+    else tlsServer.emit("connection", socket);
   });
   server.listen(listen.port, listen.host);
   await once(server, "listening");
@@ -118,8 +154,14 @@ export async function startServer({
       await idle();
       for (const wire of wires) wire.close();
       await Promise.all([...wires].map((wire) => wire.closed));
-      for (const socket of sockets) socket.destroy();
+      connections.close();
       await closed;
     },
   };
+}
+
+/** Ends a request that does not come to its end: HTTP/2's other requests of the same client go on. */
+function cutOff(request: Request): void {
+  if ("stream" in request) request.stream.close(http2.constants.NGHTTP2_CANCEL);
+  else request.destroy();
 }

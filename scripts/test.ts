@@ -115,6 +115,7 @@ const parts = {
     await step("types (tsc)", "tsc", []);
     await step("unused code (knip)", "knip", ["--no-progress", "--treat-config-hints-as-errors"]);
     await step("contracts (buf)", "buf", ["lint"]);
+    await step("contracts as promised (buf)", "buf", ["breaking", "--against", "proto/contract.yaml"]);
   },
   code: () => tests({ name: "checks of the code", files: find("tests/code/**/*.test.ts", []), concurrency: 2 }),
   unit: () => tests({ name: "unit tests", files: unitFiles(), concurrency: 2 }),

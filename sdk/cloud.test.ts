@@ -252,6 +252,23 @@ for (const protocol of ["session", "connect"] as const) {
       });
     });
 
+    test("a pause that could not be given back can be tried again, until it has been", async () => {
+      let tries = 0;
+      const resume = async () => {
+        if (++tries === 1) throw new ConnectError("its host is away", Code.Unavailable);
+        return { running: true };
+      };
+      await withGuest(
+        async (guest) => {
+          await using lease = await guest.pause(10);
+          assert.deepEqual(await failure(lease.resume()), [Code.Unavailable, "its host is away"]);
+          assert.deepEqual(await Promise.all([lease.resume(), lease.resume()]), [true, true]);
+        },
+        { resume },
+      );
+      assert.equal(tries, 2);
+    });
+
     test("a pause that has ended by itself ends its block in peace; another failure is told", async () => {
       for (const code of [Code.NotFound, Code.Unavailable]) {
         const resume = async (): Promise<never> => {

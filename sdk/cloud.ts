@@ -1,17 +1,12 @@
 // The service as a whole: VMs, account, administration.
 import { type Client, Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { AccountService, type WhoAmIResponse } from "../proto/gen/cloudvmi/v1/account_pb.ts";
 import { AdminService } from "../proto/gen/cloudvmi/v1/admin_pb.ts";
 import { GuestService, type TableSpec } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { type HealthCheckResponse, HealthService } from "../proto/gen/cloudvmi/v1/health_pb.ts";
 import { SqlService } from "../proto/gen/cloudvmi/v1/sql_pb.ts";
-import {
-  AccountService,
-  type CheckResponse,
-  HealthService,
-  type Vm,
-  VmService,
-  type WhoAmIResponse,
-} from "../proto/gen/cloudvmi/v1/vm_pb.ts";
+import { type Vm, VmService } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createWireTransport } from "../wire/index.ts";
 import { isWire, streamMessages } from "./calls.ts";
 import { type Address, addressOf, codeOf, dialError, dialSession, nameOf } from "./dial.ts";
@@ -32,7 +27,7 @@ export interface ConnectOptions {
 /** A service, used with one token. Connects on first use, and again after a break. Fails with ConnectErrors. */
 export interface CloudVmi extends AsyncDisposable {
   whoAmI(): Promise<WhoAmIResponse>;
-  health(): Promise<CheckResponse>;
+  health(): Promise<HealthCheckResponse>;
   /** The VMs that the token may see; those of one project only, if wanted. */
   vms(filter?: { readonly project?: string | undefined }): Promise<Vm[]>;
   /** The VM of this UUID or name; NotFound if there is none that the token may see. */

@@ -2,10 +2,8 @@
 import { isIP } from "node:net";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { reusedReads } from "../wire/index.ts";
+import { reusedReads, SESSION_PROTOCOL } from "../wire/index.ts";
 
-/** What a session asks for by ALPN. */
-const SESSION_PROTOCOL = "cloudvmi/1";
 const DIAL_TIMEOUT_MS = 10_000;
 
 export interface Address {

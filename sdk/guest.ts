@@ -281,7 +281,14 @@ export function guestOver(transport: Transport, vm: VmId): GuestHandle {
       }
       const { lease, expiresMs } = await client.pause({ vm, leaseSeconds: seconds });
       let resumed: Promise<boolean> | undefined;
-      const once = (): Promise<boolean> => (resumed ??= resume(lease));
+      const once = (): Promise<boolean> => {
+        resumed ??= resume(lease).catch((error: unknown) => {
+          // Whoever could not reach the service may try again.
+          resumed = undefined;
+          throw error;
+        });
+        return resumed;
+      };
       return {
         lease,
         expires: new Date(Number(expiresMs)),

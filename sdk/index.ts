@@ -20,6 +20,8 @@
  * Cells of a row are numbers (bigints where these are not exact), strings, null where a thing has no such property, or
  * `{ state }` where a value could not be read. Addresses are bigints. Every failure is a ConnectError with its `code`.
  */
+
+export type { WhoAmIResponse } from "../proto/gen/cloudvmi/v1/account_pb.ts";
 export {
   type ColumnSpec,
   ColumnType,
@@ -35,9 +37,10 @@ export {
   type Vcpu,
   type VmId,
 } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+export type { HealthCheckResponse } from "../proto/gen/cloudvmi/v1/health_pb.ts";
 export { ScanEnd, type ScanMatch, type ScanPlace, type ScanProgress } from "../proto/gen/cloudvmi/v1/scan_pb.ts";
 export type { SqlSummary } from "../proto/gen/cloudvmi/v1/sql_pb.ts";
-export { type CheckResponse, type Vm, VmStatus, type WhoAmIResponse } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
+export { type Vm, VmStatus } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
 export { formatAddress, parseAddress } from "./address.ts";
 export type { Absent, Cell } from "./cells.ts";
 export { type CloudVmi, type ConnectOptions, connect } from "./cloud.ts";

@@ -17,6 +17,19 @@ export interface TableReading extends AsyncIterable<Row> {
 /** Rows that `all` gathers at most. */
 const MOST_AT_ONCE = 10_000_000;
 
+/** Every row at once. Throws ResourceExhausted for more than can be held. */
+export async function gather<T>(batches: AsyncIterable<readonly T[]>, most = MOST_AT_ONCE): Promise<T[]> {
+  const rows: T[] = [];
+  for await (const batch of batches) {
+    // Not push(...batch): a batch may be longer than an argument list.
+    for (const row of batch) rows.push(row);
+    if (rows.length > most) {
+      throw new ConnectError("too many rows to hold at once: read them one by one", Code.ResourceExhausted);
+    }
+  }
+  return rows;
+}
+
 /** `limit`: of the question, 0 for none. An answer beyond it is refused: whoever sends it is broken or means harm. */
 export function createReading(decoder: RowDecoder, limit: number, open: () => AsyncIterable<Batch>): TableReading {
   const { promise: summary, resolve, reject } = Promise.withResolvers<ReadSummary>();
@@ -71,17 +84,7 @@ export function createReading(decoder: RowDecoder, limit: number, open: () => As
         throw inconsistent("it has no header");
       return [...decoder.header];
     },
-    async all() {
-      const rows: Row[] = [];
-      for await (const batch of rest()) {
-        // Not push(...batch): a batch may be longer than an argument list.
-        for (const row of batch) rows.push(row);
-        if (rows.length > MOST_AT_ONCE) {
-          throw new ConnectError("too many rows to hold at once: read them one by one", Code.ResourceExhausted);
-        }
-      }
-      return rows;
-    },
+    all: () => gather(rest()),
     async *[Symbol.asyncIterator]() {
       for await (const batch of rest()) yield* batch;
     },

@@ -9,6 +9,7 @@ import {
   type SqlValue,
 } from "../proto/gen/cloudvmi/v1/sql_pb.ts";
 import { inconsistent } from "./cells.ts";
+import { gather } from "./reading.ts";
 import { bytesToText, sliceToText } from "./text.ts";
 
 /**
@@ -53,6 +54,7 @@ export function sqlReading(open: () => AsyncIterable<Uint8Array | QueryResponse>
     try {
       return decode(value);
     } catch (error) {
+      if (error instanceof ConnectError) throw error;
       throw inconsistent("it is not valid protobuf", error);
     }
   }
@@ -62,7 +64,7 @@ export function sqlReading(open: () => AsyncIterable<Uint8Array | QueryResponse>
     return first;
   }
 
-  async function* rows(): AsyncGenerator<SqlRow> {
+  async function* batches(): AsyncGenerator<SqlRow[]> {
     if (read) throw new ConnectError("these rows have been read already: ask again", Code.FailedPrecondition);
     read = true;
     try {
@@ -71,7 +73,7 @@ export function sqlReading(open: () => AsyncIterable<Uint8Array | QueryResponse>
       let summarised = false;
       for (; message !== undefined; message = await next()) {
         if (summarised) throw inconsistent("more came after the summary");
-        for (const row of message.rows) yield rowOf(row, columns);
+        if (message.rows.length > 0) yield message.rows.map((row) => rowOf(row, columns));
         if (message.summary !== undefined) {
           summarised = true;
           resolve(message.summary);
@@ -92,12 +94,10 @@ export function sqlReading(open: () => AsyncIterable<Uint8Array | QueryResponse>
     async columns() {
       return (await start())?.columns ?? [];
     },
-    async all() {
-      const all: SqlRow[] = [];
-      for await (const row of rows()) all.push(row);
-      return all;
+    all: () => gather(batches()),
+    async *[Symbol.asyncIterator]() {
+      for await (const batch of batches()) yield* batch;
     },
-    [Symbol.asyncIterator]: rows,
   };
 }
 

@@ -5,9 +5,11 @@ import type { AddressInfo, Socket } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { AccountService } from "../proto/gen/cloudvmi/v1/account_pb.ts";
 import { ColumnType, GuestService, type VmId } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { HealthService } from "../proto/gen/cloudvmi/v1/health_pb.ts";
 import { ScanEnd } from "../proto/gen/cloudvmi/v1/scan_pb.ts";
-import { AccountService, HealthService, VmService, VmStatus } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
+import { VmService, VmStatus } from "../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { addToConnect, createRoutes, type Implementation, type Routes, serveWire } from "../wire/index.ts";
 
 /** Memory of the fake guest: the byte at an address is the address's lowest byte; nothing from 128 MiB on. */

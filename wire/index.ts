@@ -4,7 +4,7 @@ export { createWireTransport, type WireCallOptions, type WireOptions, type WireT
 export { addToConnect, type ConnectOptions } from "./connect.ts";
 export { Encoded } from "./encoded.ts";
 export { connectedPair } from "./pair.ts";
-export type { Hello } from "./payload.ts";
+export { type Hello, SESSION_PROTOCOL } from "./payload.ts";
 export { type ReusedReads, reusedReads } from "./reads.ts";
 export {
   type CallContext,

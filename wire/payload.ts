@@ -2,6 +2,9 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { protocolError, u32 } from "./frame.ts";
 
+/** What both ends of TLS call the protocol, by ALPN. */
+export const SESSION_PROTOCOL = "cloudvmi/1";
+
 /** How a client introduces itself. */
 export interface Hello {
   /** Secret; empty when the client has none. Never logged. */

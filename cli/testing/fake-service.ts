@@ -1,9 +1,11 @@
 import { createServer, type TLSSocket } from "node:tls";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { AccountService } from "../../proto/gen/cloudvmi/v1/account_pb.ts";
 import { AdminService } from "../../proto/gen/cloudvmi/v1/admin_pb.ts";
 import { ColumnType, GuestService, type VmId } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { HealthService } from "../../proto/gen/cloudvmi/v1/health_pb.ts";
 import { SqlService } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
-import { AccountService, HealthService, VmService, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
+import { VmService, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createRoutes, serveWire } from "../../wire/index.ts";
 import { selfSigned } from "./certificate.ts";
 import { checkColumns, checkRows, findingColumns, findingNotes, findingRows } from "./fake-findings.ts";

@@ -1,7 +1,8 @@
-import type { AccountService } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
+import type { AccountService } from "../../proto/gen/cloudvmi/v1/account_pb.ts";
 import type { Implementation } from "../../wire/index.ts";
 import type { Authenticator } from "../auth/authenticator.ts";
 import type { Gate, Session } from "./gate.ts";
+import { gated } from "./gated.ts";
 import { membershipsMessage, tokenMessage } from "./messages.ts";
 import { accountRpcs } from "./rpc.ts";
 
@@ -10,35 +11,23 @@ export function accountService(
   authenticator: Authenticator,
 ): Implementation<typeof AccountService, Session> {
   return {
-    async whoAmI(_request, context) {
-      using call = await gate.enter(context);
-      await gate.system(call, accountRpcs.whoAmI.action, accountRpcs.whoAmI.detail());
-      const { account, tokenId, tokenExpiresMs } = call.principal;
-      return {
-        user: account.name,
-        operator: account.operator,
-        memberships: membershipsMessage(account),
-        tokenId,
-        tokenExpiresMs: BigInt(tokenExpiresMs),
-      };
-    },
-    async createToken(request, context) {
-      using call = await gate.enter(context);
-      await gate.system(call, accountRpcs.createToken.action, accountRpcs.createToken.detail(request));
-      const user = call.principal.account.name;
-      const { row, text } = await authenticator.createToken(user, request.note, request.lifetimeHours);
+    whoAmI: gated(gate, accountRpcs.whoAmI, async (_request, { principal: { account, tokenId, tokenExpiresMs } }) => ({
+      user: account.name,
+      operator: account.operator,
+      memberships: membershipsMessage(account),
+      tokenId,
+      tokenExpiresMs: BigInt(tokenExpiresMs),
+    })),
+    createToken: gated(gate, accountRpcs.createToken, async ({ note, lifetimeHours }, { principal }) => {
+      const { row, text } = await authenticator.createToken(principal.account.name, note, lifetimeHours);
       return { token: tokenMessage(row), secret: text };
-    },
-    async listTokens(_request, context) {
-      using call = await gate.enter(context);
-      await gate.system(call, accountRpcs.listTokens.action, accountRpcs.listTokens.detail());
-      return { tokens: (await authenticator.listTokens(call.principal.account.name)).map(tokenMessage) };
-    },
-    async revokeToken(request, context) {
-      using call = await gate.enter(context);
-      await gate.system(call, accountRpcs.revokeToken.action, accountRpcs.revokeToken.detail(request));
-      await authenticator.revokeToken(request.id, call.principal.account.name);
+    }),
+    listTokens: gated(gate, accountRpcs.listTokens, async (_request, { principal }) => ({
+      tokens: (await authenticator.listTokens(principal.account.name)).map(tokenMessage),
+    })),
+    revokeToken: gated(gate, accountRpcs.revokeToken, async ({ id }, { principal }) => {
+      await authenticator.revokeToken(id, principal.account.name);
       return {};
-    },
+    }),
   };
 }

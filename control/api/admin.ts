@@ -1,7 +1,5 @@
-import type { MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import type { AdminService } from "../../proto/gen/cloudvmi/v1/admin_pb.ts";
-import type { CallContext, Implementation } from "../../wire/index.ts";
-import type { SystemAction } from "../action.ts";
+import type { Implementation } from "../../wire/index.ts";
 import type { AuditLog } from "../audit/log.ts";
 import type { Authenticator } from "../auth/authenticator.ts";
 import type { Fleet } from "../fleet/fleet.ts";
@@ -10,8 +8,9 @@ import { createProject, listProjects, setOwner } from "../state/projects.ts";
 import type { State } from "../state/schema.ts";
 import { createUser, listUsers, setMembership } from "../state/users.ts";
 import type { Gate, Session } from "./gate.ts";
+import { gated } from "./gated.ts";
 import { agentMessage, auditMessage, projectMessage, tokenMessage, userMessage } from "./messages.ts";
-import { adminRpcs, type Detail } from "./rpc.ts";
+import { adminRpcs } from "./rpc.ts";
 
 export interface AdminOptions {
   readonly gate: Gate;
@@ -20,12 +19,6 @@ export interface AdminOptions {
   readonly fleet: Fleet;
   readonly audit: AuditLog;
 }
-
-type Methods = (typeof AdminService)["method"];
-type Input<K extends keyof Methods> = MessageShape<Methods[K]["input"]>;
-
-const rpcs: { readonly [K in keyof Methods]: { readonly action: SystemAction; detail(request: Input<K>): Detail } } =
-  adminRpcs;
 
 const maxAuditRecords = 10_000;
 
@@ -37,73 +30,60 @@ export function adminService({
   fleet,
   audit,
 }: AdminOptions): Implementation<typeof AdminService, Session> {
-  /** A method behind the gate. */
-  function gated<K extends keyof Methods>(
-    name: K,
-    perform: (request: Input<K>) => Promise<MessageInitShape<Methods[K]["output"]>>,
-  ) {
-    const rpc = rpcs[name];
-    return async (request: Input<K>, context: CallContext<Session>) => {
-      using call = await gate.enter(context);
-      await gate.system(call, rpc.action, rpc.detail(request));
-      return await perform(request);
-    };
-  }
-
   return {
-    createProject: gated("createProject", async ({ name, description }) => {
+    createProject: gated(gate, adminRpcs.createProject, async ({ name, description }) => {
       const project = await createProject(state, name, description);
       await fleet.reloadOwnership();
       return { project: projectMessage(project) };
     }),
-    listProjects: gated("listProjects", async () => ({
+    listProjects: gated(gate, adminRpcs.listProjects, async () => ({
       projects: (await listProjects(state)).map(projectMessage),
     })),
-    createUser: gated("createUser", async ({ name, operator }) => ({
+    createUser: gated(gate, adminRpcs.createUser, async ({ name, operator }) => ({
       user: userMessage(await createUser(state, name, operator)),
     })),
-    listUsers: gated("listUsers", async () => ({ users: (await listUsers(state)).map(userMessage) })),
-    setMembership: gated("setMembership", async ({ user, project, role }) => {
+    listUsers: gated(gate, adminRpcs.listUsers, async () => ({ users: (await listUsers(state)).map(userMessage) })),
+    setMembership: gated(gate, adminRpcs.setMembership, async ({ user, project, role }) => {
       await setMembership(state, user, project, role);
       authenticator.forget();
       return {};
     }),
-    createUserToken: gated("createUserToken", async ({ user, note, lifetimeHours }) => {
+    createUserToken: gated(gate, adminRpcs.createUserToken, async ({ user, note, lifetimeHours }) => {
       const { row, text } = await authenticator.createToken(user, note, lifetimeHours);
       return { token: tokenMessage(row), secret: text };
     }),
-    listUserTokens: gated("listUserTokens", async ({ user }) => ({
+    listUserTokens: gated(gate, adminRpcs.listUserTokens, async ({ user }) => ({
       tokens: (await authenticator.listTokens(user)).map(tokenMessage),
     })),
-    revokeUserToken: gated("revokeUserToken", async ({ id }) => {
+    revokeUserToken: gated(gate, adminRpcs.revokeUserToken, async ({ id }) => {
       await authenticator.revokeToken(id);
       return {};
     }),
-    setOwner: gated("setOwner", async ({ vmUuid, project }) => {
+    setOwner: gated(gate, adminRpcs.setOwner, async ({ vmUuid, project }) => {
       const uuid = parseUuid(vmUuid);
       if (uuid === undefined) throw invalid(`${JSON.stringify(vmUuid)} is no UUID of a VM: list all VMs to see them`);
       await setOwner(state, uuid, project);
       await fleet.reloadOwnership();
       return {};
     }),
-    addAgent: gated("addAgent", async ({ name, address }) => ({
+    addAgent: gated(gate, adminRpcs.addAgent, async ({ name, address }) => ({
       agent: agentMessage(await fleet.addAgent(name, address), fleet.registry),
     })),
-    listAgents: gated("listAgents", async () => ({
+    listAgents: gated(gate, adminRpcs.listAgents, async () => ({
       agents: fleet.links().map((link) => agentMessage(link, fleet.registry)),
     })),
-    removeAgent: gated("removeAgent", async ({ name }) => {
+    removeAgent: gated(gate, adminRpcs.removeAgent, async ({ name }) => {
       await fleet.removeAgent(name);
       return {};
     }),
-    listAllVms: gated("listAllVms", async () => ({ vms: fleet.registry.all().map(({ vm }) => vm) })),
-    listAudit: gated("listAudit", async ({ after, limit, newest }) => {
+    listAllVms: gated(gate, adminRpcs.listAllVms, async () => ({ vms: fleet.registry.all().map(({ vm }) => vm) })),
+    listAudit: gated(gate, adminRpcs.listAudit, async ({ after, limit, newest }) => {
       if (limit > maxAuditRecords)
         throw invalid(`limit ${limit} is over ${maxAuditRecords}: ask for less, then for those after`);
       const rows = await audit.list({ after: Number(after), limit: limit || 100, newest });
       return { records: rows.map(auditMessage) };
     }),
-    verifyAudit: gated("verifyAudit", async ({ anchorSequence, anchorHash }) => {
+    verifyAudit: gated(gate, adminRpcs.verifyAudit, async ({ anchorSequence, anchorHash }) => {
       const anchor = { sequence: Number(anchorSequence), hash: anchorHash.toLowerCase() };
       if ((anchor.sequence === 0) !== (anchor.hash === ""))
         throw invalid("an anchor is a sequence and its hash: give both");

@@ -19,6 +19,8 @@ import { type Detail, detailText } from "./rpc.ts";
 /** A client's connection, or one HTTP request. */
 export interface Session {
   readonly credential: Credential;
+  /** Told of each call whose credential was accepted. */
+  admitted?(): void;
 }
 
 export interface AdmittedVm {
@@ -116,7 +118,9 @@ export function createGate({ authenticator, policy, audit, registry, calls }: Ga
     authenticate,
 
     async enter(context) {
-      return calls.open(context, await authenticate(context.principal.credential));
+      const principal = await authenticate(context.principal.credential);
+      context.principal.admitted?.();
+      return calls.open(context, principal);
     },
 
     async system(call, action, detail) {

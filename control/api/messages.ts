@@ -1,12 +1,12 @@
 // Rows as the messages of the API.
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { MembershipSchema, TokenSchema } from "../../proto/gen/cloudvmi/v1/account_pb.ts";
 import type {
   AgentSchema,
   AuditRecordSchema,
   ProjectSchema,
   UserSchema,
 } from "../../proto/gen/cloudvmi/v1/admin_pb.ts";
-import type { MembershipSchema, TokenSchema } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import type { AgentLink } from "../fleet/agent-link.ts";
 import type { Registry } from "../fleet/registry.ts";
 import type { AuditRow, ProjectRow, TokenRow } from "../state/schema.ts";

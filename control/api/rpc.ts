@@ -2,11 +2,13 @@
 // over the services: an RPC without a row does not compile.
 import { createHash } from "node:crypto";
 import type { DescMessage, DescMethod, DescService, MessageShape } from "@bufbuild/protobuf";
+import type { AccountService } from "../../proto/gen/cloudvmi/v1/account_pb.ts";
 import type { AdminService } from "../../proto/gen/cloudvmi/v1/admin_pb.ts";
 import type { AddressSpace, GuestService } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import type { HealthService } from "../../proto/gen/cloudvmi/v1/health_pb.ts";
 import { ScanTargetSchema } from "../../proto/gen/cloudvmi/v1/scan_pb.ts";
 import type { SqlService } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
-import type { AccountService, HealthService, VmService } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
+import type { VmService } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import type { Action } from "../action.ts";
 
 /** What goes into a record's `detail`, as JSON. */

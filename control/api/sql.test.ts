@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import path from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { sql } from "kysely";
 import type { SqlSummary } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
+import { openAuditStore } from "../state/database.ts";
 import {
   absent,
   bank1,
@@ -140,6 +143,43 @@ test("the statement and each read are in the trail", async () => {
     `table ${web1}`,
     `table ${web2}`,
   ]);
+});
+
+test("many named VMs wait for the trail together, and come in the order of their names", async () => {
+  const owner = await harness.as("owner");
+  const started = (await harness.admin.listAudit({ newest: true, limit: 1 })).records[0]!.sequence;
+  const names = ["web2", ...Array.from({ length: 200 }, (_, n) => `absent${n}`), "web1", web2];
+  const { rows, failures } = await ask(owner, "SELECT DISTINCT vm FROM processes", names);
+  assert.deepEqual(rows.flat().sort(), ["web1", "web2"]);
+  assert.equal(failures.length, 200);
+  const { records } = await harness.admin.listAudit({ after: started, limit: 1000 });
+  const denied = records.filter(({ decision }) => decision === "deny");
+  assert.deepEqual(
+    denied.map(({ detail }) => JSON.parse(detail).vm),
+    names.filter((name) => name.startsWith("absent")),
+  );
+});
+
+test("no row leaves whose record can't be written", async () => {
+  const owner = await harness.as("owner");
+  const trail = await openAuditStore(path.join(harness.directory, "state"));
+  const body = "SELECT RAISE(FAIL, 'disk full')";
+  await sql
+    .raw(`CREATE TRIGGER full BEFORE INSERT ON audit WHEN NEW.action = 'table' BEGIN ${body}; END`)
+    .execute(trail);
+  try {
+    const rows: unknown[] = [];
+    const query = async () => {
+      for await (const message of owner.sql.query({ statement: "SELECT pid FROM processes" }))
+        rows.push(...message.rows);
+    };
+    const refused = await failure(query());
+    assert.deepEqual([refused.code, refused.rawMessage], [Code.Internal, "internal error; the server's log says more"]);
+    assert.deepEqual(rows, []);
+  } finally {
+    await sql.raw("DROP TRIGGER full").execute(trail);
+    await trail.destroy();
+  }
 });
 
 test("a wrong statement is the caller's to mend, and statements of one user are limited", async () => {

@@ -30,19 +30,22 @@ export function sqlService(gate: Gate, fleet: Fleet): Implementation<typeof SqlS
     if (names.length === 0) return labelled(await gate.listable(call, ""));
     if (names.length > maxNamed)
       throw invalid(`a statement names at most ${maxNamed} VMs: leave them out for all of yours`);
-    const found: FleetVm[] = [];
-    const missing: Asked[] = [];
-    for (const name of new Set(names)) {
-      try {
-        const { vm, recorded } = await gate.vm(call, { uuid: name, incarnation: "" }, { action: "list" }, {});
-        await recorded;
-        if (!found.some(({ uuid }) => uuid === vm.uuid)) found.push(vm);
-      } catch (error) {
-        if (!(error instanceof ConnectError) || names.length === 1) throw error;
-        missing.push({ label: name, vm: error });
-      }
-    }
-    const known = labelled(found);
+    // Side by side, so that their records share a wait for the disk.
+    const looked = await Promise.all(
+      [...new Set(names)].map(async (name): Promise<FleetVm | Asked> => {
+        try {
+          const { vm, recorded } = await gate.vm(call, { uuid: name, incarnation: "" }, { action: "list" }, {});
+          await recorded;
+          return vm;
+        } catch (error) {
+          if (!(error instanceof ConnectError) || names.length === 1) throw error;
+          return { label: name, vm: error };
+        }
+      }),
+    );
+    const missing = looked.filter((each) => "label" in each);
+    const found = new Map(looked.filter((each) => "uuid" in each).map((vm) => [vm.uuid, vm]));
+    const known = labelled([...found.values()]);
     return [...known, ...missing.filter(({ label }) => !known.some((each) => each.label === label))];
   }
 
@@ -68,15 +71,18 @@ export function sqlService(gate: Gate, fleet: Fleet): Implementation<typeof SqlS
         signal: wanted.signal,
         timeoutMs: call.timeoutMs,
       });
+      let first = true;
       for await (const bytes of answer) {
+        if (first) await recorded;
+        first = false;
         yield bytes;
         transport.recycle(bytes);
       }
     } catch (error) {
-      throw fromAgent(error, call, vm);
-    } finally {
       await recorded;
+      throw fromAgent(error, call, vm);
     }
+    await recorded;
   }
 
   return {
@@ -85,17 +91,32 @@ export function sqlService(gate: Gate, fleet: Fleet): Implementation<typeof SqlS
       await gate.system(call, sqlRpcs.query.action, sqlRpcs.query.detail(request));
       call.begin(sqlRpcs.query.action);
       const asked = await askedVms(call, request.vms);
+      const broken = new AbortController();
       const answer = runSql(request.statement, {
         tables: sqlTables(fleet.tables()),
         vms: asked.map(({ label }) => label),
-        read: (wanted) => read(call, asked[wanted.vm]!, wanted),
+        read: (wanted) => endingAll(read(call, asked[wanted.vm]!, wanted), broken),
         limits: { timeoutMs: call.timeoutMs },
-        signal: call.signal,
+        signal: AbortSignal.any([call.signal, broken.signal]),
         user: call.principal.account.name,
       });
-      for await (const bytes of answer) yield new Encoded(bytes);
+      try {
+        for await (const bytes of answer) yield new Encoded(bytes);
+      } finally {
+        broken.signal.throwIfAborted();
+      }
     },
   };
+}
+
+/** A defect, or a trail that can't be written, is no failure of one VM: it ends the statement, and callers don't learn of it. */
+async function* endingAll<T>(rows: AsyncIterable<T>, broken: AbortController): AsyncGenerator<T> {
+  try {
+    yield* rows;
+  } catch (error) {
+    if (!(error instanceof ConnectError)) broken.abort(error);
+    throw error;
+  }
 }
 
 /** VMs by name; those that share one by UUID. */

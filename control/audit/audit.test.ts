@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
-import { cpSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
+import type { Worker } from "node:worker_threads";
+import { sql } from "kysely";
 import { openAuditStore } from "../state/database.ts";
 import type { AuditStore } from "../state/schema.ts";
 import { openAuditLog } from "./log.ts";
@@ -172,4 +174,66 @@ test("fields can't be shifted into one another unseen", () => {
   const record = { ...entry("b"), sequence: 1, reason: "a" };
   const shifted = { ...record, reason: "ab", detail: "" };
   assert.notEqual(chainHash(genesis, record), chainHash(genesis, shifted));
+});
+
+/** A trail in a directory of its own, and the threads that write trails meanwhile. */
+async function withWriters(run: (directory: string, writers: Worker[]) => Promise<void>): Promise<void> {
+  const directory = mkdtempSync(path.join(tmpdir(), "cloudvmi-audit-"));
+  const writers: Worker[] = [];
+  const onWorker = (worker: Worker) => void writers.push(worker);
+  process.on("worker", onWorker);
+  try {
+    await run(directory, writers);
+  } finally {
+    process.off("worker", onWorker);
+    rmSync(directory, { recursive: true });
+  }
+}
+
+test("a writer that has ended refuses every record, and closing does not wait for it", async () => {
+  await withWriters(async (directory, writers) => {
+    const log = await openAuditLog(directory);
+    await log.append(entry("written"));
+    assert.equal(log.problem, undefined);
+    await writers[0]?.terminate();
+    await assert.rejects(log.append(entry("lost")), /the audit writer has ended/);
+    assert.match(log.problem ?? "", /the audit writer has ended/);
+    await log.close();
+  });
+});
+
+test("a trail that can't be written says so until it can be again", async () => {
+  await withWriters(async (directory) => {
+    const log = await openAuditLog(directory);
+    const store = await openAuditStore(directory);
+    const trigger = `CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(FAIL, 'disk full'); END`;
+    await sql.raw(trigger).execute(store);
+    await assert.rejects(log.append(entry("lost")), /can't be written: disk full/);
+    assert.match(log.problem ?? "", /disk full/);
+    await sql.raw("DROP TRIGGER full").execute(store);
+    await log.append(entry("written"));
+    assert.equal(log.problem, undefined);
+    await store.destroy();
+    await log.close();
+  });
+});
+
+test("a writer that does not start fails the opening, and leaves nothing open", async () => {
+  await withWriters(async (directory) => {
+    const end = (worker: Worker) => void worker.terminate();
+    process.on("worker", end);
+    try {
+      await assert.rejects(openAuditLog(directory), /the audit writer has ended/);
+    } finally {
+      process.off("worker", end);
+    }
+    const open = readdirSync("/proc/self/fd").map((fd) => {
+      const link = path.join("/proc/self/fd", fd);
+      return existsSync(link) ? readlinkSync(link) : "";
+    });
+    assert.deepEqual(
+      open.filter((file) => file.startsWith(directory)),
+      [],
+    );
+  });
 });

@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { openAuditStore } from "../state/database.ts";
 import type { AuditRow } from "../state/schema.ts";
@@ -10,6 +9,8 @@ export interface AuditLog {
   /** Resolves when the record is on the disk. Rejects when it can't be written: then nothing may be answered. */
   append(entry: AuditEntry): Promise<void>;
   head(): AuditHead;
+  /** Why the newest records could not be written; undefined while they can. */
+  readonly problem: string | undefined;
   list(query: { after: number; limit: number; newest: boolean }): Promise<AuditRow[]>;
   verify(anchor?: AuditHead): Promise<Verification>;
   /** After what has been appended is on the disk. */
@@ -22,6 +23,8 @@ interface Waiting {
   reject(error: Error): void;
 }
 
+const ended = "the audit writer has ended: restart the service";
+
 /**
  * Opens the trail in `directory`. Records that arrive while a commit is under way share the next one, so that a
  * hundred calls at once cost one wait for the disk rather than a hundred.
@@ -29,15 +32,25 @@ interface Waiting {
 export async function openAuditLog(directory: string): Promise<AuditLog> {
   const store = await openAuditStore(directory);
   const worker = new Worker(new URL("./writer.ts", import.meta.url), { workerData: { directory } });
-  let head = await new Promise<AuditHead>((resolve, reject) => {
-    worker.once("message", (message: FromWriter) =>
-      message.kind === "committed" ? resolve(message) : reject(new Error(message.message)),
-    );
-    worker.once("error", reject);
-  });
+  const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
+  let head: AuditHead;
+  try {
+    head = await new Promise((resolve, reject) => {
+      worker.once("message", (message: FromWriter) =>
+        message.kind === "committed" ? resolve(message) : reject(new Error(message.message)),
+      );
+      worker.once("error", reject);
+      void exited.then(() => reject(new Error(ended)));
+    });
+  } catch (error) {
+    await worker.terminate();
+    await store.destroy();
+    throw error;
+  }
   let queue: Waiting[] = [];
   let underWay: Waiting[] = [];
   let broken: Error | undefined;
+  let problem: string | undefined;
   let scheduled = false;
   let newest = Promise.resolve();
 
@@ -50,7 +63,9 @@ export async function openAuditLog(directory: string): Promise<AuditLog> {
   }
 
   function fail(error: Error): void {
-    broken = error;
+    // What ended it is said before that it has ended.
+    broken ??= error;
+    problem = broken.message;
     for (const { reject } of [...underWay, ...queue]) reject(error);
     underWay = [];
     queue = [];
@@ -58,15 +73,17 @@ export async function openAuditLog(directory: string): Promise<AuditLog> {
 
   worker.removeAllListeners("error");
   worker.on("error", fail);
-  worker.on("exit", () => fail(new Error("the audit writer has ended")));
+  void exited.then(() => fail(new Error(ended)));
   worker.on("message", (message: FromWriter) => {
     const batch = underWay;
     underWay = [];
     if (message.kind === "committed") {
       head = { sequence: message.sequence, hash: message.hash };
+      problem = undefined;
       for (const { resolve } of batch) resolve();
     } else {
-      for (const { reject } of batch) reject(new Error(`the audit trail can't be written: ${message.message}`));
+      problem = `the audit trail can't be written: ${message.message}`;
+      for (const { reject } of batch) reject(new Error(problem));
     }
     flush();
   });
@@ -84,6 +101,9 @@ export async function openAuditLog(directory: string): Promise<AuditLog> {
       return newest;
     },
     head: () => head,
+    get problem() {
+      return problem;
+    },
     list: ({ after, limit, newest }) =>
       store
         .selectFrom("audit")
@@ -96,7 +116,6 @@ export async function openAuditLog(directory: string): Promise<AuditLog> {
     async close() {
       // In order: when the newest is settled, all are.
       await newest.catch(() => {});
-      const exited = once(worker, "exit");
       worker.postMessage({ kind: "close" } satisfies ToWriter);
       await exited;
       await store.destroy();

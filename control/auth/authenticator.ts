@@ -44,8 +44,8 @@ export interface Authenticator {
   authenticate(credential: Credential): Promise<Authentication>;
   /** The text is shown once and kept nowhere. `lifetimeHours` 0: 30 days; at most 366 days. */
   createToken(user: string, note: string, lifetimeHours: number): Promise<{ row: TokenRow; text: string }>;
-  /** A token for bootstrap, which does not expire. */
-  createLastingToken(user: string, note: string): Promise<string>;
+  /** A token for bootstrap, which does not expire. `keep` is given its text before it is valid: if it throws, there is no token. */
+  createLastingToken(user: string, note: string, keep: (text: string) => void): Promise<void>;
   listTokens(user: string): Promise<TokenRow[]>;
   /** `owner` given: only a token of that user. Takes effect before it returns. Throws NotFound. */
   revokeToken(id: string, owner?: string): Promise<TokenRow>;
@@ -87,7 +87,12 @@ export function createAuthenticator(
   }
 
   /** `lifetimeMs` 0: for ever. */
-  async function create(user: string, note: string, lifetimeMs: number): Promise<{ row: TokenRow; text: string }> {
+  async function create(
+    user: string,
+    note: string,
+    lifetimeMs: number,
+    keep?: (text: string) => void,
+  ): Promise<{ row: TokenRow; text: string }> {
     await requireUser(state, user);
     if (note.length > 200) throw invalid("the note is longer than 200 characters: shorten it");
     const token = newToken();
@@ -102,6 +107,7 @@ export function createAuthenticator(
       revoked_ms: 0,
       last_used_ms: 0,
     };
+    keep?.(token.text);
     await insertToken(state, row);
     return { row, text: token.text };
   }
@@ -131,8 +137,8 @@ export function createAuthenticator(
       return create(user, note, lifetimeHours === 0 ? 30 * dayMs : lifetimeHours * 3_600_000);
     },
 
-    async createLastingToken(user, note) {
-      return (await create(user, note, 0)).text;
+    async createLastingToken(user, note, keep) {
+      await create(user, note, 0, keep);
     },
 
     async listTokens(user) {

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import net from "node:net";
 import type { Duplex } from "node:stream";
 import tls from "node:tls";
-import { reusedReads } from "../../wire/index.ts";
+import { reusedReads, SESSION_PROTOCOL } from "../../wire/index.ts";
 
 /** Where an agent listens. */
 export type AgentAddress =
@@ -59,7 +59,7 @@ export function dialAgent(address: AgentAddress, agentTls: AgentTls | undefined,
           cert: agentTls!.certificate,
           key: agentTls!.key,
           minVersion: "TLSv1.3",
-          ALPNProtocols: ["cloudvmi/1"],
+          ALPNProtocols: [SESSION_PROTOCOL],
         });
   reads.bind(socket);
   return new Promise((resolve, reject) => {

@@ -37,7 +37,7 @@ export interface FleetOptions {
   readonly agents: readonly ConfiguredAgent[];
   readonly tls: AgentTls | undefined;
   readonly log: Log;
-  /** VMs, or what is known of them, have changed. */
+  /** What policy sees of VMs has changed. */
   onChange(): void;
 }
 

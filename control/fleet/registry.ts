@@ -43,24 +43,29 @@ interface Claim {
  * Which agent holds which VM. A UUID that two agents claim stays with the first, even while that one is
  * unreachable: a question about a VM must never be answered from another, so only the operator (or the first agent,
  * by no longer listing it) hands it on.
+ *
+ * @param onChange something that policy sees has changed: which VMs there are, their names, hosts, projects or labels
  */
 export function createRegistry(onChange: () => void): Registry {
   const claims = new Map<string, Claim[]>();
   const reachable = new Set<string>();
-  const unusable = new Map<string, string>();
+  /** Agent → id, as the agent says it, → name of a VM that is left out. */
+  const unusable = new Map<string, Map<string, string>>();
   let ownership: Ownership = { projects: new Set(), owners: new Map() };
   let vms = new Map<string, FleetVm>();
   let byName = new Map<string, FleetVm[]>();
   let sorted: FleetVm[] = [];
 
   function rebuild(): void {
+    const before = vms;
     vms = new Map();
     for (const [uuid, [claim]] of claims) {
       if (claim !== undefined) vms.set(uuid, toFleetVm(uuid, claim));
     }
     sorted = [...vms.values()].sort((a, b) => compare(a.name, b.name) || compare(a.uuid, b.uuid));
     byName = Map.groupBy(sorted, (vm) => vm.name);
-    onChange();
+    const seenAlike = (vm: FleetVm) => isSameResource(vm, before.get(vm.uuid));
+    if (vms.size !== before.size || !sorted.every(seenAlike)) onChange();
   }
 
   function toFleetVm(uuid: string, { agent, vm }: Claim): FleetVm {
@@ -92,7 +97,9 @@ export function createRegistry(onChange: () => void): Registry {
     named: (name) => byName.get(name) ?? [],
     all: () => sorted,
     apply(agent, present, gone) {
-      for (const { uuid, incarnation } of gone) {
+      for (const id of gone) {
+        const { uuid, incarnation } = id;
+        unusable.get(agent)?.delete(idText(id));
         const known = parseUuid(uuid);
         if (known === undefined) continue;
         drop(known, (claim) => claim.agent === agent && claim.vm.id?.incarnation === incarnation);
@@ -100,7 +107,8 @@ export function createRegistry(onChange: () => void): Registry {
       for (const vm of present) {
         const uuid = parseUuid(vm.id?.uuid ?? "");
         if (uuid === undefined || vm.id?.incarnation === "") {
-          unusable.set(agent, `VM ${JSON.stringify(vm.name)} has no usable UUID or incarnation and is left out`);
+          const left = unusable.get(agent) ?? new Map<string, string>();
+          unusable.set(agent, left.set(idText(vm.id), vm.name));
           continue;
         }
         const others = claims.get(uuid) ?? [];
@@ -116,7 +124,11 @@ export function createRegistry(onChange: () => void): Registry {
     },
     setReachable(agent, up) {
       if (up) reachable.add(agent);
-      else reachable.delete(agent);
+      else {
+        reachable.delete(agent);
+        // It says anew what it has when it is back.
+        unusable.delete(agent);
+      }
       rebuild();
     },
     removeAgent(agent) {
@@ -135,11 +147,23 @@ export function createRegistry(onChange: () => void): Registry {
           return `VM ${uuid} is left out: agent ${first?.agent} has one of that UUID; change one of them, or remove that agent if the VM has moved`;
         }
       }
-      return unusable.get(agent) ?? "";
+      const [left] = unusable.get(agent)?.values() ?? [];
+      return left === undefined ? "" : `VM ${JSON.stringify(left)} has no usable UUID or incarnation and is left out`;
     },
   };
 }
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** Whether policy sees two VMs alike. */
+function isSameResource(a: VmResource, b: VmResource | undefined): boolean {
+  if (b === undefined || a.name !== b.name || a.host !== b.host || a.project !== b.project) return false;
+  const labels = Object.entries(a.labels);
+  return labels.length === Object.keys(b.labels).length && labels.every(([label, value]) => b.labels[label] === value);
+}
+
+function idText(id: VmId | undefined): string {
+  return `${id?.uuid} ${id?.incarnation}`;
 }

@@ -33,3 +33,15 @@ export async function markRevoked(state: State, id: string, atMs: number): Promi
 export async function markUsed(state: State, id: string, atMs: number): Promise<void> {
   await state.updateTable("tokens").set({ last_used_ms: atMs }).where("id", "=", id).execute();
 }
+
+/** Whether an operator has, or ever had, a token. */
+export async function hasOperatorToken(state: State): Promise<boolean> {
+  const token = await state
+    .selectFrom("tokens")
+    .innerJoin("users", "users.name", "tokens.user_name")
+    .select("tokens.id")
+    .where("users.operator", "=", 1)
+    .limit(1)
+    .executeTakeFirst();
+  return token !== undefined;
+}

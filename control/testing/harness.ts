@@ -6,11 +6,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
 import { type Client, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
+import { AccountService } from "../../proto/gen/cloudvmi/v1/account_pb.ts";
 import { AdminService } from "../../proto/gen/cloudvmi/v1/admin_pb.ts";
 import { GuestService } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { HealthService } from "../../proto/gen/cloudvmi/v1/health_pb.ts";
 import { SqlService } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
-import { AccountService, HealthService, VmService } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
-import { createWireTransport } from "../../wire/index.ts";
+import { VmService } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
+import { createWireTransport, SESSION_PROTOCOL } from "../../wire/index.ts";
 import { parseControlConfig } from "../config.ts";
 import { type RunningControl, startControl } from "../control.ts";
 import { createLog } from "../log.ts";
@@ -55,6 +57,7 @@ listen = "tls://127.0.0.1:0"
 state = "state"
 [limits]
 calls_per_user = 8
+connections = CONNECTIONS
 [[agent]]
 name = "host1"
 address = "unix:AGENT"
@@ -78,6 +81,8 @@ interface HarnessOptions {
   readonly vms?: FakeVm[];
   /** Added to the configuration. */
   readonly more?: string;
+  /** Of the public port, at once. */
+  readonly connections?: number;
   /** Runs before control starts, with its directory. */
   readonly prepare?: (directory: string) => Promise<void>;
 }
@@ -97,7 +102,10 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   const log: string[] = [];
   const start = () =>
     startControl(
-      parseControlConfig(config.replace("AGENT", socket) + (options.more ?? ""), directory),
+      parseControlConfig(
+        config.replace("AGENT", socket).replace("CONNECTIONS", `${options.connections ?? 1024}`) + (options.more ?? ""),
+        directory,
+      ),
       createLog((line) => log.push(line)),
     );
   const stack = new AsyncDisposableStack();
@@ -109,7 +117,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     const { hostname, port } = new URL(control.url);
     if (protocol === "wire") {
       const wire = createWireTransport({
-        connect: () => tls.connect({ host: hostname, port: Number(port), ca, ALPNProtocols: ["cloudvmi/1"] }),
+        connect: () => tls.connect({ host: hostname, port: Number(port), ca, ALPNProtocols: [SESSION_PROTOCOL] }),
         token,
       });
       stack.defer(() => wire.close());

@@ -491,7 +491,7 @@ export const ReadMemoryRequestSchema: GenMessage<ReadMemoryRequest> = /*@__PURE_
  */
 export type ReadResult = Message<"cloudvmi.v1.ReadResult"> & {
   /**
-   * The bytes up to the first that can't be read.
+   * The bytes up to the first that can't be read; at most 1 MiB.
    *
    * @generated from field: bytes data = 1;
    */
@@ -580,7 +580,7 @@ export type StreamMemoryResponse = Message<"cloudvmi.v1.StreamMemoryResponse"> &
   address: bigint;
 
   /**
-   * Either bytes, or a length of zeros, or a length that is not RAM.
+   * Either bytes, at most 256 KiB, or a length of zeros, or a length that is not RAM.
    *
    * @generated from field: bytes data = 2;
    */
@@ -1610,6 +1610,8 @@ export const GuestService: GenService<{
     output: typeof ScanResponseSchema;
   },
   /**
+   * Every vCPU's registers. FailedPrecondition where the hypervisor does not tell them.
+   *
    * @generated from rpc cloudvmi.v1.GuestService.GetRegisters
    */
   getRegisters: {
@@ -1628,6 +1630,8 @@ export const GuestService: GenService<{
     output: typeof PauseResponseSchema;
   },
   /**
+   * Gives a lease back. NotFound for one that has ended, or never was.
+   *
    * @generated from rpc cloudvmi.v1.GuestService.Resume
    */
   resume: {

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file cloudvmi/v1/vm.proto.
  */
 export const file_cloudvmi_v1_vm: GenFile = /*@__PURE__*/
-  fileDesc("ChRjbG91ZHZtaS92MS92bS5wcm90bxILY2xvdWR2bWkudjEiogIKAlZtEh0KAmlkGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZBIMCgRuYW1lGAIgASgJEg8KB3Byb2plY3QYAyABKAkSDAoEaG9zdBgEIAEoCRIlCgZzdGF0dXMYBSABKA4yFS5jbG91ZHZtaS52MS5WbVN0YXR1cxIUCgxtZW1vcnlfYnl0ZXMYBiABKAQSDQoFdmNwdXMYByABKA0SFAoMYXJjaGl0ZWN0dXJlGAggASgJEisKBmxhYmVscxgJIAMoCzIbLmNsb3Vkdm1pLnYxLlZtLkxhYmVsc0VudHJ5EhIKCmh5cGVydmlzb3IYCiABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIhCg5MaXN0Vm1zUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJIi8KD0xpc3RWbXNSZXNwb25zZRIcCgN2bXMYASADKAsyDy5jbG91ZHZtaS52MS5WbSIaCgxHZXRWbVJlcXVlc3QSCgoCdm0YASABKAkiLAoNR2V0Vm1SZXNwb25zZRIbCgJ2bRgBIAEoCzIPLmNsb3Vkdm1pLnYxLlZtIg4KDENoZWNrUmVxdWVzdCJZCg1DaGVja1Jlc3BvbnNlEg0KBXJlYWR5GAEgASgIEg8KB3ZlcnNpb24YAiABKAkSDgoGYWdlbnRzGAMgASgNEhgKEGFnZW50c19yZWFjaGFibGUYBCABKA0iKwoKTWVtYmVyc2hpcBIPCgdwcm9qZWN0GAEgASgJEgwKBHJvbGUYAiABKAkiDwoNV2hvQW1JUmVxdWVzdCKKAQoOV2hvQW1JUmVzcG9uc2USDAoEdXNlchgBIAEoCRIQCghvcGVyYXRvchgCIAEoCBIsCgttZW1iZXJzaGlwcxgDIAMoCzIXLmNsb3Vkdm1pLnYxLk1lbWJlcnNoaXASEAoIdG9rZW5faWQYBCABKAkSGAoQdG9rZW5fZXhwaXJlc19tcxgFIAEoBCKBAQoFVG9rZW4SCgoCaWQYASABKAkSDAoEdXNlchgCIAEoCRIMCgRub3RlGAMgASgJEhIKCmNyZWF0ZWRfbXMYBCABKAQSEgoKZXhwaXJlc19tcxgFIAEoBBISCgpyZXZva2VkX21zGAYgASgEEhQKDGxhc3RfdXNlZF9tcxgHIAEoBCI6ChJDcmVhdGVUb2tlblJlcXVlc3QSDAoEbm90ZRgBIAEoCRIWCg5saWZldGltZV9ob3VycxgCIAEoDSJIChNDcmVhdGVUb2tlblJlc3BvbnNlEiEKBXRva2VuGAEgASgLMhIuY2xvdWR2bWkudjEuVG9rZW4SDgoGc2VjcmV0GAIgASgJIhMKEUxpc3RUb2tlbnNSZXF1ZXN0IjgKEkxpc3RUb2tlbnNSZXNwb25zZRIiCgZ0b2tlbnMYASADKAsyEi5jbG91ZHZtaS52MS5Ub2tlbiIgChJSZXZva2VUb2tlblJlcXVlc3QSCgoCaWQYASABKAkiFQoTUmV2b2tlVG9rZW5SZXNwb25zZSqGAQoIVm1TdGF0dXMSGQoVVk1fU1RBVFVTX1VOU1BFQ0lGSUVEEAASFQoRVk1fU1RBVFVTX1JVTk5JTkcQARIUChBWTV9TVEFUVVNfUEFVU0VEEAISFwoTVk1fU1RBVFVTX1NIVVRfRE9XThADEhkKFVZNX1NUQVRVU19VTlJFQUNIQUJMRRAEMpEBCglWbVNlcnZpY2USRAoHTGlzdFZtcxIbLmNsb3Vkdm1pLnYxLkxpc3RWbXNSZXF1ZXN0GhwuY2xvdWR2bWkudjEuTGlzdFZtc1Jlc3BvbnNlEj4KBUdldFZtEhkuY2xvdWR2bWkudjEuR2V0Vm1SZXF1ZXN0GhouY2xvdWR2bWkudjEuR2V0Vm1SZXNwb25zZTJPCg1IZWFsdGhTZXJ2aWNlEj4KBUNoZWNrEhkuY2xvdWR2bWkudjEuQ2hlY2tSZXF1ZXN0GhouY2xvdWR2bWkudjEuQ2hlY2tSZXNwb25zZTLGAgoOQWNjb3VudFNlcnZpY2USQQoGV2hvQW1JEhouY2xvdWR2bWkudjEuV2hvQW1JUmVxdWVzdBobLmNsb3Vkdm1pLnYxLldob0FtSVJlc3BvbnNlElAKC0NyZWF0ZVRva2VuEh8uY2xvdWR2bWkudjEuQ3JlYXRlVG9rZW5SZXF1ZXN0GiAuY2xvdWR2bWkudjEuQ3JlYXRlVG9rZW5SZXNwb25zZRJNCgpMaXN0VG9rZW5zEh4uY2xvdWR2bWkudjEuTGlzdFRva2Vuc1JlcXVlc3QaHy5jbG91ZHZtaS52MS5MaXN0VG9rZW5zUmVzcG9uc2USUAoLUmV2b2tlVG9rZW4SHy5jbG91ZHZtaS52MS5SZXZva2VUb2tlblJlcXVlc3QaIC5jbG91ZHZtaS52MS5SZXZva2VUb2tlblJlc3BvbnNlYgZwcm90bzM", [file_cloudvmi_v1_guest]);
+  fileDesc("ChRjbG91ZHZtaS92MS92bS5wcm90bxILY2xvdWR2bWkudjEiogIKAlZtEh0KAmlkGAEgASgLMhEuY2xvdWR2bWkudjEuVm1JZBIMCgRuYW1lGAIgASgJEg8KB3Byb2plY3QYAyABKAkSDAoEaG9zdBgEIAEoCRIlCgZzdGF0dXMYBSABKA4yFS5jbG91ZHZtaS52MS5WbVN0YXR1cxIUCgxtZW1vcnlfYnl0ZXMYBiABKAQSDQoFdmNwdXMYByABKA0SFAoMYXJjaGl0ZWN0dXJlGAggASgJEisKBmxhYmVscxgJIAMoCzIbLmNsb3Vkdm1pLnYxLlZtLkxhYmVsc0VudHJ5EhIKCmh5cGVydmlzb3IYCiABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIhCg5MaXN0Vm1zUmVxdWVzdBIPCgdwcm9qZWN0GAEgASgJIi8KD0xpc3RWbXNSZXNwb25zZRIcCgN2bXMYASADKAsyDy5jbG91ZHZtaS52MS5WbSIaCgxHZXRWbVJlcXVlc3QSCgoCdm0YASABKAkiLAoNR2V0Vm1SZXNwb25zZRIbCgJ2bRgBIAEoCzIPLmNsb3Vkdm1pLnYxLlZtKoYBCghWbVN0YXR1cxIZChVWTV9TVEFUVVNfVU5TUEVDSUZJRUQQABIVChFWTV9TVEFUVVNfUlVOTklORxABEhQKEFZNX1NUQVRVU19QQVVTRUQQAhIXChNWTV9TVEFUVVNfU0hVVF9ET1dOEAMSGQoVVk1fU1RBVFVTX1VOUkVBQ0hBQkxFEAQykQEKCVZtU2VydmljZRJECgdMaXN0Vm1zEhsuY2xvdWR2bWkudjEuTGlzdFZtc1JlcXVlc3QaHC5jbG91ZHZtaS52MS5MaXN0Vm1zUmVzcG9uc2USPgoFR2V0Vm0SGS5jbG91ZHZtaS52MS5HZXRWbVJlcXVlc3QaGi5jbG91ZHZtaS52MS5HZXRWbVJlc3BvbnNlYgZwcm90bzM", [file_cloudvmi_v1_guest]);
 
 /**
  * @generated from message cloudvmi.v1.Vm
@@ -26,11 +26,15 @@ export type Vm = Message<"cloudvmi.v1.Vm"> & {
   id?: VmId | undefined;
 
   /**
+   * As its hypervisor calls it; not necessarily unique.
+   *
    * @generated from field: string name = 2;
    */
   name: string;
 
   /**
+   * Empty: no project owns it.
+   *
    * @generated from field: string project = 3;
    */
   project: string;
@@ -58,16 +62,22 @@ export type Vm = Message<"cloudvmi.v1.Vm"> & {
   vcpus: number;
 
   /**
+   * As QEMU calls it: x86_64.
+   *
    * @generated from field: string architecture = 8;
    */
   architecture: string;
 
   /**
+   * From the agent's configuration; policies may look at them.
+   *
    * @generated from field: map<string, string> labels = 9;
    */
   labels: { [key: string]: string };
 
   /**
+   * qemu-kvm, or qemu-tcg where the guest is emulated.
+   *
    * @generated from field: string hypervisor = 10;
    */
   hypervisor: string;
@@ -153,278 +163,6 @@ export const GetVmResponseSchema: GenMessage<GetVmResponse> = /*@__PURE__*/
   messageDesc(file_cloudvmi_v1_vm, 4);
 
 /**
- * @generated from message cloudvmi.v1.CheckRequest
- */
-export type CheckRequest = Message<"cloudvmi.v1.CheckRequest"> & {
-};
-
-/**
- * Describes the message cloudvmi.v1.CheckRequest.
- * Use `create(CheckRequestSchema)` to create a new message.
- */
-export const CheckRequestSchema: GenMessage<CheckRequest> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_vm, 5);
-
-/**
- * @generated from message cloudvmi.v1.CheckResponse
- */
-export type CheckResponse = Message<"cloudvmi.v1.CheckResponse"> & {
-  /**
-   * @generated from field: bool ready = 1;
-   */
-  ready: boolean;
-
-  /**
-   * @generated from field: string version = 2;
-   */
-  version: string;
-
-  /**
-   * @generated from field: uint32 agents = 3;
-   */
-  agents: number;
-
-  /**
-   * @generated from field: uint32 agents_reachable = 4;
-   */
-  agentsReachable: number;
-};
-
-/**
- * Describes the message cloudvmi.v1.CheckResponse.
- * Use `create(CheckResponseSchema)` to create a new message.
- */
-export const CheckResponseSchema: GenMessage<CheckResponse> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_vm, 6);
-
-/**
- * @generated from message cloudvmi.v1.Membership
- */
-export type Membership = Message<"cloudvmi.v1.Membership"> & {
-  /**
-   * @generated from field: string project = 1;
-   */
-  project: string;
-
-  /**
-   * @generated from field: string role = 2;
-   */
-  role: string;
-};
-
-/**
- * Describes the message cloudvmi.v1.Membership.
- * Use `create(MembershipSchema)` to create a new message.
- */
-export const MembershipSchema: GenMessage<Membership> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_vm, 7);
-
-/**
- * @generated from message cloudvmi.v1.WhoAmIRequest
- */
-export type WhoAmIRequest = Message<"cloudvmi.v1.WhoAmIRequest"> & {
-};
-
-/**
- * Describes the message cloudvmi.v1.WhoAmIRequest.
- * Use `create(WhoAmIRequestSchema)` to create a new message.
- */
-export const WhoAmIRequestSchema: GenMessage<WhoAmIRequest> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_vm, 8);
-
-/**
- * @generated from message cloudvmi.v1.WhoAmIResponse
- */
-export type WhoAmIResponse = Message<"cloudvmi.v1.WhoAmIResponse"> & {
-  /**
-   * @generated from field: string user = 1;
-   */
-  user: string;
-
-  /**
-   * @generated from field: bool operator = 2;
-   */
-  operator: boolean;
-
-  /**
-   * @generated from field: repeated cloudvmi.v1.Membership memberships = 3;
-   */
-  memberships: Membership[];
-
-  /**
-   * @generated from field: string token_id = 4;
-   */
-  tokenId: string;
-
-  /**
-   * Milliseconds since 1970; 0: does not expire.
-   *
-   * @generated from field: uint64 token_expires_ms = 5;
-   */
-  tokenExpiresMs: bigint;
-};
-
-/**
- * Describes the message cloudvmi.v1.WhoAmIResponse.
- * Use `create(WhoAmIResponseSchema)` to create a new message.
- */
-export const WhoAmIResponseSchema: GenMessage<WhoAmIResponse> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_vm, 9);
-
-/**
- * @generated from message cloudvmi.v1.Token
- */
-export type Token = Message<"cloudvmi.v1.Token"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * @generated from field: string user = 2;
-   */
-  user: string;
-
-  /**
-   * @generated from field: string note = 3;
-   */
-  note: string;
-
-  /**
-   * @generated from field: uint64 created_ms = 4;
-   */
-  createdMs: bigint;
-
-  /**
-   * @generated from field: uint64 expires_ms = 5;
-   */
-  expiresMs: bigint;
-
-  /**
-   * @generated from field: uint64 revoked_ms = 6;
-   */
-  revokedMs: bigint;
-
-  /**
-   * @generated from field: uint64 last_used_ms = 7;
-   */
-  lastUsedMs: bigint;
-};
-
-/**
- * Describes the message cloudvmi.v1.Token.
- * Use `create(TokenSchema)` to create a new message.
- */
-export const TokenSchema: GenMessage<Token> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_vm, 10);
-
-/**
- * @generated from message cloudvmi.v1.CreateTokenRequest
- */
-export type CreateTokenRequest = Message<"cloudvmi.v1.CreateTokenRequest"> & {
-  /**
-   * @generated from field: string note = 1;
-   */
-  note: string;
-
-  /**
-   * 0: 30 days. At most 366 days.
-   *
-   * @generated from field: uint32 lifetime_hours = 2;
-   */
-  lifetimeHours: number;
-};
-
-/**
- * Describes the message cloudvmi.v1.CreateTokenRequest.
- * Use `create(CreateTokenRequestSchema)` to create a new message.
- */
-export const CreateTokenRequestSchema: GenMessage<CreateTokenRequest> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_vm, 11);
-
-/**
- * @generated from message cloudvmi.v1.CreateTokenResponse
- */
-export type CreateTokenResponse = Message<"cloudvmi.v1.CreateTokenResponse"> & {
-  /**
-   * @generated from field: cloudvmi.v1.Token token = 1;
-   */
-  token?: Token | undefined;
-
-  /**
-   * @generated from field: string secret = 2;
-   */
-  secret: string;
-};
-
-/**
- * Describes the message cloudvmi.v1.CreateTokenResponse.
- * Use `create(CreateTokenResponseSchema)` to create a new message.
- */
-export const CreateTokenResponseSchema: GenMessage<CreateTokenResponse> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_vm, 12);
-
-/**
- * @generated from message cloudvmi.v1.ListTokensRequest
- */
-export type ListTokensRequest = Message<"cloudvmi.v1.ListTokensRequest"> & {
-};
-
-/**
- * Describes the message cloudvmi.v1.ListTokensRequest.
- * Use `create(ListTokensRequestSchema)` to create a new message.
- */
-export const ListTokensRequestSchema: GenMessage<ListTokensRequest> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_vm, 13);
-
-/**
- * @generated from message cloudvmi.v1.ListTokensResponse
- */
-export type ListTokensResponse = Message<"cloudvmi.v1.ListTokensResponse"> & {
-  /**
-   * @generated from field: repeated cloudvmi.v1.Token tokens = 1;
-   */
-  tokens: Token[];
-};
-
-/**
- * Describes the message cloudvmi.v1.ListTokensResponse.
- * Use `create(ListTokensResponseSchema)` to create a new message.
- */
-export const ListTokensResponseSchema: GenMessage<ListTokensResponse> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_vm, 14);
-
-/**
- * @generated from message cloudvmi.v1.RevokeTokenRequest
- */
-export type RevokeTokenRequest = Message<"cloudvmi.v1.RevokeTokenRequest"> & {
-  /**
-   * @generated from field: string id = 1;
-   */
-  id: string;
-};
-
-/**
- * Describes the message cloudvmi.v1.RevokeTokenRequest.
- * Use `create(RevokeTokenRequestSchema)` to create a new message.
- */
-export const RevokeTokenRequestSchema: GenMessage<RevokeTokenRequest> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_vm, 15);
-
-/**
- * @generated from message cloudvmi.v1.RevokeTokenResponse
- */
-export type RevokeTokenResponse = Message<"cloudvmi.v1.RevokeTokenResponse"> & {
-};
-
-/**
- * Describes the message cloudvmi.v1.RevokeTokenResponse.
- * Use `create(RevokeTokenResponseSchema)` to create a new message.
- */
-export const RevokeTokenResponseSchema: GenMessage<RevokeTokenResponse> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_vm, 16);
-
-/**
  * @generated from enum cloudvmi.v1.VmStatus
  */
 export const VmStatus = {
@@ -474,7 +212,7 @@ export const VmStatusSchema: GenEnum<VmStatus> = /*@__PURE__*/
  */
 export const VmService: GenService<{
   /**
-   * The VMs of the caller's projects that policy lets it see.
+   * The VMs of the caller's projects that policy lets it see, by name; none for a project that it has no part in.
    *
    * @generated from rpc cloudvmi.v1.VmService.ListVms
    */
@@ -484,6 +222,9 @@ export const VmService: GenService<{
     output: typeof ListVmsResponseSchema;
   },
   /**
+   * One of them. NotFound alike for one that the caller may not see and one that does not exist; InvalidArgument for a name
+   * that several have.
+   *
    * @generated from rpc cloudvmi.v1.VmService.GetVm
    */
   getVm: {
@@ -493,62 +234,4 @@ export const VmService: GenService<{
   },
 }> = /*@__PURE__*/
   serviceDesc(file_cloudvmi_v1_vm, 0);
-
-/**
- * @generated from service cloudvmi.v1.HealthService
- */
-export const HealthService: GenService<{
-  /**
-   * Needs no token and says nothing of any tenant.
-   *
-   * @generated from rpc cloudvmi.v1.HealthService.Check
-   */
-  check: {
-    methodKind: "unary";
-    input: typeof CheckRequestSchema;
-    output: typeof CheckResponseSchema;
-  },
-}> = /*@__PURE__*/
-  serviceDesc(file_cloudvmi_v1_vm, 1);
-
-/**
- * @generated from service cloudvmi.v1.AccountService
- */
-export const AccountService: GenService<{
-  /**
-   * @generated from rpc cloudvmi.v1.AccountService.WhoAmI
-   */
-  whoAmI: {
-    methodKind: "unary";
-    input: typeof WhoAmIRequestSchema;
-    output: typeof WhoAmIResponseSchema;
-  },
-  /**
-   * A token of the caller's own. Its secret is shown once.
-   *
-   * @generated from rpc cloudvmi.v1.AccountService.CreateToken
-   */
-  createToken: {
-    methodKind: "unary";
-    input: typeof CreateTokenRequestSchema;
-    output: typeof CreateTokenResponseSchema;
-  },
-  /**
-   * @generated from rpc cloudvmi.v1.AccountService.ListTokens
-   */
-  listTokens: {
-    methodKind: "unary";
-    input: typeof ListTokensRequestSchema;
-    output: typeof ListTokensResponseSchema;
-  },
-  /**
-   * @generated from rpc cloudvmi.v1.AccountService.RevokeToken
-   */
-  revokeToken: {
-    methodKind: "unary";
-    input: typeof RevokeTokenRequestSchema;
-    output: typeof RevokeTokenResponseSchema;
-  },
-}> = /*@__PURE__*/
-  serviceDesc(file_cloudvmi_v1_vm, 2);
 

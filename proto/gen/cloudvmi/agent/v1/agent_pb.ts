@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cloudvmi/agent/v1/agent.proto.
  */
 export const file_cloudvmi_agent_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("Ch1jbG91ZHZtaS9hZ2VudC92MS9hZ2VudC5wcm90bxIRY2xvdWR2bWkuYWdlbnQudjEiEQoPRGVzY3JpYmVSZXF1ZXN0InwKEERlc2NyaWJlUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIMCgRob3N0GAIgASgJEiYKBnRhYmxlcxgDIAMoCzIWLmNsb3Vkdm1pLnYxLlRhYmxlU3BlYxIPCgdhY3Rpb25zGAQgAygJEhAKCHdhcm5pbmdzGAUgAygJIhEKD1dhdGNoVm1zUmVxdWVzdCJlChBXYXRjaFZtc1Jlc3BvbnNlEiAKB3ByZXNlbnQYASADKAsyDy5jbG91ZHZtaS52MS5WbRIfCgRnb25lGAIgAygLMhEuY2xvdWR2bWkudjEuVm1JZBIOCgZzeW5jZWQYAyABKAgyugEKDEFnZW50U2VydmljZRJTCghEZXNjcmliZRIiLmNsb3Vkdm1pLmFnZW50LnYxLkRlc2NyaWJlUmVxdWVzdBojLmNsb3Vkdm1pLmFnZW50LnYxLkRlc2NyaWJlUmVzcG9uc2USVQoIV2F0Y2hWbXMSIi5jbG91ZHZtaS5hZ2VudC52MS5XYXRjaFZtc1JlcXVlc3QaIy5jbG91ZHZtaS5hZ2VudC52MS5XYXRjaFZtc1Jlc3BvbnNlMAFiBnByb3RvMw", [file_cloudvmi_v1_guest, file_cloudvmi_v1_vm]);
+  fileDesc("Ch1jbG91ZHZtaS9hZ2VudC92MS9hZ2VudC5wcm90bxIRY2xvdWR2bWkuYWdlbnQudjEiEQoPRGVzY3JpYmVSZXF1ZXN0InoKEERlc2NyaWJlUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIMCgRob3N0GAIgASgJEiYKBnRhYmxlcxgDIAMoCzIWLmNsb3Vkdm1pLnYxLlRhYmxlU3BlYxIQCgh3YXJuaW5ncxgFIAMoCUoECAQQBVIHYWN0aW9ucyIRCg9XYXRjaFZtc1JlcXVlc3QiZQoQV2F0Y2hWbXNSZXNwb25zZRIgCgdwcmVzZW50GAEgAygLMg8uY2xvdWR2bWkudjEuVm0SHwoEZ29uZRgCIAMoCzIRLmNsb3Vkdm1pLnYxLlZtSWQSDgoGc3luY2VkGAMgASgIMroBCgxBZ2VudFNlcnZpY2USUwoIRGVzY3JpYmUSIi5jbG91ZHZtaS5hZ2VudC52MS5EZXNjcmliZVJlcXVlc3QaIy5jbG91ZHZtaS5hZ2VudC52MS5EZXNjcmliZVJlc3BvbnNlElUKCFdhdGNoVm1zEiIuY2xvdWR2bWkuYWdlbnQudjEuV2F0Y2hWbXNSZXF1ZXN0GiMuY2xvdWR2bWkuYWdlbnQudjEuV2F0Y2hWbXNSZXNwb25zZTABYgZwcm90bzM", [file_cloudvmi_v1_guest, file_cloudvmi_v1_vm]);
 
 /**
  * @generated from message cloudvmi.agent.v1.DescribeRequest
@@ -50,11 +50,6 @@ export type DescribeResponse = Message<"cloudvmi.agent.v1.DescribeResponse"> & {
    * @generated from field: repeated cloudvmi.v1.TableSpec tables = 3;
    */
   tables: TableSpec[];
-
-  /**
-   * @generated from field: repeated string actions = 4;
-   */
-  actions: string[];
 
   /**
    * Layers of the sandbox that this host lacks and the operator allowed to go without.
@@ -122,7 +117,7 @@ export const WatchVmsResponseSchema: GenMessage<WatchVmsResponse> = /*@__PURE__*
  */
 export const AgentService: GenService<{
   /**
-   * What this agent is and offers: control learns tables and actions from here, never from its own code.
+   * What this agent is and offers: control learns tables from here, never from its own code.
    *
    * @generated from rpc cloudvmi.agent.v1.AgentService.Describe
    */
