@@ -11,6 +11,7 @@ import { createRoutes } from "../wire/index.ts";
 import { accountService } from "./api/account.ts";
 import { adminService } from "./api/admin.ts";
 import { createCalls } from "./api/calls.ts";
+import { recordRefusedClaim } from "./api/claims.ts";
 import { createGate, type Session } from "./api/gate.ts";
 import { guestService } from "./api/guest.ts";
 import { healthService } from "./api/health.ts";
@@ -59,7 +60,14 @@ export async function startControl(config: ControlConfig, log: Log = createLog()
     await bootstrap(state, authenticator, config.state, log);
     await applyConfig(state, config);
     const fleet = opened.adopt(
-      await openFleet({ state, agents: config.agents, tls: agentTls, log, onChange: policy.forget }),
+      await openFleet({
+        state,
+        agents: config.agents,
+        tls: agentTls,
+        log,
+        onChange: policy.forget,
+        onRefused: (claim) => recordRefusedClaim(audit, claim),
+      }),
       (each) => each.close(),
     );
     const gate = opened.adopt(createGate({ authenticator, policy, audit, registry: fleet.registry, calls }), (each) =>

@@ -60,9 +60,7 @@ export function adminService({
       return {};
     }),
     setOwner: gated(gate, adminRpcs.setOwner, async ({ vmUuid, project }) => {
-      const uuid = parseUuid(vmUuid);
-      if (uuid === undefined) throw invalid(`${JSON.stringify(vmUuid)} is no UUID of a VM: list all VMs to see them`);
-      await setOwner(state, uuid, project);
+      await setOwner(state, requireUuid(vmUuid), project);
       await fleet.reloadOwnership();
       return {};
     }),
@@ -74,6 +72,10 @@ export function adminService({
     })),
     removeAgent: gated(gate, adminRpcs.removeAgent, async ({ name }) => {
       await fleet.removeAgent(name);
+      return {};
+    }),
+    moveVm: gated(gate, adminRpcs.moveVm, async ({ vmUuid, agent }) => {
+      await fleet.moveVm(requireUuid(vmUuid), agent);
       return {};
     }),
     listAllVms: gated(gate, adminRpcs.listAllVms, async () => ({ vms: fleet.registry.all().map(({ vm }) => vm) })),
@@ -100,4 +102,10 @@ export function adminService({
       };
     }),
   };
+}
+
+function requireUuid(text: string): string {
+  const uuid = parseUuid(text);
+  if (uuid === undefined) throw invalid(`${JSON.stringify(text)} is no UUID of a VM: list all VMs to see them`);
+  return uuid;
 }

@@ -7,11 +7,12 @@ import {
   DescribeResponseSchema,
   WatchVmsResponseSchema,
 } from "../../proto/gen/cloudvmi/agent/v1/agent_pb.ts";
+import type { Vm } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createWireTransport, type WireTransport } from "../../wire/index.ts";
 import type { Log } from "../log.ts";
-import { parseUuid } from "../problem.ts";
 import { type AgentTls, dialAgent, parseAgentAddress } from "./address.ts";
-import type { Registry } from "./registry.ts";
+import type { Bindings } from "./bindings.ts";
+import { idText, type Registry, usableUuid } from "./registry.ts";
 
 /** Control's standing connection to one agent. */
 export interface AgentLink {
@@ -36,6 +37,7 @@ export interface AgentLinkOptions {
   readonly configured: boolean;
   readonly tls: AgentTls | undefined;
   readonly registry: Registry;
+  readonly bindings: Bindings;
   readonly log: Log;
 }
 
@@ -45,12 +47,20 @@ const describeTimeoutMs = 5_000;
 const keepaliveMs = 3_000;
 
 /** Connects, follows the agent's VMs into the registry, and connects again for as long as it isn't closed. */
-export function linkAgent({ name, address, configured, tls, registry, log }: AgentLinkOptions): AgentLink {
+export function linkAgent({ name, address, configured, tls, registry, bindings, log }: AgentLinkOptions): AgentLink {
   const ended = new AbortController();
   let transport: WireTransport | undefined;
   let description: DescribeResponse | undefined;
   let problem = "not connected yet";
   const tried = Promise.withResolvers<void>();
+
+  /** Those of the VMs that no agent has are this one's from now on, on the disk before anyone can ask them. */
+  async function bind(vms: readonly Vm[]): Promise<void> {
+    await bindings.claim(
+      name,
+      vms.map(usableUuid).filter((uuid) => uuid !== undefined),
+    );
+  }
 
   /** Returns, or throws, when the connection is over. */
   async function follow(): Promise<void> {
@@ -68,19 +78,27 @@ export function linkAgent({ name, address, configured, tls, registry, log }: Age
         { signal: ended.signal, timeoutMs: describeTimeoutMs },
       );
       description = fromBinary(DescribeResponseSchema, described);
-      const listed = new Set<string>();
+      // What it has is known once all of it is listed; what came and went meanwhile it has never had.
+      const listing = new Map<string, Vm>();
       for await (const bytes of wire.streamEncoded(AgentService.method.watchVms, {}, { signal: ended.signal })) {
         const { present, gone, synced } = fromBinary(WatchVmsResponseSchema, bytes);
-        for (const { id } of present) listed.add(parseUuid(id?.uuid ?? "") ?? "");
-        for (const { uuid } of gone) listed.delete(parseUuid(uuid) ?? "");
-        registry.apply(name, present, gone);
-        if (!synced || transport !== undefined) continue;
-        registry.keepOnly(name, listed);
+        if (transport !== undefined) {
+          await bind(present);
+          registry.apply(name, present, gone);
+          continue;
+        }
+        for (const vm of present) listing.set(idText(vm.id), vm);
+        for (const id of gone) listing.delete(idText(id));
+        if (!synced) continue;
+        const all = [...listing.values()];
+        listing.clear();
+        await bind(all);
+        registry.list(name, all);
         transport = wire;
         problem = "";
         registry.setReachable(name, true);
         tried.resolve();
-        log.info("agent connected", { agent: name, version: description.version, vms: listed.size });
+        log.info("agent connected", { agent: name, version: description.version, vms: all.length });
       }
       throw new Error("the agent ended the connection");
     } finally {

@@ -100,7 +100,7 @@ test("a decision names the policies that made it and follows changed roles, owne
     assert.equal(decided.decideVm(account("ann", {}), "read", vm).allow, false);
     assert.equal(decided.decideVm(ann, "read", { ...vm, project: "bank" }).allow, false);
     const labelled = { ...vm, labels: { secret: "yes" } };
-    decided.forget();
+    decided.forget(vm.uuid);
     assert.deepEqual(decided.decideVm(ann, "read", labelled).policies, ["never"]);
   } finally {
     rmSync(directory, { recursive: true });

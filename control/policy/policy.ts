@@ -18,28 +18,34 @@ export interface Policy {
   /** `table`: the name of the table for the action of that name. */
   decideVm(account: Account, action: VmAction, vm: VmResource, table?: string): Decision;
   decideSystem(account: Account, action: SystemAction): Decision;
-  /** Must be called when a VM's name, host or labels have changed. */
-  forget(): void;
+  /** Must be called when a VM's name, host, project or labels have changed, and when there is one that was not there. */
+  forget(uuid: string): void;
 }
 
 const maxRemembered = 20_000;
 
 /** Asks Cedar, and remembers what it said: a decision costs it some 0.3 ms. */
 export function createPolicy(engine: PolicyEngine): Policy {
-  const remembered = new Map<string, Decision>();
+  /** UUID of the VM, empty for the service itself, → what was asked → what was said. */
+  const remembered = new Map<string, Map<string, Decision>>();
+  let size = 0;
 
-  function remember(key: string, decide: () => Decision): Decision {
-    const known = remembered.get(key);
+  function remember(uuid: string, key: string, decide: () => Decision): Decision {
+    const known = remembered.get(uuid)?.get(key);
     if (known !== undefined) return known;
     const decision = decide();
-    if (remembered.size >= maxRemembered) remembered.clear();
-    remembered.set(key, decision);
+    if (size >= maxRemembered) {
+      remembered.clear();
+      size = 0;
+    }
+    remembered.set(uuid, (remembered.get(uuid) ?? new Map()).set(key, decision));
+    size++;
     return decision;
   }
 
   return {
     decideVm: (account, action, vm, table = "") =>
-      remember(`${account.fingerprint} ${action} ${vm.uuid} ${vm.project} ${table}`, () =>
+      remember(vm.uuid, `${account.fingerprint} ${action} ${vm.project} ${table}`, () =>
         engine({
           principal: uid("User", account.name),
           action,
@@ -49,7 +55,7 @@ export function createPolicy(engine: PolicyEngine): Policy {
         }),
       ),
     decideSystem: (account, action) =>
-      remember(`${account.fingerprint} ${action}`, () =>
+      remember("", `${account.fingerprint} ${action}`, () =>
         engine({
           principal: uid("User", account.name),
           action,
@@ -58,7 +64,10 @@ export function createPolicy(engine: PolicyEngine): Policy {
           entities: userEntities(account),
         }),
       ),
-    forget: () => remembered.clear(),
+    forget(uuid) {
+      size -= remembered.get(uuid)?.size ?? 0;
+      remembered.delete(uuid);
+    },
   };
 }
 

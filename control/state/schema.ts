@@ -52,6 +52,13 @@ export interface OwnerRow {
   project: string;
 }
 
+/** Which agent has a VM. */
+export interface BindingRow {
+  vm_uuid: string;
+  agent: string;
+  bound_ms: number;
+}
+
 export interface StateTables {
   projects: ProjectRow;
   users: UserRow;
@@ -59,6 +66,7 @@ export interface StateTables {
   tokens: TokenRow;
   agents: AgentRow;
   owners: OwnerRow;
+  bindings: BindingRow;
 }
 
 /** One link of the audit chain. */
