@@ -46,6 +46,7 @@ export function adminService({
     setMembership: gated(gate, adminRpcs.setMembership, async ({ user, project, role }) => {
       await setMembership(state, user, project, role);
       authenticator.forget();
+      await gate.reviewUser(user);
       return {};
     }),
     createUserToken: gated(gate, adminRpcs.createUserToken, async ({ user, note, lifetimeHours }) => {

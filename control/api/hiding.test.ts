@@ -66,6 +66,31 @@ for (const protocol of protocols) {
   });
 }
 
+test("no table tells a VM from none, also one that this service can't permit, and each try is on the record", async () => {
+  const { guest } = await harness.as("owner");
+  const tries = async () =>
+    (await harness.admin.listAudit({ limit: 10_000 })).records
+      .filter(({ user, action, decision }) => user === "owner" && action === "table" && decision === "deny")
+      .map(({ detail }) => JSON.parse(detail) as { vm?: string; table: string });
+  const before = (await tries()).length;
+  for (const table of ["processes", "secrets", "future"]) {
+    const ask = async (vm: string) => shown(await failure(guest.readTable({ vm: { uuid: vm }, table })), vm);
+    const nothing = await ask(absent);
+    assert.match(nothing, new RegExp(`"code":${Code.NotFound}`), table);
+    assert.equal(await ask(bank1), nothing, table);
+    assert.equal(await ask("bank1"), (await ask("bank9")).replaceAll("bank9", "VM"), table);
+  }
+  const own = await failure(guest.readTable({ vm: { uuid: web1 }, table: "future" }));
+  assert.equal(own.code, Code.PermissionDenied);
+  assert.match(own.rawMessage, /table future needs the permission 'levitate', which this service does not know/);
+  const asked = ["processes", "secrets", "future"].flatMap((table) =>
+    [absent, bank1, "bank9", "bank1"].map((vm) => ({ vm, table })),
+  );
+  const found = (await tries()).slice(before).map(({ vm, table }) => ({ ...(vm === undefined ? {} : { vm }), table }));
+  const text = (each: object) => JSON.stringify(each);
+  assert.deepEqual(found.map(text).sort(), [...asked, { table: "future" }].map(text).sort());
+});
+
 test("the HTTP answers are equal byte for byte, but for their date", async () => {
   const token = await harness.token("owner");
   const ask = async (vm: string) => {
