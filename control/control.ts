@@ -57,7 +57,10 @@ export async function startControl(config: ControlConfig, log: Log = createLog()
     const calls = createCalls(config.limits);
     // What is decided on calls hangs on what is opened before there can be any.
     let gate: Gate | undefined;
-    const authenticator = createAuthenticator(state, { onRevoked: (tokenId) => gate?.endToken(tokenId, "revoked") });
+    const authenticator = createAuthenticator(state, {
+      maxTokens: config.maxTokens,
+      onRevoked: (tokenId) => gate?.endToken(tokenId, "revoked"),
+    });
     await bootstrap(state, authenticator, config.state, log);
     await applyConfig(state, config);
     const fleet = opened.adopt(

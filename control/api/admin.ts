@@ -49,8 +49,8 @@ export function adminService({
       await gate.reviewUser(user);
       return {};
     }),
-    createUserToken: gated(gate, adminRpcs.createUserToken, async ({ user, note, lifetimeHours }) => {
-      const { row, text } = await authenticator.createToken(user, note, lifetimeHours);
+    createUserToken: gated(gate, adminRpcs.createUserToken, async ({ user, note, lifetimeHours }, { principal }) => {
+      const { row, text } = await authenticator.createToken(user, note, lifetimeHours, principal);
       return { token: tokenMessage(row), secret: text };
     }),
     listUserTokens: gated(gate, adminRpcs.listUserTokens, async ({ user }) => ({

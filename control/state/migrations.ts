@@ -63,6 +63,15 @@ export const stateMigrations: Migrations = {
       await db.schema.createIndex("bindings_by_agent").on("bindings").columns(["agent", "bound_ms"]).execute();
     },
   },
+  "0003-token-parents": {
+    async up(db: Kysely<unknown>) {
+      await db.schema
+        .alterTable("tokens")
+        .addColumn("parent", "text", (c) => c.notNull().defaultTo(""))
+        .execute();
+      await db.schema.createIndex("tokens_by_parent").on("tokens").column("parent").execute();
+    },
+  },
 };
 
 export const auditMigrations: Migrations = {

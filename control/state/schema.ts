@@ -38,6 +38,8 @@ export interface TokenRow {
   expires_ms: number;
   revoked_ms: number;
   last_used_ms: number;
+  /** The token with which its user made it: it does not outlive that one. Empty: an operator's made it. */
+  parent: string;
 }
 
 export interface AgentRow {
