@@ -11,6 +11,7 @@ import type { Vm } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createWireTransport, type WireTransport } from "../../wire/index.ts";
 import type { Log } from "../log.ts";
 import { type AgentTls, dialAgent, parseAgentAddress } from "./address.ts";
+import { admitVms, checkMessage, createPace } from "./announcements.ts";
 import type { Bindings } from "./bindings.ts";
 import { idText, type Registry, usableUuid } from "./registry.ts";
 
@@ -26,6 +27,8 @@ export interface AgentLink {
   readonly description: DescribeResponse | undefined;
   /** Why it isn't reachable; empty while it is. */
   readonly problem: string;
+  /** What it has said too much, and is not listened to; empty when nothing is. */
+  readonly leftOut: string;
   /** Settles when the first attempt has either succeeded or failed, or the link was closed. */
   readonly tried: Promise<void>;
   close(): Promise<void>;
@@ -52,14 +55,24 @@ export function linkAgent({ name, address, configured, tls, registry, bindings, 
   let transport: WireTransport | undefined;
   let description: DescribeResponse | undefined;
   let problem = "not connected yet";
+  let leftOut = "";
+  let connectedMs = Number.POSITIVE_INFINITY;
+  // Of the agent, not of its connection: it must not gain by connecting anew.
+  const pace = createPace();
   const tried = Promise.withResolvers<void>();
 
-  /** Those of the VMs that no agent has are this one's from now on, on the disk before anyone can ask them. */
-  async function bind(vms: readonly Vm[]): Promise<void> {
+  /** Leaves out what is too much. Those that no agent has are this one's from now on, on the disk before anyone can ask them. */
+  async function admit(present: readonly Vm[], known: Parameters<typeof admitVms>[1]): Promise<readonly Vm[]> {
+    const admitted = admitVms(present, known);
+    if (leftOut === "" && admitted.problem !== "") {
+      log.warn("VMs left out", { agent: name, problem: admitted.problem });
+    }
+    leftOut ||= admitted.problem;
     await bindings.claim(
       name,
-      vms.map(usableUuid).filter((uuid) => uuid !== undefined),
+      admitted.vms.map(usableUuid).filter((uuid) => uuid !== undefined),
     );
+    return admitted.vms;
   }
 
   /** Returns, or throws, when the connection is over. */
@@ -77,24 +90,30 @@ export function linkAgent({ name, address, configured, tls, registry, bindings, 
         {},
         { signal: ended.signal, timeoutMs: describeTimeoutMs },
       );
+      checkMessage(described.length);
       description = fromBinary(DescribeResponseSchema, described);
       // What it has is known once all of it is listed; what came and went meanwhile it has never had.
       const listing = new Map<string, Vm>();
       for await (const bytes of wire.streamEncoded(AgentService.method.watchVms, {}, { signal: ended.signal })) {
+        checkMessage(bytes.length);
         const { present, gone, synced } = fromBinary(WatchVmsResponseSchema, bytes);
+        const changes = present.length + gone.length;
+        checkMessage(bytes.length, changes);
+        await pace.take(1 + changes, ended.signal);
         if (transport !== undefined) {
-          await bind(present);
-          registry.apply(name, present, gone);
+          registry.apply(name, await admit(present, registry.saidBy(name)), gone);
           continue;
         }
+        checkMessage(bytes.length, listing.size + changes);
         for (const vm of present) listing.set(idText(vm.id), vm);
         for (const id of gone) listing.delete(idText(id));
         if (!synced) continue;
-        const all = [...listing.values()];
+        leftOut = "";
+        const all = await admit([...listing.values()], new Set());
         listing.clear();
-        await bind(all);
         registry.list(name, all);
         transport = wire;
+        connectedMs = performance.now();
         problem = "";
         registry.setReachable(name, true);
         tried.resolve();
@@ -114,7 +133,9 @@ export function linkAgent({ name, address, configured, tls, registry, bindings, 
         await follow();
       } catch (error) {
         if (ended.signal.aborted) return;
-        if (problem === "") retryMs = firstRetryMs;
+        // One that has been connected for a moment only is no sooner asked again than one that was not.
+        if (performance.now() - connectedMs >= lastRetryMs) retryMs = firstRetryMs;
+        connectedMs = Number.POSITIVE_INFINITY;
         const lost =
           description === undefined && address.startsWith("tls:") && /connection was lost/.test(reasonOf(error));
         // With TLS 1.3 a server checks its client's certificate after the client has taken itself for connected.
@@ -144,6 +165,9 @@ export function linkAgent({ name, address, configured, tls, registry, bindings, 
     },
     get problem() {
       return problem;
+    },
+    get leftOut() {
+      return leftOut;
     },
     tried: tried.promise,
     async close() {

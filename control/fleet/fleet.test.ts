@@ -123,6 +123,31 @@ test("a VM of an agent that is removed is the next one's that announces it, and 
   }
 });
 
+test("an agent that has or says too much is heard as far as it may be, and hinders nobody", async () => {
+  await using harness = await startHarness();
+  const made = (index: number) => ({
+    uuid: `00000000-0000-4000-8000-${String(index).padStart(12, "0")}`,
+    name: `made${index}`,
+    project: "shop",
+  });
+  await using second = await startFakeAgent(
+    path.join(harness.directory, "second.sock"),
+    Array.from({ length: 4100 }, (_, index) => made(index)),
+  );
+  await harness.admin.addAgent({ name: "host2", address: second.address });
+  const host2 = async () => (await harness.admin.listAgents({})).agents.find(({ name }) => name === "host2");
+  await until(async () => (await host2())?.reachable === true);
+  assert.equal((await host2())?.vms, 4096);
+  assert.match((await host2())?.problem ?? "", /VMs are left out: an agent may have 4096/);
+  second.put(made(9000));
+  second.put({ ...made(5), labels: { big: "x".repeat(20_000) } });
+  second.put({ ...made(5), name: "changed" });
+  const names = async () => (await harness.admin.listAllVms({})).vms.map(({ name }) => name);
+  await until(async () => (await names()).includes("changed"));
+  assert.equal((await names()).includes("made9000"), false);
+  assert.equal(harness.log.filter((line) => line.includes("VMs left out")).length, 1);
+});
+
 test("VMs come and go as their agent says", async () => {
   await using harness = await startHarness();
   const viewer = await harness.as("viewer");

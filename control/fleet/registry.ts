@@ -32,6 +32,8 @@ export interface Registry {
   setOwnership(ownership: Ownership): void;
   /** Must be called when another agent has the VM than before. */
   refresh(uuid: string): void;
+  /** UUIDs of the VMs that the agent announces, whoever has them. */
+  saidBy(agent: string): { has(uuid: string): boolean; readonly size: number };
   /** The agents that announce the VM, whoever has it. */
   claimants(uuid: string): readonly string[];
   /** What is wrong with what the agent says; empty when nothing is. */
@@ -53,6 +55,9 @@ export interface RegistryOptions {
   /** Told once for each agent and VM. */
   onRefused(claim: RefusedClaim): void;
 }
+
+/** VMs without a usable UUID that are remembered of an agent. */
+const maxUnusable = 100;
 
 /**
  * What the agents say of their VMs. Only the agent that a VM is bound to is listened to, even while it is unreachable
@@ -123,7 +128,8 @@ export function createRegistry({ agentOf, onChange, onRefused }: RegistryOptions
     const uuid = usableUuid(vm);
     if (uuid === undefined) {
       const left = unusable.get(agent) ?? new Map<string, string>();
-      unusable.set(agent, left.set(idText(vm.id), vm.name));
+      // To show that there are some, not all of them.
+      if (left.size < maxUnusable) unusable.set(agent, left.set(idText(vm.id), vm.name));
       return;
     }
     said.set(agent, (said.get(agent) ?? new Map()).set(uuid, vm));
@@ -193,6 +199,7 @@ export function createRegistry({ agentOf, onChange, onRefused }: RegistryOptions
       for (const told of refused.values()) told.delete(uuid);
       update(uuid);
     },
+    saidBy: (agent) => said.get(agent) ?? new Map(),
     claimants: (uuid) => [...said].filter(([, vmsOf]) => vmsOf.has(uuid)).map(([agent]) => agent),
     problemOf(agent) {
       const [first, ...others] = [...(said.get(agent)?.keys() ?? [])].filter((uuid) => agentOf(uuid) !== agent);
