@@ -106,7 +106,7 @@ export function createAuthenticator(
   async function create(
     user: string,
     note: string,
-    expiresMs: number,
+    { createdMs, expiresMs }: { createdMs: number; expiresMs: number },
     { parent = "", keep }: { parent?: string; keep?: (text: string) => void } = {},
   ): Promise<{ row: TokenRow; text: string }> {
     await requireUser(state, user);
@@ -117,7 +117,7 @@ export function createAuthenticator(
       user_name: user,
       secret_hash: token.secretHash,
       note,
-      created_ms: now(),
+      created_ms: createdMs,
       expires_ms: expiresMs,
       revoked_ms: 0,
       last_used_ms: 0,
@@ -156,15 +156,16 @@ export function createAuthenticator(
 
     async createToken(user, note, lifetimeHours, maker) {
       if (lifetimeHours > 366 * 24) throw invalid("a token may live 366 days (8784 hours) at most: ask for less");
-      const expiresMs = now() + (lifetimeHours === 0 ? 30 * dayMs : lifetimeHours * 3_600_000);
+      const createdMs = now();
+      const expiresMs = createdMs + (lifetimeHours === 0 ? 30 * dayMs : lifetimeHours * 3_600_000);
       // An operator's token for another is that user's own from the start: it stays when the operator's goes.
-      if (maker === undefined || maker.account.name !== user) return create(user, note, expiresMs);
+      if (maker === undefined || maker.account.name !== user) return create(user, note, { createdMs, expiresMs });
       const latestMs = maker.tokenExpiresMs === 0 ? expiresMs : Math.min(expiresMs, maker.tokenExpiresMs);
-      return create(user, note, latestMs, { parent: maker.tokenId });
+      return create(user, note, { createdMs, expiresMs: latestMs }, { parent: maker.tokenId });
     },
 
     async createLastingToken(user, note, keep) {
-      await create(user, note, 0, { keep });
+      await create(user, note, { createdMs: now(), expiresMs: 0 }, { keep });
     },
 
     async listTokens(user) {
