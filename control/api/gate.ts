@@ -113,9 +113,13 @@ export function createGate({ authenticator, policy, audit, registry, calls }: Ga
     const uuid = parseUuid(reference);
     const named =
       uuid === undefined ? registry.named(reference) : [registry.get(uuid)].filter((vm) => vm !== undefined);
-    // What does not exist is decided on like what does, so that both take the same time.
-    const candidates = named.length === 0 ? [absent(uuid ?? reference)] : named;
-    const decided = candidates.map((vm) => ({ vm, decision: policy.decideVm(principal.account, "list", vm) }));
+    if (named.length === 0) {
+      // Decided on like another project's VM, so that both take the same time; and hidden, whatever policy says of it.
+      const vm = absent(uuid ?? reference);
+      const { errors } = policy.decideVm(principal.account, "list", { ...vm, project: nobodysProject });
+      return { vm, decision: { ...noPolicy, errors } };
+    }
+    const decided = named.map((vm) => ({ vm, decision: policy.decideVm(principal.account, "list", vm) }));
     const visible = decided.filter(({ decision }) => decision.allow);
     return visible.length > 1 ? visible.map(({ vm }) => vm) : (visible[0] ?? decided[0]!);
   }
@@ -273,6 +277,9 @@ function movedAway(vm: FleetVm): Verdict {
 }
 
 const noVm = create(VmSchema);
+
+/** No project can be called so. */
+const nobodysProject = "-";
 
 /** A VM that nobody has, for a question about one that does not exist. */
 function absent(reference: string): FleetVm {

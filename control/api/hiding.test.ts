@@ -1,8 +1,10 @@
 // A VM that isn't the caller's answers exactly like one that does not exist.
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { mkdirSync, writeFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import https from "node:https";
+import path from "node:path";
 import { after, before, test } from "node:test";
 import { inspect } from "node:util";
 import { Code } from "@connectrpc/connect";
@@ -124,6 +126,23 @@ test("nothing of it reached the agent, and all of it is on the record", async ()
     "table",
     "translate",
   ]);
+});
+
+test("what does not exist is not found, also by who may see everything", async () => {
+  await using own = await startHarness({
+    prepare: async (directory) => {
+      mkdirSync(path.join(directory, "policies"));
+      const everything = 'permit (principal, action in CloudVMI::Action::"viewing", resource is CloudVMI::Vm);';
+      writeFileSync(path.join(directory, "policies", "all.cedar"), everything);
+    },
+    policies: "policies",
+  });
+  const { vms, guest } = await own.as("nobody");
+  assert.equal((await vms.getVm({ vm: bank1 })).vm?.name, "bank1");
+  for (const vm of [absent, "bank9"]) {
+    assert.equal((await failure(vms.getVm({ vm }))).code, Code.NotFound);
+    assert.equal((await failure(guest.readTable({ vm: { uuid: vm }, table: "processes" }))).code, Code.NotFound);
+  }
 });
 
 test("lists hold only what the caller may list, and an unknown project is like one of others", async () => {

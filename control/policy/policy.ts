@@ -46,17 +46,17 @@ export function createPolicy(engine: PolicyEngine): Policy {
   return {
     decideVm: (account, action, vm, table = "") =>
       remember(vm.uuid, `${account.fingerprint} ${action} ${vm.project} ${table}`, () =>
-        engine({
+        engine.decide({
           principal: uid("User", account.name),
           action,
           resource: uid("Vm", vm.uuid),
           context: action === "table" ? { table } : {},
-          entities: [...userEntities(account), ...vmEntities(vm)],
+          entities: [...userEntities(account), ...vmEntities(vm, engine.usesTags ? vm.labels : {})],
         }),
       ),
     decideSystem: (account, action) =>
       remember("", `${account.fingerprint} ${action}`, () =>
-        engine({
+        engine.decide({
           principal: uid("User", account.name),
           action,
           resource: uid("System", "cloudvmi"),
@@ -91,12 +91,18 @@ function userEntities(account: Account): Entities {
   return [user, ...included];
 }
 
-function vmEntities(vm: VmResource): Entities {
+/**
+ * As much for every VM, so that the time of a refusal does not tell one from another: with a project also for a VM that has
+ * none, of a name that none can have.
+ */
+function vmEntities(vm: VmResource, tags: Readonly<Record<string, string>>): Entities {
+  const name = vm.project === "" ? "-" : vm.project;
+  const project = uid("Project", name);
   const attrs: EntityJson["attrs"] = { name: vm.name, host: vm.host };
-  const entity: EntityJson = { uid: uid("Vm", vm.uuid), attrs, parents: [], tags: { ...vm.labels } };
-  if (vm.project === "") return [entity];
-  const project = uid("Project", vm.project);
-  attrs.project = { __entity: project };
-  const roleAttributes = roles.map((role) => [role, { __entity: roleUid(vm.project, role) }] as const);
-  return [entity, { uid: project, attrs: Object.fromEntries(roleAttributes), parents: [] }];
+  if (vm.project !== "") attrs.project = { __entity: project };
+  const roleAttributes = roles.map((role) => [role, { __entity: roleUid(name, role) }] as const);
+  return [
+    { uid: uid("Vm", vm.uuid), attrs, parents: [], tags: { ...tags } },
+    { uid: project, attrs: Object.fromEntries(roleAttributes), parents: [] },
+  ];
 }
