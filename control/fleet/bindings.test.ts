@@ -66,6 +66,11 @@ test("beyond its number an agent's oldest are forgotten, but those that are need
     assert.deepEqual(kept(), ["vm-1", "vm-3", "vm-4"]);
     assert.equal(bindings.agentOf("vm-other"), "host2");
     assert.equal((await openBindings({ state, isNeeded: () => true })).agentOf("vm-0"), undefined);
+    // What it lists now is there, though it is not known yet that it is.
+    needed.clear();
+    await bindings.claim("host1", [...kept(), "vm-8"]);
+    assert.deepEqual(kept(), ["vm-1", "vm-3", "vm-4"]);
+    await bindings.claim("host1", ["vm-1", "vm-3", "vm-4"]);
     for (const uuid of many(0, 7)) needed.add(uuid);
     await bindings.claim("host1", many(5, 2));
     assert.deepEqual(kept(), ["vm-1", "vm-3", "vm-4", "vm-5", "vm-6"]);

@@ -8,7 +8,7 @@ import type { State } from "../state/schema.ts";
  */
 export interface Bindings {
   agentOf(uuid: string): string | undefined;
-  /** Gives the agent those of the VMs that no agent has; on the disk when it resolves. */
+  /** Gives the agent those of the VMs, which are there, that no agent has; on the disk when it resolves. */
   claim(agent: string, uuids: readonly string[]): Promise<void>;
   /** Throws NotFound for a VM that no agent has. */
   move(uuid: string, agent: string): Promise<void>;
@@ -59,7 +59,7 @@ export async function openBindings({ state, isNeeded, most = defaultMost }: Bind
       for (const row of await bindVms(state, agent, unbound)) set(row.vm_uuid, row.agent);
       const bound = vmsOf.get(agent) ?? new Set();
       if (bound.size <= most) return;
-      const claimed = new Set(unbound);
+      const claimed = new Set(uuids);
       const old = [...bound].filter((uuid) => !claimed.has(uuid) && !isNeeded(uuid));
       await forget(old.slice(0, bound.size - most));
     },
