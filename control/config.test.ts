@@ -24,6 +24,7 @@ test("everything that can be said", () => {
      max_timeout_seconds = 60
      calls_per_user = 4
      connections = 9
+     tokens_per_user = 7
      [[agent]]
      name = "host1"
      address = "tls://host1:7444"
@@ -46,6 +47,7 @@ test("everything that can be said", () => {
     agentTls: { ca: "/srv/ca.pem", certificate: "/srv/control.pem", key: "/srv/control.key" },
     limits: { defaultTimeoutMs: 5000, maxTimeoutMs: 60_000, maxConcurrent: 4 },
     maxConnections: 9,
+    maxTokens: 7,
     agents: [{ name: "host1", address: "tls://host1:7444" }],
     projects: [{ name: "shop", description: "the shop" }],
     users: [{ name: "ann", operator: true, memberships: [{ project: "shop", role: "owner" }] }],
@@ -59,6 +61,7 @@ test("only the state directory must be said", () => {
     state: "/s",
     limits: { defaultTimeoutMs: 30_000, maxTimeoutMs: 300_000, maxConcurrent: 32 },
     maxConnections: 1024,
+    maxTokens: 100,
     agents: [],
     projects: [],
     users: [],

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { parse, type TomlTable, type TomlValue } from "smol-toml";
 import { type CallLimits, defaultLimits } from "./api/calls.ts";
+import { defaultMaxTokens } from "./auth/authenticator.ts";
 import { parseAgentAddress, parseTlsAddress } from "./fleet/address.ts";
 import type { ConfiguredAgent } from "./fleet/fleet.ts";
 import { isName, nameRule } from "./problem.ts";
@@ -37,6 +38,7 @@ export interface ConfiguredUser {
  * timeout_seconds = 30                 # for calls that name no timeout
  * max_timeout_seconds = 300            # what a call may ask for at most
  * calls_per_user = 32                  # at once
+ * tokens_per_user = 100                # valid at once
  * connections = 1024                   # of the public port, at once
  *
  * [[agent]]                            # more can be added while it runs (`cloudvmi admin`)
@@ -64,6 +66,8 @@ export interface ControlConfig {
   readonly limits: CallLimits;
   /** Of the public port, at once. */
   readonly maxConnections: number;
+  /** Of one user, valid at once. */
+  readonly maxTokens: number;
   readonly agents: readonly ConfiguredAgent[];
   readonly projects: readonly { readonly name: string; readonly description: string }[];
   readonly users: readonly ConfiguredUser[];
@@ -126,6 +130,7 @@ export function parseControlConfig(text: string, directory: string): ControlConf
             maxConcurrent: limits.number("calls_per_user", defaultLimits.maxConcurrent),
           },
     maxConnections: limits?.number("connections", defaultConnections) ?? defaultConnections,
+    maxTokens: limits?.number("tokens_per_user", defaultMaxTokens) ?? defaultMaxTokens,
     agents: unique(top.tables("agent").map(readAgent), "agent"),
     projects: unique(top.tables("project").map(readProject), "project"),
     users: unique(top.tables("user").map(readUser), "user"),

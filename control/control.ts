@@ -1,6 +1,5 @@
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Code } from "@connectrpc/connect";
 import { AccountService } from "../proto/gen/cloudvmi/v1/account_pb.ts";
 import { AdminService } from "../proto/gen/cloudvmi/v1/admin_pb.ts";
 import { GuestService } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
@@ -11,13 +10,14 @@ import { createRoutes } from "../wire/index.ts";
 import { accountService } from "./api/account.ts";
 import { adminService } from "./api/admin.ts";
 import { createCalls } from "./api/calls.ts";
-import { createGate, type Session } from "./api/gate.ts";
+import { recordRefusedClaim } from "./api/claims.ts";
+import { createGate, type Gate, type Session } from "./api/gate.ts";
 import { guestService } from "./api/guest.ts";
 import { healthService } from "./api/health.ts";
 import { sqlService } from "./api/sql.ts";
 import { vmService } from "./api/vms.ts";
 import { openAuditLog } from "./audit/log.ts";
-import { authFailureText, createAuthenticator } from "./auth/authenticator.ts";
+import { createAuthenticator } from "./auth/authenticator.ts";
 import { applyConfig, bootstrap } from "./bootstrap.ts";
 import { ensureServerCertificate, type KeyPair } from "./certificates.ts";
 import { ConfigError, type ControlConfig } from "./config.ts";
@@ -41,6 +41,8 @@ export interface RunningControl extends AsyncDisposable {
 const graceMs = 10_000;
 /** Idle connections are kept for clients that ask again within minutes. */
 const connectionTimes = { openMs: 10_000, requestMs: 60_000, idleMs: 300_000 };
+/** Changes made by another process, such as an operator's tool on the database, end calls under way after this time. */
+const reviewEveryMs = 5_000;
 /** How often the head of the audit trail goes to the log, where it serves as an anchor against a cut-off tail. */
 const anchorEveryMs = 3_600_000;
 
@@ -53,18 +55,36 @@ export async function startControl(config: ControlConfig, log: Log = createLog()
     const state = opened.adopt(await openState(config.state), (each) => each.destroy());
     const audit = opened.adopt(await openAuditLog(config.state), (each) => each.close());
     const calls = createCalls(config.limits);
+    // What is decided on calls hangs on what is opened before there can be any.
+    let gate: Gate | undefined;
     const authenticator = createAuthenticator(state, {
-      onRevoked: (tokenId) => calls.abort(tokenId, Code.Unauthenticated, authFailureText.revoked),
+      maxTokens: config.maxTokens,
+      onRevoked: (tokenId) => gate?.endToken(tokenId, "revoked"),
     });
     await bootstrap(state, authenticator, config.state, log);
     await applyConfig(state, config);
     const fleet = opened.adopt(
-      await openFleet({ state, agents: config.agents, tls: agentTls, log, onChange: policy.forget }),
+      await openFleet({
+        state,
+        agents: config.agents,
+        tls: agentTls,
+        log,
+        onChange(uuid) {
+          policy.forget(uuid);
+          gate?.reviewVm(uuid);
+        },
+        onRefused: (claim) => recordRefusedClaim(audit, claim),
+      }),
       (each) => each.close(),
     );
-    const gate = opened.adopt(createGate({ authenticator, policy, audit, registry: fleet.registry, calls }), (each) =>
+    gate = opened.adopt(createGate({ authenticator, policy, audit, registry: fleet.registry, calls }), (each) =>
       each.close(),
     );
+    const { reviewUser } = gate;
+    const reviews = setInterval(() => {
+      reviewUser().catch((error: Error) => log.warn("calls not reviewed", { problem: error.message }));
+    }, reviewEveryMs).unref();
+    opened.defer(() => clearInterval(reviews));
     const routes = createRoutes<Session>()
       .add(HealthService, healthService({ fleet, state, audit }))
       .add(GuestService, guestService(gate, fleet))

@@ -26,7 +26,7 @@ export interface SqlOptions {
   /** Encoded ReadTableResponses, each the caller's to keep; a ConnectError is a failure of that VM, any other error the end of the statement. */
   read(read: TableRead): AsyncIterable<Uint8Array>;
   readonly limits?: Partial<SqlLimits>;
-  /** Whose statement it is: one user's take no more than half of the threads. */
+  /** Whose statement it is: users take turns, and one's take no more than half of the threads. */
   readonly user?: string;
   readonly signal?: AbortSignal | undefined;
 }
@@ -54,10 +54,14 @@ export async function* runSql(statement: string, options: SqlOptions): AsyncGene
   const limits = { ...defaultLimits, ...options.limits };
   const { tables, vms } = options;
   const ending = new AbortController();
-  const signal = options.signal === undefined ? ending.signal : AbortSignal.any([options.signal, ending.signal]);
-  signal.throwIfAborted();
+  options.signal?.throwIfAborted();
   const arrivedMs = performance.now();
   const thread = await takeThread(options.user ?? "", limits.timeoutMs, options.signal);
+  const signal = AbortSignal.any([
+    ending.signal,
+    thread.signal,
+    ...(options.signal === undefined ? [] : [options.signal]),
+  ]);
   const waitedMs = performance.now() - arrivedMs;
   const { port1: ours, port2: theirs } = new MessageChannel();
   const bell = new SharedArrayBuffer(4);
@@ -86,7 +90,11 @@ export async function* runSql(statement: string, options: SqlOptions): AsyncGene
     if (error.code === "ERR_WORKER_OUT_OF_MEMORY") failWith(Code.ResourceExhausted, outOfMemory().rawMessage);
     else arrive({ kind: "defect", error });
   };
-  const onAbort = () => wake();
+  const onAbort = () => {
+    wake();
+    // Those who wait for it do not wait for who reads this answer.
+    if (thread.signal.aborted) thread.release(false);
+  };
   const overdue = setTimeout(
     () => failWith(Code.DeadlineExceeded, `the statement has not ended within ${limits.timeoutMs / 1000} s`),
     limits.timeoutMs - waitedMs + graceMs,

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import type { CloudVmi } from "../../sdk/index.ts";
 import { exitCode } from "../exit-code.ts";
 import { CliError } from "../failure.ts";
 import { formatTime } from "../format/units.ts";
@@ -26,6 +27,7 @@ export function addAdminCommands(program: Command, io: Io): void {
   addUserTokenCommands(admin, io);
   addOwnerCommands(admin, io);
   addAgentCommands(admin, io);
+  addVmCommands(admin, io);
   addAuditCommands(admin, io);
   addCertificatesCommand(admin, io);
 }
@@ -169,22 +171,10 @@ function addOwnerCommands(admin: Command, io: Io): void {
     .argument("<project>", "its project; none: nobody's, as before")
     .action(
       action(io, async (session: Session, _options: CommonOptions, vm: string, project: string) => {
-        const { admin: service } = await session.service();
-        const { vms } = await service.listAllVms({});
-        const found = vms.filter(({ id, name }) => id?.uuid === vm.toLowerCase() || name === vm);
-        const uuids = new Set(found.map(({ id }) => id?.uuid ?? ""));
-        const [uuid] = uuids;
-        if (uuid === undefined) {
-          throw new CliError(exitCode.refused, `there is no VM '${vm}': \`cloudvmi admin vms\` lists all of them`);
-        }
-        if (uuids.size > 1) {
-          throw new CliError(
-            exitCode.usage,
-            `${uuids.size} VMs are called '${vm}': name one by its UUID (\`cloudvmi admin vms\`)`,
-          );
-        }
+        const service = await session.service();
+        const uuid = await uuidOf(service, vm);
         const none = project === "none";
-        await service.setOwner({ vmUuid: uuid, project: none ? "" : project });
+        await service.admin.setOwner({ vmUuid: uuid, project: none ? "" : project });
         const now = none ? `${vm} belongs to whom its agent says.` : `${vm} belongs to project ${project}.`;
         await session.printer.done(now, { uuid, project: none ? null : project });
       }),
@@ -249,8 +239,13 @@ function addAgentCommands(admin: Command, io: Io): void {
         await session.printer.done(`Agent ${name} is forgotten.`, { name });
       }),
     );
-  addCommand(admin, "vms", {
+}
+
+function addVmCommands(admin: Command, io: Io): void {
+  const group = addGroup(admin, "vms", "Every VM of every host, and which host has it.");
+  addCommand(group, "list", {
     summary: "List every VM of every host, owned or not.",
+    isDefault: true,
     examples: ["admin vms", "admin vms --limit 20 --json"],
   })
     .option("--limit <rows>", "at most so many", parseLimit)
@@ -260,4 +255,42 @@ function addAgentCommands(admin: Command, io: Io): void {
         await session.printer.list(vms.slice(0, options.limit).map(vmRow), vmColumns);
       }),
     );
+  addCommand(group, "move", {
+    summary: "Give a VM to another host's agent, when it has moved there.",
+    description:
+      "A VM is the agent's that was the first to announce its UUID. What other agents say of it is refused until this\n" +
+      "says otherwise, so that no host can answer for another's VMs; `cloudvmi admin agents` shows what is refused.",
+    examples: ["admin vms move web1 host2", "admin vms move 89a2e9c9-3589-44ca-877f-01b16e6756ba host2"],
+  })
+    .argument("<vm>", "name or UUID; its UUID while it runs nowhere")
+    .argument("<agent>", "name of the agent that has it from now on")
+    .action(
+      action(io, async (session: Session, _options: CommonOptions, vm: string, agent: string) => {
+        const service = await session.service();
+        // One that runs nowhere is on no list.
+        const uuid = isUuid(vm) ? vm.toLowerCase() : await uuidOf(service, vm);
+        await service.admin.moveVm({ vmUuid: uuid, agent });
+        await session.printer.done(`${vm} is now agent ${agent}'s.`, { uuid, agent });
+      }),
+    );
+}
+
+const isUuid = (text: string) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);
+
+/** Of the one VM of all hosts with this name or UUID. Throws CliError. */
+async function uuidOf({ admin }: CloudVmi, vm: string): Promise<string> {
+  const { vms } = await admin.listAllVms({});
+  const found = vms.filter(({ id, name }) => id?.uuid === vm.toLowerCase() || name === vm);
+  const uuids = new Set(found.map(({ id }) => id?.uuid ?? ""));
+  const [uuid] = uuids;
+  if (uuid === undefined) {
+    throw new CliError(exitCode.refused, `there is no VM '${vm}': \`cloudvmi admin vms\` lists all of them`);
+  }
+  if (uuids.size > 1) {
+    throw new CliError(
+      exitCode.usage,
+      `${uuids.size} VMs are called '${vm}': name one by its UUID (\`cloudvmi admin vms\`)`,
+    );
+  }
+  return uuid;
 }

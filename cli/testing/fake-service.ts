@@ -8,6 +8,7 @@ import { SqlService } from "../../proto/gen/cloudvmi/v1/sql_pb.ts";
 import { VmService, VmStatus } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import { createRoutes, serveWire } from "../../wire/index.ts";
 import { selfSigned } from "./certificate.ts";
+import { adminService } from "./fake-admin.ts";
 import { findingNotes, findingRows } from "./fake-findings.ts";
 import { scanUpdates } from "./fake-scan.ts";
 import { rowsOf, tables, type Value } from "./fake-tables.ts";
@@ -90,11 +91,14 @@ export interface FakeService extends AsyncDisposable {
   ca: string;
   /** Requests of ReadTable that have come. */
   asked: { table: string; columns: string[]; where: Record<string, string[]>; limit: bigint }[];
+  /** VMs that were given to another agent, as `uuid agent`. */
+  moved: string[];
 }
 
 /** A service as the CLI sees one: real TLS and session protocol in front of canned answers. */
 export async function startFakeService(): Promise<FakeService> {
   const asked: FakeService["asked"] = [];
+  const moved: FakeService["moved"] = [];
   const { certificate, key } = await selfSigned();
   const routes = createRoutes<string>();
   routes.add(HealthService, { check: async () => ({ ready: true, version: "1.2.3", agents: 2, agentsReachable: 2 }) });
@@ -118,23 +122,7 @@ export async function startFakeService(): Promise<FakeService> {
     listTokens: async () => ({ tokens: [{ id: "t1", user: "alice", note: "laptop", createdMs: 1n, expiresMs: 2n }] }),
     revokeToken: async () => ({}),
   });
-  routes.add(AdminService, {
-    listAudit: async ({ newest, limit }) => ({
-      records: [
-        { sequence: 7n, user: "alice", action: "table", decision: "allow", detail: JSON.stringify({ newest, limit }) },
-      ],
-    }),
-    verifyAudit: async ({ anchorSequence }) => ({
-      intact: anchorSequence === 0n,
-      records: 7n,
-      brokenAt: 3n,
-      headSequence: 7n,
-      headHash: "0".repeat(64),
-    }),
-    listAllVms: async () => {
-      throw new ConnectError("only operators may do this", Code.PermissionDenied);
-    },
-  });
+  routes.add(AdminService, adminService(moved));
   routes.add(VmService, {
     listVms: async ({ project }) => ({ vms: vms.filter((each) => project === "" || each.project === project) }),
     async getVm({ vm: name }) {
@@ -304,6 +292,7 @@ export async function startFakeService(): Promise<FakeService> {
     url: `https://127.0.0.1:${port}`,
     ca: certificate,
     asked,
+    moved,
     async [Symbol.asyncDispose]() {
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));

@@ -19,7 +19,7 @@ export function accountService(
       tokenExpiresMs: BigInt(tokenExpiresMs),
     })),
     createToken: gated(gate, accountRpcs.createToken, async ({ note, lifetimeHours }, { principal }) => {
-      const { row, text } = await authenticator.createToken(principal.account.name, note, lifetimeHours);
+      const { row, text } = await authenticator.createToken(principal.account.name, note, lifetimeHours, principal);
       return { token: tokenMessage(row), secret: text };
     }),
     listTokens: gated(gate, accountRpcs.listTokens, async (_request, { principal }) => ({

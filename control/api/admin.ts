@@ -46,10 +46,11 @@ export function adminService({
     setMembership: gated(gate, adminRpcs.setMembership, async ({ user, project, role }) => {
       await setMembership(state, user, project, role);
       authenticator.forget();
+      await gate.reviewUser(user);
       return {};
     }),
-    createUserToken: gated(gate, adminRpcs.createUserToken, async ({ user, note, lifetimeHours }) => {
-      const { row, text } = await authenticator.createToken(user, note, lifetimeHours);
+    createUserToken: gated(gate, adminRpcs.createUserToken, async ({ user, note, lifetimeHours }, { principal }) => {
+      const { row, text } = await authenticator.createToken(user, note, lifetimeHours, principal);
       return { token: tokenMessage(row), secret: text };
     }),
     listUserTokens: gated(gate, adminRpcs.listUserTokens, async ({ user }) => ({
@@ -60,9 +61,7 @@ export function adminService({
       return {};
     }),
     setOwner: gated(gate, adminRpcs.setOwner, async ({ vmUuid, project }) => {
-      const uuid = parseUuid(vmUuid);
-      if (uuid === undefined) throw invalid(`${JSON.stringify(vmUuid)} is no UUID of a VM: list all VMs to see them`);
-      await setOwner(state, uuid, project);
+      await setOwner(state, requireUuid(vmUuid), project);
       await fleet.reloadOwnership();
       return {};
     }),
@@ -74,6 +73,10 @@ export function adminService({
     })),
     removeAgent: gated(gate, adminRpcs.removeAgent, async ({ name }) => {
       await fleet.removeAgent(name);
+      return {};
+    }),
+    moveVm: gated(gate, adminRpcs.moveVm, async ({ vmUuid, agent }) => {
+      await fleet.moveVm(requireUuid(vmUuid), agent);
       return {};
     }),
     listAllVms: gated(gate, adminRpcs.listAllVms, async () => ({ vms: fleet.registry.all().map(({ vm }) => vm) })),
@@ -100,4 +103,10 @@ export function adminService({
       };
     }),
   };
+}
+
+function requireUuid(text: string): string {
+  const uuid = parseUuid(text);
+  if (uuid === undefined) throw invalid(`${JSON.stringify(text)} is no UUID of a VM: list all VMs to see them`);
+  return uuid;
 }

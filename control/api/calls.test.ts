@@ -2,13 +2,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createCalls, defaultLimits } from "./calls.ts";
 
+const credential = { kind: "missing" } as const;
 const principal = {
   account: { name: "ann", operator: false, memberships: new Map() },
   tokenId: "0123456789abcdef",
+  tokenExpiresMs: 0,
 } as unknown as Parameters<ReturnType<typeof createCalls>["open"]>[1];
 
 function timeoutOf(action: "table" | "stream", timeoutMs: number | undefined): number {
-  const context = { principal, signal: new AbortController().signal, timeoutMs };
+  const context = { principal: { credential }, signal: new AbortController().signal, timeoutMs };
   using call = createCalls(defaultLimits).open(context, principal);
   call.begin(action);
   return call.timeoutMs;

@@ -1,8 +1,9 @@
-import { type Code, ConnectError } from "@connectrpc/connect";
 import type { CallContext } from "../../wire/index.ts";
-import type { Action } from "../action.ts";
+import type { Action, VmAction } from "../action.ts";
 import { rulesOf } from "../action.ts";
 import type { Principal } from "../auth/authenticator.ts";
+import type { Credential } from "../auth/token.ts";
+import type { FleetVm } from "../fleet/registry.ts";
 import { exhausted } from "../problem.ts";
 
 export interface CallLimits {
@@ -16,27 +17,60 @@ export interface CallLimits {
 
 export const defaultLimits: CallLimits = { defaultTimeoutMs: 30_000, maxTimeoutMs: 300_000, maxConcurrent: 32 };
 
+/** What a call has been permitted, and what it must still be permitted for as long as it runs. */
+export interface Grant {
+  readonly action: VmAction;
+  /** For the action `table`. */
+  readonly table: string;
+  /** As it was when the call was let in. */
+  readonly vm: FleetVm;
+  /** What the caller calls it. */
+  readonly reference: string;
+}
+
 /** A call that is being answered. Disposing it gives its place free. */
 export interface ActiveCall extends Disposable {
+  /** As of the newest decision on it. */
   readonly principal: Principal;
-  /** Aborted when the caller goes, and when its token is revoked meanwhile. */
+  /** Aborted when the caller goes, and when the call may not go on. */
   readonly signal: AbortSignal;
   /** As the limits or the rules of the action that has begun say. */
   readonly timeoutMs: number;
   /** Puts the call under the limits of its action; throws ResourceExhausted. */
   begin(action: Action): void;
+  /** Has to be permitted until the call ends. */
+  hold(grant: Grant): void;
+}
+
+/** A call as those see it who may end it. */
+export interface RunningCall extends ActiveCall {
+  readonly credential: Credential;
+  /** The newest action that has begun. */
+  readonly action: Action | undefined;
+  /** What it has been permitted of a VM. */
+  grantsOf(uuid: string): Iterable<Grant>;
+  grants(): Iterable<Grant>;
+  renew(principal: Principal): void;
+  end(reason: Error): void;
 }
 
 export interface Calls {
-  /** Throws ResourceExhausted. */
-  open(context: CallContext<unknown>, principal: Principal): ActiveCall;
-  /** Aborts the calls of a token. */
-  abort(tokenId: string, code: Code, text: string): void;
+  /**
+   * Throws ResourceExhausted.
+   *
+   * @param onExpired the call's token has expired while it runs
+   */
+  open(
+    context: CallContext<{ readonly credential: Credential }>,
+    principal: Principal,
+    onExpired?: (call: RunningCall) => void,
+  ): ActiveCall;
+  running(): Iterable<RunningCall>;
   readonly count: number;
 }
 
 export function createCalls(limits: CallLimits): Calls {
-  const running = new Set<{ readonly tokenId: string; readonly end: AbortController }>();
+  const running = new Set<RunningCall>();
   const counts = new Map<string, number>();
 
   /** Returns how to give the place back. */
@@ -52,39 +86,71 @@ export function createCalls(limits: CallLimits): Calls {
   }
 
   return {
-    open(context, principal) {
+    open(context, principal, onExpired) {
       const user = principal.account.name;
       const release = [take(user, limits.maxConcurrent, "calls")];
       const end = new AbortController();
       const onAbort = () => end.abort(context.signal.reason);
       if (context.signal.aborted) onAbort();
       else context.signal.addEventListener("abort", onAbort);
-      const entry = { tokenId: principal.tokenId, end };
-      running.add(entry);
       let { defaultTimeoutMs, maxTimeoutMs } = limits;
-      return {
-        principal,
+      let current = principal;
+      let begun: Action | undefined;
+      /** UUID of the VM → action and table → grant. */
+      const granted = new Map<string, Map<string, Grant>>();
+      const call: RunningCall = {
+        get principal() {
+          return current;
+        },
+        credential: context.principal.credential,
         signal: end.signal,
         get timeoutMs() {
           return Math.min(context.timeoutMs ?? defaultTimeoutMs, maxTimeoutMs);
         },
+        get action() {
+          return begun;
+        },
         begin(action) {
           const { concurrent, timeoutMs } = rulesOf(action);
+          begun = action;
           if (timeoutMs !== undefined) defaultTimeoutMs = maxTimeoutMs = timeoutMs;
           if (concurrent !== undefined) release.push(take(`${user} ${action}`, concurrent, `'${action}' calls`));
         },
+        hold(grant) {
+          const { uuid } = grant.vm;
+          granted.set(uuid, (granted.get(uuid) ?? new Map()).set(`${grant.action} ${grant.table}`, grant));
+        },
+        grantsOf: (uuid) => granted.get(uuid)?.values() ?? [],
+        *grants() {
+          for (const each of granted.values()) yield* each.values();
+        },
+        renew(principal) {
+          current = principal;
+        },
+        end: (reason) => end.abort(reason),
         [Symbol.dispose]() {
-          running.delete(entry);
+          running.delete(call);
+          clearTimeout(expiry);
           context.signal.removeEventListener("abort", onAbort);
           for (const each of release.splice(0)) each();
         },
       };
+      running.add(call);
+      const expiry = timerAt(principal.tokenExpiresMs, () => onExpired?.(call));
+      return call;
     },
-    abort(tokenId, code, text) {
-      for (const entry of running) if (entry.tokenId === tokenId) entry.end.abort(new ConnectError(text, code));
-    },
+    running: () => running,
     get count() {
       return running.size;
     },
   };
+}
+
+/** What a timer of Node can wait for; no call lasts as long. */
+const maxTimerMs = 2 ** 31 - 1;
+
+/** `atMs` 0: never. */
+function timerAt(atMs: number, run: () => void): NodeJS.Timeout | undefined {
+  const left = atMs - Date.now();
+  return atMs === 0 || left > maxTimerMs ? undefined : setTimeout(run, left).unref();
 }

@@ -1,18 +1,20 @@
 // The only way to a guest: who calls, how much, which VM, may it, on the record.
 import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { VmId } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { VmSchema } from "../../proto/gen/cloudvmi/v1/vm_pb.ts";
 import type { CallContext } from "../../wire/index.ts";
-import { type Action, rulesOf, type SystemAction, type VmAction, vmActions } from "../action.ts";
+import { type Action, isVmAction, rulesOf, type SystemAction, type VmAction, vmActions } from "../action.ts";
 import type { AuditLog } from "../audit/log.ts";
-import { type Authenticator, authFailureText, type Principal } from "../auth/authenticator.ts";
+import { type Authenticator, type AuthFailure, authFailureText, type Principal } from "../auth/authenticator.ts";
 import type { Credential } from "../auth/token.ts";
 import type { FleetVm, Registry } from "../fleet/registry.ts";
 import type { Decision } from "../policy/engine.ts";
 import type { Policy } from "../policy/policy.ts";
 import { denied, invalid, notFound, parseUuid, unauthenticated } from "../problem.ts";
 import { roles } from "../state/schema.ts";
-import type { ActiveCall, Calls } from "./calls.ts";
+import type { Account } from "../state/users.ts";
+import type { ActiveCall, Calls, Grant, RunningCall } from "./calls.ts";
 import { createFailureRecorder } from "./failures.ts";
 import { type Detail, detailText } from "./rpc.ts";
 
@@ -35,6 +37,11 @@ export interface VmRequirement {
   readonly table?: string;
 }
 
+/** `of`: what a VM's own host says that it takes, or why it can't be asked. Nobody learns it who may not list the VM. */
+export interface VmQuestion extends VmRequirement {
+  of?(vm: FleetVm): VmRequirement | ConnectError;
+}
+
 export interface Gate {
   /** Throws Unauthenticated, also on the record, with what to do. */
   authenticate(credential: Credential): Promise<Principal>;
@@ -49,11 +56,17 @@ export interface Gate {
   vm(
     call: ActiveCall,
     named: Pick<VmId, "uuid" | "incarnation"> | undefined,
-    requirement: VmRequirement | ((vm: FleetVm) => VmRequirement),
+    question: VmQuestion,
     detail: Detail,
   ): Promise<AdmittedVm>;
   /** The VMs that the caller may list, of one project when it names one; on the record as one decision. */
   listable(call: ActiveCall, project: string): Promise<readonly FleetVm[]>;
+  /** Decides anew on the running calls about a VM that has changed, and ends those that may not go on. */
+  reviewVm(uuid: string): void;
+  /** The same for the calls of a user whose roles have changed; without one, for all calls. */
+  reviewUser(user?: string): Promise<void>;
+  /** Ends the calls of a token that is good no more. */
+  endToken(tokenId: string, failure: AuthFailure): void;
   close(): void;
 }
 
@@ -100,11 +113,64 @@ export function createGate({ authenticator, policy, audit, registry, calls }: Ga
     const uuid = parseUuid(reference);
     const named =
       uuid === undefined ? registry.named(reference) : [registry.get(uuid)].filter((vm) => vm !== undefined);
-    // What does not exist is decided on like what does, so that both take the same time.
-    const candidates = named.length === 0 ? [absent(uuid ?? reference)] : named;
-    const decided = candidates.map((vm) => ({ vm, decision: policy.decideVm(principal.account, "list", vm) }));
+    if (named.length === 0) {
+      // Decided on like another project's VM, so that both take the same time; and hidden, whatever policy says of it.
+      const vm = absent(uuid ?? reference);
+      const { errors } = policy.decideVm(principal.account, "list", { ...vm, project: nobodysProject });
+      return { vm, decision: { ...noPolicy, errors } };
+    }
+    const decided = named.map((vm) => ({ vm, decision: policy.decideVm(principal.account, "list", vm) }));
     const visible = decided.filter(({ decision }) => decision.allow);
     return visible.length > 1 ? visible.map(({ vm }) => vm) : (visible[0] ?? decided[0]!);
+  }
+
+  function judge(account: Account, { action, table, vm, reference }: Grant): Verdict {
+    const listed = policy.decideVm(account, "list", vm);
+    if (!listed.allow) return { decision: listed, reason: hiddenReason, failure: hidden(reference) };
+    const decision = policy.decideVm(account, action, vm, table);
+    const reason = reasonOf(decision);
+    return decision.allow
+      ? { decision, reason }
+      : { decision, reason, failure: denied(refusal(account, action, vm, decision)) };
+  }
+
+  function judgeSystem(account: Account, action: SystemAction): Verdict {
+    const decision = policy.decideSystem(account, action);
+    const reason = reasonOf(decision);
+    return decision.allow
+      ? { decision, reason }
+      : { decision, reason, failure: denied(systemRefusal(account, action, decision)) };
+  }
+
+  /** Ends the call, on the record, unless nothing speaks against it. */
+  function endIf({ decision, reason, failure }: Verdict, call: RunningCall, action = call.action, vm?: FleetVm): void {
+    if (failure === undefined || call.signal.aborted) return;
+    call.end(failure);
+    if (action !== undefined) void record(call, action, decision, { ended: failure.rawMessage }, vm, reason);
+  }
+
+  function endByToken(call: RunningCall, failure: AuthFailure): void {
+    const said = unauthenticated(authFailureText[failure]);
+    endIf({ decision: noPolicy, reason: `the token is ${failure}`, failure: said }, call);
+  }
+
+  /** Ends the call if one of the grants does not hold any more. */
+  function review(call: RunningCall, grants: Iterable<Grant>): void {
+    for (const grant of grants) {
+      // One that is not there at present is its agent's to end.
+      const vm = registry.get(grant.vm.uuid) ?? grant.vm;
+      const moved = vm.host !== grant.vm.host;
+      endIf(moved ? movedAway(vm) : judge(call.principal.account, { ...grant, vm }), call, grant.action, vm);
+    }
+  }
+
+  async function reviewCaller(call: RunningCall): Promise<void> {
+    const result = await authenticator.authenticate(call.credential);
+    if (!result.ok) return endByToken(call, result.failure);
+    call.renew(result.principal);
+    const { action } = call;
+    if (action !== undefined && !isVmAction(action)) endIf(judgeSystem(result.principal.account, action), call);
+    review(call, call.grants());
   }
 
   async function authenticate(credential: Credential): Promise<Principal> {
@@ -120,21 +186,16 @@ export function createGate({ authenticator, policy, audit, registry, calls }: Ga
     async enter(context) {
       const principal = await authenticate(context.principal.credential);
       context.principal.admitted?.();
-      return calls.open(context, principal);
+      return calls.open(context, principal, (call) => endByToken(call, "expired"));
     },
 
     async system(call, action, detail) {
-      const decision = policy.decideSystem(call.principal.account, action);
+      const { decision, failure } = judgeSystem(call.principal.account, action);
       await record(call, action, decision, detail);
-      if (decision.allow) return;
-      throw denied(
-        decision.policies.length > 0
-          ? `'${action}' is forbidden by the policy ${decision.policies.join(", ")}`
-          : `'${action}' needs an operator, which ${call.principal.account.name} is not: ask one`,
-      );
+      if (failure !== undefined) throw failure;
     },
 
-    async vm(call, named, requirement, detail) {
+    async vm(call, named, question, detail) {
       const reference = named?.uuid ?? "";
       if (reference === "") throw invalid("no VM is named: give its UUID or its name ('cloudvmi vms' lists them)");
       if (reference.length > maxReference) throw invalid(`a VM's name has at most ${maxReference} characters`);
@@ -143,23 +204,23 @@ export function createGate({ authenticator, policy, audit, registry, calls }: Ga
         throw invalid(`${found.length} VMs are called ${JSON.stringify(reference)}: name one by its UUID`);
       }
       const { vm } = found;
-      const { action, table } = typeof requirement === "function" ? requirement(vm) : requirement;
       if (!found.decision.allow) {
-        await record(
-          call,
-          action,
-          found.decision,
-          { vm: reference, ...detail },
-          vm,
-          "may not list the VM, or no such VM",
-        );
-        throw notFound(`no VM ${JSON.stringify(reference)} among those you may see: 'cloudvmi vms' lists them`);
+        await record(call, question.action, found.decision, { vm: reference, ...detail }, vm, hiddenReason);
+        throw hidden(reference);
       }
-      const decision = policy.decideVm(call.principal.account, action, vm, table);
-      if (!decision.allow) {
+      const required = question.of?.(vm) ?? question;
+      if (required instanceof ConnectError) {
+        await record(call, question.action, noPolicy, detail, vm, required.rawMessage);
+        throw required;
+      }
+      const { action, table = "" } = required;
+      const grant: Grant = { action, table, vm, reference };
+      const { decision, failure } = judge(call.principal.account, grant);
+      if (failure !== undefined) {
         await record(call, action, decision, detail, vm);
-        throw denied(refusal(call.principal, action, vm, decision));
+        throw failure;
       }
+      call.hold(grant);
       call.begin(action);
       const recorded = record(call, action, decision, detail, vm);
       if (rulesOf(action).effect === "act") await recorded;
@@ -178,11 +239,47 @@ export function createGate({ authenticator, policy, audit, registry, calls }: Ga
       return vms;
     },
 
+    reviewVm(uuid) {
+      for (const call of calls.running()) review(call, call.grantsOf(uuid));
+    },
+
+    async reviewUser(user) {
+      const concerned = [...calls.running()].filter(
+        ({ principal, signal }) => !signal.aborted && (user === undefined || principal.account.name === user),
+      );
+      await Promise.all(concerned.map(reviewCaller));
+    },
+
+    endToken(tokenId, failure) {
+      for (const call of calls.running()) if (call.principal.tokenId === tokenId) endByToken(call, failure);
+    },
+
     close: () => failures.close(),
   };
 }
 
+interface Verdict {
+  readonly decision: Decision;
+  /** For the record. */
+  readonly reason: string;
+  /** For the caller, who may not. */
+  readonly failure?: ConnectError;
+}
+
+const noPolicy: Decision = { allow: false, policies: [], errors: [] };
+const hiddenReason = "may not list the VM, or no such VM";
+const hidden = (reference: string) =>
+  notFound(`no VM ${JSON.stringify(reference)} among those you may see: 'cloudvmi vms' lists them`);
+
+function movedAway(vm: FleetVm): Verdict {
+  const failure = new ConnectError(`VM ${vm.name} has moved to another host: ask again`, Code.Aborted);
+  return { decision: noPolicy, reason: "the VM has moved to another host", failure };
+}
+
 const noVm = create(VmSchema);
+
+/** No project can be called so. */
+const nobodysProject = "-";
 
 /** A VM that nobody has, for a question about one that does not exist. */
 function absent(reference: string): FleetVm {
@@ -195,15 +292,21 @@ function reasonOf({ policies, errors, allow }: Decision): string {
   return errors.length === 0 ? determining : `${determining}; left out as failing: ${errors.join("; ")}`;
 }
 
-function refusal(principal: Principal, action: VmAction, vm: FleetVm, decision: Decision): string {
+function refusal(account: Account, action: VmAction, vm: FleetVm, decision: Decision): string {
   if (decision.policies.length > 0) {
     return `'${action}' on VM ${vm.name} is forbidden by the policy ${decision.policies.join(", ")}: ask an operator`;
   }
   const needed = vmActions[action].role;
-  const held = principal.account.memberships.get(vm.project);
+  const held = account.memberships.get(vm.project);
   if (held !== undefined && roles.indexOf(held) >= roles.indexOf(needed)) {
     return `no policy of this service permits '${action}' on VM ${vm.name}: ask an operator`;
   }
   const now = held === undefined ? "you have none there" : `you are ${held} there`;
   return `'${action}' on VM ${vm.name} needs the role ${needed} in project ${vm.project}, ${now}: ask an operator`;
+}
+
+function systemRefusal(account: Account, action: SystemAction, { policies }: Decision): string {
+  return policies.length > 0
+    ? `'${action}' is forbidden by the policy ${policies.join(", ")}`
+    : `'${action}' needs an operator, which ${account.name} is not: ask one`;
 }

@@ -14,7 +14,7 @@ import type { Fleet } from "../fleet/fleet.ts";
 import type { FleetVm } from "../fleet/registry.ts";
 import { denied, unavailable } from "../problem.ts";
 import type { ActiveCall } from "./calls.ts";
-import type { Gate, Session, VmRequirement } from "./gate.ts";
+import type { Gate, Session, VmQuestion } from "./gate.ts";
 import { type Detail, guestRpcs } from "./rpc.ts";
 
 interface VmRpc<I extends DescMessage> {
@@ -56,13 +56,13 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
 
   async function* stream<I extends DescMessage, O extends DescMessage>(
     rpc: DescMethodServerStreaming<I, O>,
-    requirement: VmRequirement | ((vm: FleetVm) => VmRequirement),
+    question: VmQuestion,
     detail: Detail,
     request: MessageShape<I> & NamesVm,
     context: CallContext<Session>,
   ): AsyncGenerator<Encoded> {
     using call = await gate.enter(context);
-    const { vm, recorded } = await gate.vm(call, request.vm, requirement, detail);
+    const { vm, recorded } = await gate.vm(call, request.vm, question, detail);
     try {
       const transport = route(fleet, request, vm);
       const answer = transport.streamEncoded(rpc, request as MessageInitShape<I>, {
@@ -73,6 +73,8 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
       for await (const bytes of answer) {
         if (first) await recorded;
         first = false;
+        // What had come before the call was ended is not passed on either.
+        call.signal.throwIfAborted();
         yield Encoded.received(bytes, () => transport.recycle(bytes));
       }
     } catch (error) {
@@ -95,8 +97,8 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
       return { tables: [...fleet.tables(vm.host)] };
     },
     readTable(request, context) {
-      const detail = guestRpcs.readTable.detail(request);
-      return stream(method.readTable, (vm) => tableRequirement(fleet, vm, request.table), detail, request, context);
+      const { detail } = guestRpcs.readTable;
+      return stream(method.readTable, tableQuestion(fleet, request.table), detail(request), request, context);
     },
     streamMemory(request, context) {
       const { action, detail } = guestRpcs.streamMemory;
@@ -133,11 +135,19 @@ export function route(fleet: Fleet, request: NamesVm, vm: FleetVm): WireTranspor
 }
 
 /** The action that the table's catalogue entry asks for. A table that the agent does not have is for it to refuse. */
-export function tableRequirement(fleet: Fleet, vm: FleetVm, name: string): VmRequirement {
-  const table = fleet.tables(vm.host).find((each) => each.name === name);
-  if (table === undefined) return { action: guestRpcs.readTable.action };
-  if (isVmAction(table.permission)) return { action: table.permission, table: name };
-  throw denied(`table ${name} needs the permission '${table.permission}', which this service does not know: update it`);
+export function tableQuestion(fleet: Fleet, name: string): VmQuestion {
+  const { action } = guestRpcs.readTable;
+  return {
+    action,
+    of(vm) {
+      const table = fleet.tables(vm.host).find((each) => each.name === name);
+      if (table === undefined) return { action };
+      if (isVmAction(table.permission)) return { action: table.permission, table: name };
+      return denied(
+        `table ${name} needs the permission '${table.permission}', which this service does not know: update it`,
+      );
+    },
+  };
 }
 
 /** What a caller is told of what went wrong between control and the agent. */

@@ -1,8 +1,10 @@
 // A VM that isn't the caller's answers exactly like one that does not exist.
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { mkdirSync, writeFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import https from "node:https";
+import path from "node:path";
 import { after, before, test } from "node:test";
 import { inspect } from "node:util";
 import { Code } from "@connectrpc/connect";
@@ -66,6 +68,31 @@ for (const protocol of protocols) {
   });
 }
 
+test("no table tells a VM from none, also one that this service can't permit, and each try is on the record", async () => {
+  const { guest } = await harness.as("owner");
+  const tries = async () =>
+    (await harness.admin.listAudit({ limit: 10_000 })).records
+      .filter(({ user, action, decision }) => user === "owner" && action === "table" && decision === "deny")
+      .map(({ detail }) => JSON.parse(detail) as { vm?: string; table: string });
+  const before = (await tries()).length;
+  for (const table of ["processes", "secrets", "future"]) {
+    const ask = async (vm: string) => shown(await failure(guest.readTable({ vm: { uuid: vm }, table })), vm);
+    const nothing = await ask(absent);
+    assert.match(nothing, new RegExp(`"code":${Code.NotFound}`), table);
+    assert.equal(await ask(bank1), nothing, table);
+    assert.equal(await ask("bank1"), (await ask("bank9")).replaceAll("bank9", "VM"), table);
+  }
+  const own = await failure(guest.readTable({ vm: { uuid: web1 }, table: "future" }));
+  assert.equal(own.code, Code.PermissionDenied);
+  assert.match(own.rawMessage, /table future needs the permission 'levitate', which this service does not know/);
+  const asked = ["processes", "secrets", "future"].flatMap((table) =>
+    [absent, bank1, "bank9", "bank1"].map((vm) => ({ vm, table })),
+  );
+  const found = (await tries()).slice(before).map(({ vm, table }) => ({ ...(vm === undefined ? {} : { vm }), table }));
+  const text = (each: object) => JSON.stringify(each);
+  assert.deepEqual(found.map(text).sort(), [...asked, { table: "future" }].map(text).sort());
+});
+
 test("the HTTP answers are equal byte for byte, but for their date", async () => {
   const token = await harness.token("owner");
   const ask = async (vm: string) => {
@@ -99,6 +126,23 @@ test("nothing of it reached the agent, and all of it is on the record", async ()
     "table",
     "translate",
   ]);
+});
+
+test("what does not exist is not found, also by who may see everything", async () => {
+  await using own = await startHarness({
+    prepare: async (directory) => {
+      mkdirSync(path.join(directory, "policies"));
+      const everything = 'permit (principal, action in CloudVMI::Action::"viewing", resource is CloudVMI::Vm);';
+      writeFileSync(path.join(directory, "policies", "all.cedar"), everything);
+    },
+    policies: "policies",
+  });
+  const { vms, guest } = await own.as("nobody");
+  assert.equal((await vms.getVm({ vm: bank1 })).vm?.name, "bank1");
+  for (const vm of [absent, "bank9"]) {
+    assert.equal((await failure(vms.getVm({ vm }))).code, Code.NotFound);
+    assert.equal((await failure(guest.readTable({ vm: { uuid: vm }, table: "processes" }))).code, Code.NotFound);
+  }
 });
 
 test("lists hold only what the caller may list, and an unknown project is like one of others", async () => {

@@ -46,7 +46,7 @@ export function agentMessage(link: AgentLink, registry: Registry): MessageInitSh
     name: link.name,
     address: link.address,
     reachable: link.transport !== undefined,
-    problem: link.problem || registry.problemOf(link.name),
+    problem: link.problem || link.leftOut || registry.problemOf(link.name),
     version: link.description?.version ?? "",
     vms: registry.all().filter(({ host }) => host === link.name).length,
     warnings: link.description?.warnings ?? [],

@@ -113,6 +113,7 @@ export const adminRpcs = {
   setOwner: { action: "manageOwners", detail: ({ vmUuid, project }) => ({ vm: vmUuid, project }) },
   addAgent: { action: "manageAgents", detail: ({ name, address }) => ({ add: name, address }) },
   listAgents: { action: "manageAgents", detail: () => ({ list: "" }) },
+  moveVm: { action: "manageAgents", detail: ({ vmUuid, agent }) => ({ move: vmUuid, agent }) },
   removeAgent: { action: "manageAgents", detail: ({ name }) => ({ remove: name }) },
   listAllVms: { action: "listAllVms", detail: nothing },
   listAudit: { action: "readAudit", detail: ({ after, limit, newest }) => ({ after, limit, newest }) },

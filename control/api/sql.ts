@@ -10,7 +10,7 @@ import type { FleetVm } from "../fleet/registry.ts";
 import { invalid } from "../problem.ts";
 import type { ActiveCall } from "./calls.ts";
 import type { Gate, Session } from "./gate.ts";
-import { fromAgent, route, tableRequirement } from "./guest.ts";
+import { fromAgent, route, tableQuestion } from "./guest.ts";
 import { guestRpcs, sqlRpcs } from "./rpc.ts";
 
 /** VMs that one statement may name. */
@@ -62,7 +62,7 @@ export function sqlService(gate: Gate, fleet: Fleet): Implementation<typeof SqlS
     const { vm, recorded } = await gate.vm(
       call,
       request.vm,
-      (found) => tableRequirement(fleet, found, wanted.table),
+      tableQuestion(fleet, wanted.table),
       guestRpcs.readTable.detail(request),
     );
     try {

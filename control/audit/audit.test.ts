@@ -82,6 +82,21 @@ test("an untouched trail is intact, and goes on after a restart", async () => {
   }
 });
 
+test("what else there is to do goes on while a trail is verified", async () => {
+  let turns = 0;
+  let running = true;
+  const result = await verifyAfter(async () => {
+    const count = () => {
+      turns++;
+      if (running) setImmediate(count);
+    };
+    setImmediate(count);
+  });
+  running = false;
+  assert.equal(result.intact, true);
+  assert.ok(turns >= 5, `${turns} turns of the event loop`);
+});
+
 test("a removed record shows", async () => {
   const result = await verifyAfter((store) => store.deleteFrom("audit").where("sequence", "=", 700).execute());
   assert.equal(result.intact, false);

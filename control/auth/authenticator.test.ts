@@ -139,6 +139,86 @@ test("lifetimes are bounded", async () => {
   });
 });
 
+test("a token that a user makes for himself does not outlive the one that it was made with", async () => {
+  await withState(async (state) => {
+    const authenticator = createAuthenticator(state, { now: () => 5 });
+    const principalOf = async (text: string) => {
+      const result = await authenticator.authenticate(parseCredential(text));
+      assert.ok(result.ok);
+      return result.principal;
+    };
+    const hour = 3_600_000;
+    const short = await authenticator.createToken("ann", "", 1);
+    const maker = await principalOf(short.text);
+    const child = await authenticator.createToken("ann", "", 8784, maker);
+    const shorter = await authenticator.createToken("ann", "", 0, await principalOf(child.text));
+    assert.deepEqual([child.row.expires_ms, shorter.row.expires_ms], [5 + hour, 5 + hour]);
+    assert.deepEqual([child.row.parent, shorter.row.parent], [short.row.id, child.row.id]);
+    await authenticator.createLastingToken("ann", "", () => {});
+    const [lasting] = (await authenticator.listTokens("ann")).filter(({ expires_ms }) => expires_ms === 0);
+    const free = await authenticator.createToken("ann", "", 2, { ...maker, tokenId: lasting!.id, tokenExpiresMs: 0 });
+    assert.equal(free.row.expires_ms, 5 + 2 * hour);
+
+    await createUser(state, "bob", false);
+    const bobs = await authenticator.createToken("bob", "", 8784, maker);
+    assert.deepEqual([bobs.row.expires_ms, bobs.row.parent], [5 + 8784 * hour, ""]);
+  });
+});
+
+test("revoking a token revokes what was made with it, at any depth, and nothing can be made with it any more", async () => {
+  await withState(async (state) => {
+    const revoked: string[] = [];
+    const authenticator = createAuthenticator(state, { onRevoked: (id) => revoked.push(id) });
+    const make = async (parent?: string) => {
+      const result = parent === undefined ? undefined : await authenticator.authenticate(parseCredential(parent));
+      const maker = result?.ok ? result.principal : undefined;
+      return authenticator.createToken("ann", "", 0, maker);
+    };
+    const other = await make();
+    const first = await make();
+    const second = await make(first.text);
+    const third = await make(second.text);
+    const check = async (text: string) => failureOf(await authenticator.authenticate(parseCredential(text)));
+    const stale = await authenticator.authenticate(parseCredential(second.text));
+    await authenticator.revokeToken(first.row.id);
+    for (const { text } of [first, second, third]) assert.equal(await check(text), "revoked");
+    assert.equal(await check(other.text), "none");
+    assert.deepEqual(
+      revoked,
+      [first, second, third].map(({ row }) => row.id),
+    );
+    assert.ok(stale.ok);
+    await assert.rejects(authenticator.createToken("ann", "", 0, stale.principal), /has been revoked/);
+  });
+});
+
+test("a user has so many valid tokens, and as many that were", async () => {
+  await withState(async (state) => {
+    let now = 1_000_000;
+    const authenticator = createAuthenticator(state, { now: () => now++, maxTokens: 3 });
+    await createUser(state, "bob", false);
+    const [first] = [await authenticator.createToken("ann", "1", 1), await authenticator.createToken("ann", "2", 1)];
+    await authenticator.createToken("ann", "3", 2);
+    const refused = /ann has 3 valid tokens, the most allowed: revoke some \('cloudvmi token list'/;
+    await assert.rejects(authenticator.createToken("ann", "4", 1), refused);
+    await authenticator.createToken("bob", "", 1);
+    await authenticator.revokeToken(first!.row.id);
+    const fourth = await authenticator.createToken("ann", "4", 1);
+    await assert.rejects(authenticator.createToken("ann", "5", 1), refused);
+    now += 3_600_000;
+    await authenticator.createToken("ann", "5", 9);
+    for (const note of ["6", "7", "8"]) {
+      const { row } = await authenticator.createToken("ann", note, 9);
+      await authenticator.revokeToken(row.id);
+    }
+    await authenticator.createToken("ann", "9", 9);
+    const notes = (await authenticator.listTokens("ann")).map(({ note }) => note);
+    assert.deepEqual(notes, ["9", "8", "7", "6", "5", "3"]);
+    assert.equal((await authenticator.listTokens("bob")).length, 1);
+    assert.equal(failureOf(await authenticator.authenticate(parseCredential(fourth.text))), "unknown");
+  });
+});
+
 test("the header's token", () => {
   assert.equal(bearerToken(null), "");
   assert.equal(bearerToken("Bearer abc"), "abc");

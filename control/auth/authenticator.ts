@@ -1,4 +1,4 @@
-import { invalid, notFound } from "../problem.ts";
+import { exhausted, invalid, notFound, unauthenticated } from "../problem.ts";
 import type { State, TokenRow } from "../state/schema.ts";
 import { findToken, insertToken, listTokens, markRevoked, markUsed } from "../state/tokens.ts";
 import { type Account, requireUser } from "../state/users.ts";
@@ -30,6 +30,8 @@ export type Authentication =
 /** Changes made by another process, such as an operator's tool on the database, are seen within this time. */
 const reloadAfterMs = 5_000;
 const writeUseAfterMs = 60_000;
+/** Valid tokens of one user. */
+export const defaultMaxTokens = 100;
 const dayMs = 86_400_000;
 const unknownHash = "00".repeat(32);
 
@@ -42,12 +44,20 @@ interface Entry {
 export interface Authenticator {
   /** Decides anew at every call, so that a revoked token stops working on connections already open. */
   authenticate(credential: Credential): Promise<Authentication>;
-  /** The text is shown once and kept nowhere. `lifetimeHours` 0: 30 days; at most 366 days. */
-  createToken(user: string, note: string, lifetimeHours: number): Promise<{ row: TokenRow; text: string }>;
+  /**
+   * The text is shown once and kept nowhere. `lifetimeHours` 0: 30 days; at most 366 days. `maker`: who makes it; a
+   * token that a user makes for himself ends with the one that he makes it with. Throws ResourceExhausted for too many.
+   */
+  createToken(
+    user: string,
+    note: string,
+    lifetimeHours: number,
+    maker?: Principal,
+  ): Promise<{ row: TokenRow; text: string }>;
   /** A token for bootstrap, which does not expire. `keep` is given its text before it is valid: if it throws, there is no token. */
   createLastingToken(user: string, note: string, keep: (text: string) => void): Promise<void>;
   listTokens(user: string): Promise<TokenRow[]>;
-  /** `owner` given: only a token of that user. Takes effect before it returns. Throws NotFound. */
+  /** With those made with it. `owner` given: only a token of that user. Takes effect before it returns. Throws NotFound. */
   revokeToken(id: string, owner?: string): Promise<TokenRow>;
   /** Must be called when a user's memberships have changed: they then hold for the next call. */
   forget(): void;
@@ -55,9 +65,15 @@ export interface Authenticator {
 
 export function createAuthenticator(
   state: State,
-  options: { now?: () => number; onRevoked?: (tokenId: string) => void } = {},
+  options: {
+    now?: () => number;
+    /** Valid tokens of one user. */
+    maxTokens?: number;
+    onRevoked?: (tokenId: string) => void;
+  } = {},
 ): Authenticator {
   const now = options.now ?? Date.now;
+  const maxTokens = options.maxTokens ?? defaultMaxTokens;
   const entries = new Map<string, Entry>();
   const lastUse = new Map<string, number>();
   let generation = 0;
@@ -86,29 +102,35 @@ export function createAuthenticator(
     await markUsed(state, token.id, at);
   }
 
-  /** `lifetimeMs` 0: for ever. */
+  /** `expiresMs` 0: never. */
   async function create(
     user: string,
     note: string,
-    lifetimeMs: number,
-    keep?: (text: string) => void,
+    { createdMs, expiresMs }: { createdMs: number; expiresMs: number },
+    { parent = "", keep }: { parent?: string; keep?: (text: string) => void } = {},
   ): Promise<{ row: TokenRow; text: string }> {
     await requireUser(state, user);
     if (note.length > 200) throw invalid("the note is longer than 200 characters: shorten it");
     const token = newToken();
-    const createdMs = now();
     const row: TokenRow = {
       id: token.id,
       user_name: user,
       secret_hash: token.secretHash,
       note,
       created_ms: createdMs,
-      expires_ms: lifetimeMs === 0 ? 0 : createdMs + lifetimeMs,
+      expires_ms: expiresMs,
       revoked_ms: 0,
       last_used_ms: 0,
+      parent,
     };
     keep?.(token.text);
-    await insertToken(state, row);
+    const outcome = await insertToken(state, row, maxTokens);
+    if (outcome === "revoked") throw unauthenticated(authFailureText.revoked);
+    if (outcome === "too-many") {
+      throw exhausted(
+        `${user} has ${maxTokens} valid tokens, the most allowed: revoke some ('cloudvmi token list' shows one's own)`,
+      );
+    }
     return { row, text: token.text };
   }
 
@@ -132,13 +154,18 @@ export function createAuthenticator(
       return { ok: true, principal: { account, tokenId: token.id, tokenExpiresMs: token.expires_ms } };
     },
 
-    async createToken(user, note, lifetimeHours) {
+    async createToken(user, note, lifetimeHours, maker) {
       if (lifetimeHours > 366 * 24) throw invalid("a token may live 366 days (8784 hours) at most: ask for less");
-      return create(user, note, lifetimeHours === 0 ? 30 * dayMs : lifetimeHours * 3_600_000);
+      const createdMs = now();
+      const expiresMs = createdMs + (lifetimeHours === 0 ? 30 * dayMs : lifetimeHours * 3_600_000);
+      // An operator's token for another is that user's own from the start: it stays when the operator's goes.
+      if (maker === undefined || maker.account.name !== user) return create(user, note, { createdMs, expiresMs });
+      const latestMs = maker.tokenExpiresMs === 0 ? expiresMs : Math.min(expiresMs, maker.tokenExpiresMs);
+      return create(user, note, { createdMs, expiresMs: latestMs }, { parent: maker.tokenId });
     },
 
     async createLastingToken(user, note, keep) {
-      await create(user, note, 0, keep);
+      await create(user, note, { createdMs: now(), expiresMs: 0 }, { keep });
     },
 
     async listTokens(user) {
@@ -151,10 +178,12 @@ export function createAuthenticator(
       if (token === undefined || (owner !== undefined && token.user_name !== owner)) {
         throw notFound(`no token ${JSON.stringify(id)}: list the tokens to see their ids`);
       }
-      await markRevoked(state, id, now());
+      const revoked = await markRevoked(state, id, now());
       generation++;
-      entries.delete(id);
-      options.onRevoked?.(id);
+      for (const each of revoked) {
+        entries.delete(each);
+        options.onRevoked?.(each);
+      }
       return token;
     },
 

@@ -7,14 +7,15 @@ import path from "node:path";
 import { test } from "node:test";
 import tls from "node:tls";
 import { Code } from "@connectrpc/connect";
+import type { AuditRecord } from "../../proto/gen/cloudvmi/v1/admin_pb.ts";
 import { ensureAuthority, issueCertificate, writeKeyPair } from "../certificates.ts";
 import { startFakeAgent } from "../testing/fake-agent.ts";
-import { failure, startHarness, until, web1 } from "../testing/harness.ts";
+import { absent, failure, startHarness, until, web1 } from "../testing/harness.ts";
 import { parseAgentAddress, parseTlsAddress } from "./address.ts";
 
 const moved = "00000000-0000-4000-8000-00000000eee1";
 
-test("a UUID that two agents claim stays with the first, and the later is told", async () => {
+test("a UUID that two agents claim stays with the first until an operator moves it, and the later is told", async () => {
   await using harness = await startHarness();
   const impostor = { uuid: web1, incarnation: "9", name: "web1", project: "bank" };
   await using second = await startFakeAgent(path.join(harness.directory, "second.sock"), [
@@ -27,7 +28,7 @@ test("a UUID that two agents claim stays with the first, and the later is told",
   await until(async () => (await agent("host2"))?.reachable === true);
   const host2 = await agent("host2");
   assert.equal(host2?.vms, 1);
-  assert.match(host2?.problem ?? "", /VM .*aaa1 is left out: agent host1 has one of that UUID/);
+  assert.match(host2?.problem ?? "", /VM .*aaa1 is left out: agent host1 has it/);
   assert.deepEqual(host2?.warnings, ["no uid"]);
   assert.equal((await agent("host1"))?.problem, "");
 
@@ -46,12 +47,105 @@ test("a UUID that two agents claim stays with the first, and the later is told",
   assert.equal((await failure(read())).code, Code.Unavailable);
   assert.deepEqual(second.seen, []);
 
-  // When the first comes back without it, it has moved.
+  // Nor when the first is back without it: so it is at each restart of the VM.
   harness.agent.remove(web1);
   await harness.agent.start();
-  await until(async () => (await banker.vms.listVms({})).vms.some(({ id }) => id?.uuid === web1));
+  await until(async () => (await agent("host1"))?.reachable === true);
+  assert.equal((await failure(read())).code, Code.NotFound);
+  assert.deepEqual((await harness.admin.listAudit({ limit: 1000 })).records.filter(isClaim).map(claimOf), [
+    `deny ${web1} agent host1 has it {"agent":"host2"}`,
+  ]);
+  assert.equal(harness.log.filter((line) => line.includes("VM refused")).length, 1);
+
+  await harness.admin.moveVm({ vmUuid: web1, agent: "host2" });
   assert.equal((await banker.vms.getVm({ vm: web1 })).vm?.host, "host2");
   assert.equal((await agent("host2"))?.problem, "");
+  harness.agent.put({ uuid: web1, name: "web1", project: "shop" });
+  await until(async () => /agent host2 has it/.test((await agent("host1"))?.problem ?? ""));
+  assert.equal((await failure(read())).code, Code.NotFound);
+});
+
+const isClaim = ({ action }: AuditRecord) => action === "claim";
+const claimOf = ({ decision, vmUuid, reason, detail }: AuditRecord) => `${decision} ${vmUuid} ${reason} ${detail}`;
+
+test("an owner that an operator has set is no gift to who takes the UUID up, also over a restart", async () => {
+  await using harness = await startHarness();
+  await harness.admin.setOwner({ vmUuid: web1, project: "shop" });
+  await using evil = await startFakeAgent(path.join(harness.directory, "evil.sock"), [
+    { uuid: web1, incarnation: "666", name: "web1" },
+  ]);
+  await harness.admin.addAgent({ name: "evilhost", address: evil.address });
+  harness.agent.remove(web1);
+  await harness.agent.stop();
+  await harness.restart();
+  const evilhost = async () => (await harness.admin.listAgents({})).agents.find(({ name }) => name === "evilhost");
+  await until(async () => (await evilhost())?.reachable === true);
+  const { guest } = await harness.as("analyst");
+  const ask = () => guest.readMemory({ vm: { uuid: web1 }, items: [{ length: 4 }] });
+  assert.equal((await failure(ask())).code, Code.NotFound);
+  harness.agent.put({ uuid: web1, incarnation: "2", name: "web1", project: "shop" });
+  await harness.agent.start();
+  await until(() =>
+    ask().then(
+      () => true,
+      () => false,
+    ),
+  );
+  assert.equal((await ask()).vm?.incarnation, "2");
+  assert.deepEqual(evil.seen, []);
+});
+
+test("a VM of an agent that is removed is the next one's that announces it, and not before", async () => {
+  await using harness = await startHarness();
+  const second = await startFakeAgent(path.join(harness.directory, "second.sock"), [
+    { uuid: moved, name: "web2", project: "shop" },
+  ]);
+  await using third = await startFakeAgent(path.join(harness.directory, "third.sock"), [
+    { uuid: moved, name: "web2", project: "shop" },
+  ]);
+  await harness.admin.addAgent({ name: "host2", address: second.address });
+  await harness.admin.addAgent({ name: "host3", address: third.address });
+  const host = async () => (await harness.admin.listAllVms({})).vms.find(({ id }) => id?.uuid === moved)?.host;
+  await until(async () => (await host()) === "host2");
+  await second.stop();
+  assert.equal(await host(), "host2");
+  await harness.admin.removeAgent({ name: "host2" });
+  assert.equal(await host(), "host3");
+  const refused: [() => Promise<unknown>, Code, RegExp][] = [
+    [() => harness.admin.moveVm({ vmUuid: moved, agent: "host9" }), Code.NotFound, /no agent "host9"/],
+    [() => harness.admin.moveVm({ vmUuid: absent, agent: "host1" }), Code.NotFound, /no agent has ever announced/],
+    [() => harness.admin.moveVm({ vmUuid: "web2", agent: "host1" }), Code.InvalidArgument, /is no UUID of a VM/],
+  ];
+  for (const [call, code, says] of refused) {
+    const error = await failure(call());
+    assert.equal(error.code, code);
+    assert.match(error.rawMessage, says);
+  }
+});
+
+test("an agent that has or says too much is heard as far as it may be, and hinders nobody", async () => {
+  await using harness = await startHarness();
+  const made = (index: number) => ({
+    uuid: `00000000-0000-4000-8000-${String(index).padStart(12, "0")}`,
+    name: `made${index}`,
+    project: "shop",
+  });
+  await using second = await startFakeAgent(
+    path.join(harness.directory, "second.sock"),
+    Array.from({ length: 4100 }, (_, index) => made(index)),
+  );
+  await harness.admin.addAgent({ name: "host2", address: second.address });
+  const host2 = async () => (await harness.admin.listAgents({})).agents.find(({ name }) => name === "host2");
+  await until(async () => (await host2())?.reachable === true);
+  assert.equal((await host2())?.vms, 4096);
+  assert.match((await host2())?.problem ?? "", /VMs are left out: an agent may have 4096/);
+  second.put(made(9000));
+  second.put({ ...made(5), labels: { big: "x".repeat(20_000) } });
+  second.put({ ...made(5), name: "changed" });
+  const names = async () => (await harness.admin.listAllVms({})).vms.map(({ name }) => name);
+  await until(async () => (await names()).includes("changed"));
+  assert.equal((await names()).includes("made9000"), false);
+  assert.equal(harness.log.filter((line) => line.includes("VMs left out")).length, 1);
 });
 
 test("VMs come and go as their agent says", async () => {

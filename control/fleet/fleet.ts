@@ -8,7 +8,8 @@ import { listOwners, listProjects } from "../state/projects.ts";
 import type { State } from "../state/schema.ts";
 import { type AgentTls, parseAgentAddress } from "./address.ts";
 import { type AgentLink, linkAgent } from "./agent-link.ts";
-import { createRegistry, type Registry } from "./registry.ts";
+import { openBindings } from "./bindings.ts";
+import { createRegistry, type RefusedClaim, type Registry } from "./registry.ts";
 
 export interface ConfiguredAgent {
   readonly name: string;
@@ -27,6 +28,8 @@ export interface Fleet {
   addAgent(name: string, address: string): Promise<AgentLink>;
   /** Throws NotFound; InvalidArgument for one of the configuration. */
   removeAgent(name: string): Promise<void>;
+  /** Gives a VM to another agent. Throws NotFound for an unknown agent or VM. */
+  moveVm(uuid: string, agent: string): Promise<void>;
   /** Must be called when projects or owners have changed. */
   reloadOwnership(): Promise<void>;
   close(): Promise<void>;
@@ -37,34 +40,68 @@ export interface FleetOptions {
   readonly agents: readonly ConfiguredAgent[];
   readonly tls: AgentTls | undefined;
   readonly log: Log;
-  /** What policy sees of VMs has changed. */
-  onChange(): void;
+  /** What policy sees of a VM has changed. */
+  onChange(uuid: string): void;
+  /** An agent announces what another has: told once, and logged already. */
+  onRefused(claim: RefusedClaim): void;
 }
 
 /** How long whoever adds an agent waits to hear whether it can be reached. */
 const firstAttemptMs = 2_000;
 
-export async function openFleet({ state, agents, tls, log, onChange }: FleetOptions): Promise<Fleet> {
-  const registry = createRegistry(onChange);
+export async function openFleet({ state, agents, tls, log, onChange, onRefused }: FleetOptions): Promise<Fleet> {
+  let owners: ReadonlyMap<string, string> = new Map();
+  const bindings = await openBindings({
+    state,
+    isNeeded: (uuid) => owners.has(uuid) || registry.get(uuid) !== undefined,
+  });
+  const registry = createRegistry({
+    agentOf: bindings.agentOf,
+    onChange,
+    onRefused(claim) {
+      const { uuid, agent, holder } = claim;
+      log.warn("VM refused", { vm: uuid, agent, problem: `agent ${holder} has it` });
+      onRefused(claim);
+    },
+  });
   const links = new Map<string, AgentLink>();
 
   function link(name: string, address: string, configured: boolean): AgentLink {
-    const made = linkAgent({ name, address, configured, tls, registry, log });
+    const made = linkAgent({ name, address, configured, tls, registry, bindings, log });
     links.set(name, made);
     return made;
   }
 
   async function reloadOwnership(): Promise<void> {
-    const [projects, owners] = await Promise.all([listProjects(state), listOwners(state)]);
-    registry.setOwnership({
-      projects: new Set(projects.map(({ name }) => name)),
-      owners: new Map(owners.map(({ vm_uuid, project }) => [vm_uuid, project])),
-    });
+    const [projects, rows] = await Promise.all([listProjects(state), listOwners(state)]);
+    owners = new Map(rows.map(({ vm_uuid, project }) => [vm_uuid, project]));
+    registry.setOwnership({ projects: new Set(projects.map(({ name }) => name)), owners });
+  }
+
+  /** The agent is no more; a VM that another announces already is that one's. */
+  async function release(agent: string): Promise<void> {
+    for (const uuid of await bindings.release(agent)) {
+      const [next] = registry.claimants(uuid);
+      if (next !== undefined) {
+        await bindings.claim(next, [uuid]);
+        log.warn("VM passed on", { vm: uuid, from: agent, to: next });
+      }
+      registry.refresh(uuid);
+    }
   }
 
   await reloadOwnership();
+  const rows = await listAgentRows(state);
+  const known = new Set([...agents, ...rows].map(({ name }) => name));
+  for (const agent of bindings.agents().filter((each) => !known.has(each))) {
+    log.warn("agent forgotten", {
+      agent,
+      problem: "the configuration has it no more: whoever announces its VMs has them",
+    });
+    await release(agent);
+  }
   for (const { name, address } of agents) link(name, address, true);
-  for (const { name, address } of await listAgentRows(state)) {
+  for (const { name, address } of rows) {
     if (links.has(name)) log.warn("agent ignored", { agent: name, problem: "the configuration has one of that name" });
     else link(name, address, false);
   }
@@ -100,6 +137,12 @@ export async function openFleet({ state, agents, tls, log, onChange }: FleetOpti
       await deleteAgent(state, name);
       links.delete(name);
       await found.close();
+      await release(name);
+    },
+    async moveVm(uuid, agent) {
+      if (!links.has(agent)) throw notFound(`no agent ${JSON.stringify(agent)}: list the agents to see their names`);
+      await bindings.move(uuid, agent);
+      registry.refresh(uuid);
     },
     reloadOwnership,
     async close() {

@@ -23,55 +23,93 @@ export interface Registry {
   named(name: string): readonly FleetVm[];
   /** By name, then UUID. */
   all(): readonly FleetVm[];
-  /** What an agent says. Names of VMs are the guests' owners' to choose, UUIDs too: neither is trusted to be unique. */
+  /** All that an agent has: what it had before and is not among it is gone. */
+  list(agent: string, present: readonly Vm[]): void;
+  /** What has changed at an agent since. Names of VMs are the guests' owners' to choose, UUIDs too: neither is trusted to be unique. */
   apply(agent: string, present: readonly Vm[], gone: readonly VmId[]): void;
-  /** The agent has listed everything: what it had before and did not list again is gone. */
-  keepOnly(agent: string, uuids: ReadonlySet<string>): void;
   setReachable(agent: string, reachable: boolean): void;
   removeAgent(agent: string): void;
   setOwnership(ownership: Ownership): void;
+  /** Must be called when another agent has the VM than before. */
+  refresh(uuid: string): void;
+  /** UUIDs of the VMs that the agent announces, whoever has them. */
+  saidBy(agent: string): { has(uuid: string): boolean; readonly size: number };
+  /** The agents that announce the VM, whoever has it. */
+  claimants(uuid: string): readonly string[];
   /** What is wrong with what the agent says; empty when nothing is. */
   problemOf(agent: string): string;
 }
 
-interface Claim {
+/** An agent announces a VM that another agent has. */
+export interface RefusedClaim {
+  readonly uuid: string;
   readonly agent: string;
-  readonly vm: Vm;
+  readonly holder: string;
 }
 
+export interface RegistryOptions {
+  /** The one agent whose word on a VM counts. */
+  agentOf(uuid: string): string | undefined;
+  /** Something that policy sees of the VM has changed: that it is there, its name, host, project or labels. */
+  onChange(uuid: string): void;
+  /** Told once for each agent and VM. */
+  onRefused(claim: RefusedClaim): void;
+}
+
+/** VMs without a usable UUID that are remembered of an agent. */
+const maxUnusable = 100;
+
 /**
- * Which agent holds which VM. A UUID that two agents claim stays with the first, even while that one is
- * unreachable: a question about a VM must never be answered from another, so only the operator (or the first agent,
- * by no longer listing it) hands it on.
+ * What the agents say of their VMs. Only the agent that a VM is bound to is listened to, even while it is unreachable
+ * or has no such VM: a question about a VM must never be answered from another. What others say of it, its project
+ * above all, waits until an operator gives it to them.
  *
- * @param onChange something that policy sees has changed: which VMs there are, their names, hosts, projects or labels
+ * A message costs as much as it has VMs, however many VMs there are.
  */
-export function createRegistry(onChange: () => void): Registry {
-  const claims = new Map<string, Claim[]>();
+export function createRegistry({ agentOf, onChange, onRefused }: RegistryOptions): Registry {
+  /** Agent → UUID → VM as that agent describes it. */
+  const said = new Map<string, Map<string, Vm>>();
   const reachable = new Set<string>();
   /** Agent → id, as the agent says it, → name of a VM that is left out. */
   const unusable = new Map<string, Map<string, string>>();
+  /** Agent → VMs for which it has been told that it may not have them. */
+  const refused = new Map<string, Set<string>>();
   let ownership: Ownership = { projects: new Set(), owners: new Map() };
-  let vms = new Map<string, FleetVm>();
-  let byName = new Map<string, FleetVm[]>();
-  let sorted: FleetVm[] = [];
+  const vms = new Map<string, FleetVm>();
+  const byName = new Map<string, Map<string, FleetVm>>();
+  /** Undefined when it has to be made anew. */
+  let sorted: FleetVm[] | undefined;
 
-  function rebuild(): void {
-    const before = vms;
-    vms = new Map();
-    for (const [uuid, [claim]] of claims) {
-      if (claim !== undefined) vms.set(uuid, toFleetVm(uuid, claim));
+  function update(uuid: string): void {
+    const before = vms.get(uuid);
+    const holder = agentOf(uuid);
+    const vm = holder === undefined ? undefined : said.get(holder)?.get(uuid);
+    if (holder === undefined || vm === undefined) {
+      if (before === undefined) return;
+      vms.delete(uuid);
+      takeName(before);
+      sorted = undefined;
+      onChange(uuid);
+      return;
     }
-    sorted = [...vms.values()].sort((a, b) => compare(a.name, b.name) || compare(a.uuid, b.uuid));
-    byName = Map.groupBy(sorted, (vm) => vm.name);
-    const seenAlike = (vm: FleetVm) => isSameResource(vm, before.get(vm.uuid));
-    if (vms.size !== before.size || !sorted.every(seenAlike)) onChange();
+    const now = toFleetVm(uuid, holder, vm);
+    vms.set(uuid, now);
+    if (before !== undefined && before.name !== now.name) takeName(before);
+    byName.set(now.name, (byName.get(now.name) ?? new Map()).set(uuid, now));
+    sorted = undefined;
+    if (!isSameResource(now, before)) onChange(uuid);
   }
 
-  function toFleetVm(uuid: string, { agent, vm }: Claim): FleetVm {
+  function takeName({ name, uuid }: FleetVm): void {
+    const namesakes = byName.get(name);
+    namesakes?.delete(uuid);
+    if (namesakes?.size === 0) byName.delete(name);
+  }
+
+  function toFleetVm(uuid: string, agent: string, vm: Vm): FleetVm {
     const up = reachable.has(agent);
-    const said = ownership.owners.get(uuid) ?? vm.project;
-    const project = ownership.projects.has(said) ? said : "";
+    const claimed = ownership.owners.get(uuid) ?? vm.project;
+    const project = ownership.projects.has(claimed) ? claimed : "";
     const incarnation = vm.id?.incarnation ?? "";
     const status = up ? vm.status : VmStatus.UNREACHABLE;
     return {
@@ -86,41 +124,55 @@ export function createRegistry(onChange: () => void): Registry {
     };
   }
 
-  function drop(uuid: string, matches: (claim: Claim) => boolean): void {
-    const left = (claims.get(uuid) ?? []).filter((claim) => !matches(claim));
-    if (left.length === 0) claims.delete(uuid);
-    else claims.set(uuid, left);
+  function put(agent: string, vm: Vm): void {
+    const uuid = usableUuid(vm);
+    if (uuid === undefined) {
+      const left = unusable.get(agent) ?? new Map<string, string>();
+      // To show that there are some, not all of them.
+      if (left.size < maxUnusable) unusable.set(agent, left.set(idText(vm.id), vm.name));
+      return;
+    }
+    said.set(agent, (said.get(agent) ?? new Map()).set(uuid, vm));
+    const holder = agentOf(uuid);
+    if (holder === agent) update(uuid);
+    else if (holder !== undefined) refuse({ uuid, agent, holder });
+  }
+
+  function refuse(claim: RefusedClaim): void {
+    const { uuid, agent } = claim;
+    const told = refused.get(agent) ?? new Set();
+    if (told.has(uuid)) return;
+    refused.set(agent, told.add(uuid));
+    onRefused(claim);
+  }
+
+  function updateAll(uuids: Iterable<string> | undefined): void {
+    for (const uuid of uuids ?? []) update(uuid);
   }
 
   return {
     get: (uuid) => vms.get(uuid),
-    named: (name) => byName.get(name) ?? [],
-    all: () => sorted,
+    named: (name) => [...(byName.get(name)?.values() ?? [])],
+    all() {
+      sorted ??= [...vms.values()].sort((a, b) => compare(a.name, b.name) || compare(a.uuid, b.uuid));
+      return sorted;
+    },
+    list(agent, present) {
+      const before = said.get(agent)?.keys();
+      said.set(agent, new Map());
+      unusable.delete(agent);
+      for (const vm of present) put(agent, vm);
+      updateAll(before);
+    },
     apply(agent, present, gone) {
       for (const id of gone) {
-        const { uuid, incarnation } = id;
         unusable.get(agent)?.delete(idText(id));
-        const known = parseUuid(uuid);
-        if (known === undefined) continue;
-        drop(known, (claim) => claim.agent === agent && claim.vm.id?.incarnation === incarnation);
+        const uuid = parseUuid(id.uuid);
+        if (uuid === undefined || said.get(agent)?.get(uuid)?.id?.incarnation !== id.incarnation) continue;
+        said.get(agent)?.delete(uuid);
+        update(uuid);
       }
-      for (const vm of present) {
-        const uuid = parseUuid(vm.id?.uuid ?? "");
-        if (uuid === undefined || vm.id?.incarnation === "") {
-          const left = unusable.get(agent) ?? new Map<string, string>();
-          unusable.set(agent, left.set(idText(vm.id), vm.name));
-          continue;
-        }
-        const others = claims.get(uuid) ?? [];
-        const at = others.findIndex((claim) => claim.agent === agent);
-        if (at < 0) claims.set(uuid, [...others, { agent, vm }]);
-        else claims.set(uuid, others.with(at, { agent, vm }));
-      }
-      rebuild();
-    },
-    keepOnly(agent, uuids) {
-      for (const uuid of claims.keys()) if (!uuids.has(uuid)) drop(uuid, (claim) => claim.agent === agent);
-      rebuild();
+      for (const vm of present) put(agent, vm);
     },
     setReachable(agent, up) {
       if (up) reachable.add(agent);
@@ -129,23 +181,31 @@ export function createRegistry(onChange: () => void): Registry {
         // It says anew what it has when it is back.
         unusable.delete(agent);
       }
-      rebuild();
+      updateAll(said.get(agent)?.keys());
     },
     removeAgent(agent) {
       reachable.delete(agent);
       unusable.delete(agent);
-      for (const uuid of claims.keys()) drop(uuid, (claim) => claim.agent === agent);
-      rebuild();
+      refused.delete(agent);
+      const before = said.get(agent)?.keys();
+      said.delete(agent);
+      updateAll(before);
     },
     setOwnership(next) {
       ownership = next;
-      rebuild();
+      updateAll(vms.keys());
     },
+    refresh(uuid) {
+      for (const told of refused.values()) told.delete(uuid);
+      update(uuid);
+    },
+    saidBy: (agent) => said.get(agent) ?? new Map(),
+    claimants: (uuid) => [...said].filter(([, vmsOf]) => vmsOf.has(uuid)).map(([agent]) => agent),
     problemOf(agent) {
-      for (const [uuid, [first, ...others]] of claims) {
-        if (others.some((claim) => claim.agent === agent)) {
-          return `VM ${uuid} is left out: agent ${first?.agent} has one of that UUID; change one of them, or remove that agent if the VM has moved`;
-        }
+      const [first, ...others] = [...(said.get(agent)?.keys() ?? [])].filter((uuid) => agentOf(uuid) !== agent);
+      if (first !== undefined) {
+        const more = others.length === 0 ? "" : `, and ${others.length} more`;
+        return `VM ${first} is left out: agent ${agentOf(first)} has it${more}; if it has moved here: 'cloudvmi admin vms move ${first} ${agent}', if not, find out why this host has a VM of that UUID`;
       }
       const [left] = unusable.get(agent)?.values() ?? [];
       return left === undefined ? "" : `VM ${JSON.stringify(left)} has no usable UUID or incarnation and is left out`;
@@ -164,6 +224,12 @@ function isSameResource(a: VmResource, b: VmResource | undefined): boolean {
   return labels.length === Object.keys(b.labels).length && labels.every(([label, value]) => b.labels[label] === value);
 }
 
-function idText(id: VmId | undefined): string {
+/** Undefined for a VM that can't be asked for. */
+export function usableUuid({ id }: Vm): string | undefined {
+  return id === undefined || id.incarnation === "" ? undefined : parseUuid(id.uuid);
+}
+
+/** The id as its agent says it. */
+export function idText(id: VmId | undefined): string {
   return `${id?.uuid} ${id?.incarnation}`;
 }

@@ -34,7 +34,11 @@ export interface PolicyQuestion {
   readonly entities: Entities;
 }
 
-export type PolicyEngine = (question: PolicyQuestion) => Decision;
+export interface PolicyEngine {
+  decide(question: PolicyQuestion): Decision;
+  /** Whether any policy looks at tags, the labels of VMs. If none does they need not be told. */
+  readonly usesTags: boolean;
+}
 
 const shipped = path.join(import.meta.dirname, "policies");
 /** The schema that policies are validated against. */
@@ -69,18 +73,26 @@ export function loadPolicies(directory?: string): PolicyEngine {
   const name = `cloudvmi-${engines++}`;
   const parsed = preparsePolicySet(name, { staticPolicies: policies });
   if (parsed.type === "failure") throw new PolicyError(`policies: ${firstMessage(parsed.errors)}`);
-  // Groups of actions are told by an entity: giving Cedar the schema at every question would double its time.
-  return (question) =>
-    decisionOf(
-      statefulIsAuthorized({
-        principal: question.principal,
-        action: actionUid(question.action),
-        resource: question.resource,
-        context: question.context,
-        entities: [...question.entities, actionEntities.get(question.action)!],
-        preparsedPolicySetId: name,
-      }),
-    );
+  return {
+    usesTags: Object.values(policies).some(looksAtTags),
+    // Groups of actions are told by an entity: giving Cedar the schema at every question would double its time.
+    decide: (question) =>
+      decisionOf(
+        statefulIsAuthorized({
+          principal: question.principal,
+          action: actionUid(question.action),
+          resource: question.resource,
+          context: question.context,
+          entities: [...question.entities, actionEntities.get(question.action)!],
+          preparsedPolicySetId: name,
+        }),
+      ),
+  };
+}
+
+/** Of a policy's text: at worst a text or comment of it says so too. */
+function looksAtTags(policy: string): boolean {
+  return /\b(?:hasTag|getTag)\b/.test(policy);
 }
 
 function actionUid(id: string): TypeAndId {

@@ -75,6 +75,24 @@ test("no role reaches a VM of another project, or one that no project owns", () 
   }
 });
 
+test("Cedar is asked as much about each VM; labels are told only if a policy looks at them", () => {
+  const asked = (usesTags: boolean, changes: Partial<VmResource>) => {
+    let size = 0;
+    const counting = createPolicy({
+      usesTags,
+      decide({ entities }) {
+        size = entities.length;
+        assert.equal(Object.keys(entities[entities.length - 2]?.tags ?? {}).length, usesTags ? 1 : 0);
+        return { allow: false, policies: [], errors: [] };
+      },
+    });
+    counting.decideVm(account("ann", { bank: "viewer" }), "list", { ...vm, ...changes });
+    return size;
+  };
+  for (const usesTags of [true, false]) assert.equal(asked(usesTags, {}), asked(usesTags, { project: "" }));
+  assert.equal(loadPolicies().usesTags, false);
+});
+
 test("operators administer, and have no action on a guest by it", () => {
   const operator = account("op", {}, true);
   const user = account("ann", { shop: "owner" });
@@ -94,13 +112,15 @@ test("a decision names the policies that made it and follows changed roles, owne
       path.join(directory, "own.cedar"),
       `@id("never") forbid (principal, action, resource) when { resource.hasTag("secret") };`,
     );
-    const decided = createPolicy(loadPolicies(directory));
+    const engine = loadPolicies(directory);
+    assert.equal(engine.usesTags, true);
+    const decided = createPolicy(engine);
     const ann = account("ann", { shop: "analyst" });
     assert.deepEqual(decided.decideVm(ann, "read", vm).policies, ["analyst"]);
     assert.equal(decided.decideVm(account("ann", {}), "read", vm).allow, false);
     assert.equal(decided.decideVm(ann, "read", { ...vm, project: "bank" }).allow, false);
     const labelled = { ...vm, labels: { secret: "yes" } };
-    decided.forget();
+    decided.forget(vm.uuid);
     assert.deepEqual(decided.decideVm(ann, "read", labelled).policies, ["never"]);
   } finally {
     rmSync(directory, { recursive: true });

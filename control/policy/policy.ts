@@ -18,39 +18,45 @@ export interface Policy {
   /** `table`: the name of the table for the action of that name. */
   decideVm(account: Account, action: VmAction, vm: VmResource, table?: string): Decision;
   decideSystem(account: Account, action: SystemAction): Decision;
-  /** Must be called when a VM's name, host or labels have changed. */
-  forget(): void;
+  /** Must be called when a VM's name, host, project or labels have changed, and when there is one that was not there. */
+  forget(uuid: string): void;
 }
 
 const maxRemembered = 20_000;
 
 /** Asks Cedar, and remembers what it said: a decision costs it some 0.3 ms. */
 export function createPolicy(engine: PolicyEngine): Policy {
-  const remembered = new Map<string, Decision>();
+  /** UUID of the VM, empty for the service itself, → what was asked → what was said. */
+  const remembered = new Map<string, Map<string, Decision>>();
+  let size = 0;
 
-  function remember(key: string, decide: () => Decision): Decision {
-    const known = remembered.get(key);
+  function remember(uuid: string, key: string, decide: () => Decision): Decision {
+    const known = remembered.get(uuid)?.get(key);
     if (known !== undefined) return known;
     const decision = decide();
-    if (remembered.size >= maxRemembered) remembered.clear();
-    remembered.set(key, decision);
+    if (size >= maxRemembered) {
+      remembered.clear();
+      size = 0;
+    }
+    remembered.set(uuid, (remembered.get(uuid) ?? new Map()).set(key, decision));
+    size++;
     return decision;
   }
 
   return {
     decideVm: (account, action, vm, table = "") =>
-      remember(`${account.fingerprint} ${action} ${vm.uuid} ${vm.project} ${table}`, () =>
-        engine({
+      remember(vm.uuid, `${account.fingerprint} ${action} ${vm.project} ${table}`, () =>
+        engine.decide({
           principal: uid("User", account.name),
           action,
           resource: uid("Vm", vm.uuid),
           context: action === "table" ? { table } : {},
-          entities: [...userEntities(account), ...vmEntities(vm)],
+          entities: [...userEntities(account), ...vmEntities(vm, engine.usesTags ? vm.labels : {})],
         }),
       ),
     decideSystem: (account, action) =>
-      remember(`${account.fingerprint} ${action}`, () =>
-        engine({
+      remember("", `${account.fingerprint} ${action}`, () =>
+        engine.decide({
           principal: uid("User", account.name),
           action,
           resource: uid("System", "cloudvmi"),
@@ -58,7 +64,10 @@ export function createPolicy(engine: PolicyEngine): Policy {
           entities: userEntities(account),
         }),
       ),
-    forget: () => remembered.clear(),
+    forget(uuid) {
+      size -= remembered.get(uuid)?.size ?? 0;
+      remembered.delete(uuid);
+    },
   };
 }
 
@@ -82,12 +91,18 @@ function userEntities(account: Account): Entities {
   return [user, ...included];
 }
 
-function vmEntities(vm: VmResource): Entities {
+/**
+ * As much for every VM, so that the time of a refusal does not tell one from another: with a project also for a VM that has
+ * none, of a name that none can have.
+ */
+function vmEntities(vm: VmResource, tags: Readonly<Record<string, string>>): Entities {
+  const name = vm.project === "" ? "-" : vm.project;
+  const project = uid("Project", name);
   const attrs: EntityJson["attrs"] = { name: vm.name, host: vm.host };
-  const entity: EntityJson = { uid: uid("Vm", vm.uuid), attrs, parents: [], tags: { ...vm.labels } };
-  if (vm.project === "") return [entity];
-  const project = uid("Project", vm.project);
-  attrs.project = { __entity: project };
-  const roleAttributes = roles.map((role) => [role, { __entity: roleUid(vm.project, role) }] as const);
-  return [entity, { uid: project, attrs: Object.fromEntries(roleAttributes), parents: [] }];
+  if (vm.project !== "") attrs.project = { __entity: project };
+  const roleAttributes = roles.map((role) => [role, { __entity: roleUid(name, role) }] as const);
+  return [
+    { uid: uid("Vm", vm.uuid), attrs, parents: [], tags: { ...tags } },
+    { uid: project, attrs: Object.fromEntries(roleAttributes), parents: [] },
+  ];
 }

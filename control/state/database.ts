@@ -5,7 +5,7 @@ import { nodeSqliteDialect } from "./dialect.ts";
 import { auditMigrations, migrate, stateMigrations } from "./migrations.ts";
 import type { AuditStore, AuditTables, State, StateTables } from "./schema.ts";
 
-/** Opens (and makes, and migrates) the database of projects, users, tokens, agents and owners in `directory`. */
+/** Opens (and makes, and migrates) the database of projects, users, tokens, agents, owners and bindings in `directory`. */
 export async function openState(directory: string): Promise<State> {
   const state = new Kysely<StateTables>({ dialect: nodeSqliteDialect(privateFile(directory, "state.db")) });
   await migrate(state, stateMigrations);

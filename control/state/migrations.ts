@@ -52,6 +52,26 @@ export const stateMigrations: Migrations = {
         .execute();
     },
   },
+  "0002-bindings": {
+    async up(db: Kysely<unknown>) {
+      await db.schema
+        .createTable("bindings")
+        .addColumn("vm_uuid", "text", (c) => c.primaryKey())
+        .addColumn("agent", "text", (c) => c.notNull())
+        .addColumn("bound_ms", "bigint", (c) => c.notNull())
+        .execute();
+      await db.schema.createIndex("bindings_by_agent").on("bindings").columns(["agent", "bound_ms"]).execute();
+    },
+  },
+  "0003-token-parents": {
+    async up(db: Kysely<unknown>) {
+      await db.schema
+        .alterTable("tokens")
+        .addColumn("parent", "text", (c) => c.notNull().defaultTo(""))
+        .execute();
+      await db.schema.createIndex("tokens_by_parent").on("tokens").column("parent").execute();
+    },
+  },
 };
 
 export const auditMigrations: Migrations = {

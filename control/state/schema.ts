@@ -38,6 +38,8 @@ export interface TokenRow {
   expires_ms: number;
   revoked_ms: number;
   last_used_ms: number;
+  /** The token with which its user made it: it does not outlive that one. Empty: an operator's made it. */
+  parent: string;
 }
 
 export interface AgentRow {
@@ -52,6 +54,13 @@ export interface OwnerRow {
   project: string;
 }
 
+/** Which agent has a VM. */
+export interface BindingRow {
+  vm_uuid: string;
+  agent: string;
+  bound_ms: number;
+}
+
 export interface StateTables {
   projects: ProjectRow;
   users: UserRow;
@@ -59,6 +68,7 @@ export interface StateTables {
   tokens: TokenRow;
   agents: AgentRow;
   owners: OwnerRow;
+  bindings: BindingRow;
 }
 
 /** One link of the audit chain. */

@@ -83,6 +83,8 @@ interface HarnessOptions {
   readonly more?: string;
   /** Of the public port, at once. */
   readonly connections?: number;
+  /** Folder of own policies, relative to the harness's directory. */
+  readonly policies?: string;
   /** Runs before control starts, with its directory. */
   readonly prepare?: (directory: string) => Promise<void>;
 }
@@ -100,12 +102,11 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   );
   await options.prepare?.(directory);
   const log: string[] = [];
+  const first = options.policies === undefined ? "" : `policies = "${options.policies}"`;
+  const filled = config.replace("AGENT", socket).replace("CONNECTIONS", `${options.connections ?? 1024}`);
   const start = () =>
     startControl(
-      parseControlConfig(
-        config.replace("AGENT", socket).replace("CONNECTIONS", `${options.connections ?? 1024}`) + (options.more ?? ""),
-        directory,
-      ),
+      parseControlConfig(first + filled + (options.more ?? ""), directory),
       createLog((line) => log.push(line)),
     );
   const stack = new AsyncDisposableStack();

@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cloudvmi/v1/admin.proto.
  */
 export const file_cloudvmi_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChdjbG91ZHZtaS92MS9hZG1pbi5wcm90bxILY2xvdWR2bWkudjEiQAoHUHJvamVjdBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhIKCmNyZWF0ZWRfbXMYAyABKAQiOQoUQ3JlYXRlUHJvamVjdFJlcXVlc3QSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCSI+ChVDcmVhdGVQcm9qZWN0UmVzcG9uc2USJQoHcHJvamVjdBgBIAEoCzIULmNsb3Vkdm1pLnYxLlByb2plY3QiFQoTTGlzdFByb2plY3RzUmVxdWVzdCI+ChRMaXN0UHJvamVjdHNSZXNwb25zZRImCghwcm9qZWN0cxgBIAMoCzIULmNsb3Vkdm1pLnYxLlByb2plY3QiaAoEVXNlchIMCgRuYW1lGAEgASgJEhAKCG9wZXJhdG9yGAIgASgIEiwKC21lbWJlcnNoaXBzGAMgAygLMhcuY2xvdWR2bWkudjEuTWVtYmVyc2hpcBISCgpjcmVhdGVkX21zGAQgASgEIjMKEUNyZWF0ZVVzZXJSZXF1ZXN0EgwKBG5hbWUYASABKAkSEAoIb3BlcmF0b3IYAiABKAgiNQoSQ3JlYXRlVXNlclJlc3BvbnNlEh8KBHVzZXIYASABKAsyES5jbG91ZHZtaS52MS5Vc2VyIhIKEExpc3RVc2Vyc1JlcXVlc3QiNQoRTGlzdFVzZXJzUmVzcG9uc2USIAoFdXNlcnMYASADKAsyES5jbG91ZHZtaS52MS5Vc2VyIkMKFFNldE1lbWJlcnNoaXBSZXF1ZXN0EgwKBHVzZXIYASABKAkSDwoHcHJvamVjdBgCIAEoCRIMCgRyb2xlGAMgASgJIhcKFVNldE1lbWJlcnNoaXBSZXNwb25zZSJMChZDcmVhdGVVc2VyVG9rZW5SZXF1ZXN0EgwKBHVzZXIYASABKAkSDAoEbm90ZRgCIAEoCRIWCg5saWZldGltZV9ob3VycxgDIAEoDSIlChVMaXN0VXNlclRva2Vuc1JlcXVlc3QSDAoEdXNlchgBIAEoCSIzCg9TZXRPd25lclJlcXVlc3QSDwoHdm1fdXVpZBgBIAEoCRIPCgdwcm9qZWN0GAIgASgJIhIKEFNldE93bmVyUmVzcG9uc2UiegoFQWdlbnQSDAoEbmFtZRgBIAEoCRIPCgdhZGRyZXNzGAIgASgJEhEKCXJlYWNoYWJsZRgDIAEoCBIPCgdwcm9ibGVtGAQgASgJEg8KB3ZlcnNpb24YBSABKAkSCwoDdm1zGAYgASgNEhAKCHdhcm5pbmdzGAcgAygJIjAKD0FkZEFnZW50UmVxdWVzdBIMCgRuYW1lGAEgASgJEg8KB2FkZHJlc3MYAiABKAkiNQoQQWRkQWdlbnRSZXNwb25zZRIhCgVhZ2VudBgBIAEoCzISLmNsb3Vkdm1pLnYxLkFnZW50IhMKEUxpc3RBZ2VudHNSZXF1ZXN0IjgKEkxpc3RBZ2VudHNSZXNwb25zZRIiCgZhZ2VudHMYASADKAsyEi5jbG91ZHZtaS52MS5BZ2VudCIiChJSZW1vdmVBZ2VudFJlcXVlc3QSDAoEbmFtZRgBIAEoCSIVChNSZW1vdmVBZ2VudFJlc3BvbnNlIhMKEUxpc3RBbGxWbXNSZXF1ZXN0ItoBCgtBdWRpdFJlY29yZBIQCghzZXF1ZW5jZRgBIAEoBBIPCgd0aW1lX21zGAIgASgEEgwKBHVzZXIYAyABKAkSEAoIdG9rZW5faWQYBCABKAkSDgoGYWN0aW9uGAUgASgJEg8KB3ZtX3V1aWQYBiABKAkSFgoOdm1faW5jYXJuYXRpb24YByABKAkSDwoHcHJvamVjdBgIIAEoCRIQCghkZWNpc2lvbhgJIAEoCRIOCgZyZWFzb24YCiABKAkSDgoGZGV0YWlsGAsgASgJEgwKBGhhc2gYDCABKAkiQAoQTGlzdEF1ZGl0UmVxdWVzdBINCgVhZnRlchgBIAEoBBINCgVsaW1pdBgCIAEoDRIOCgZuZXdlc3QYAyABKAgiPgoRTGlzdEF1ZGl0UmVzcG9uc2USKQoHcmVjb3JkcxgBIAMoCzIYLmNsb3Vkdm1pLnYxLkF1ZGl0UmVjb3JkIkIKElZlcmlmeUF1ZGl0UmVxdWVzdBIXCg9hbmNob3Jfc2VxdWVuY2UYASABKAQSEwoLYW5jaG9yX2hhc2gYAiABKAkihAEKE1ZlcmlmeUF1ZGl0UmVzcG9uc2USDgoGaW50YWN0GAEgASgIEg8KB3JlY29yZHMYAiABKAQSEQoJYnJva2VuX2F0GAMgASgEEg8KB3Byb2JsZW0YBCABKAkSFQoNaGVhZF9zZXF1ZW5jZRgFIAEoBBIRCgloZWFkX2hhc2gYBiABKAky0gkKDEFkbWluU2VydmljZRJWCg1DcmVhdGVQcm9qZWN0EiEuY2xvdWR2bWkudjEuQ3JlYXRlUHJvamVjdFJlcXVlc3QaIi5jbG91ZHZtaS52MS5DcmVhdGVQcm9qZWN0UmVzcG9uc2USUwoMTGlzdFByb2plY3RzEiAuY2xvdWR2bWkudjEuTGlzdFByb2plY3RzUmVxdWVzdBohLmNsb3Vkdm1pLnYxLkxpc3RQcm9qZWN0c1Jlc3BvbnNlEk0KCkNyZWF0ZVVzZXISHi5jbG91ZHZtaS52MS5DcmVhdGVVc2VyUmVxdWVzdBofLmNsb3Vkdm1pLnYxLkNyZWF0ZVVzZXJSZXNwb25zZRJKCglMaXN0VXNlcnMSHS5jbG91ZHZtaS52MS5MaXN0VXNlcnNSZXF1ZXN0Gh4uY2xvdWR2bWkudjEuTGlzdFVzZXJzUmVzcG9uc2USVgoNU2V0TWVtYmVyc2hpcBIhLmNsb3Vkdm1pLnYxLlNldE1lbWJlcnNoaXBSZXF1ZXN0GiIuY2xvdWR2bWkudjEuU2V0TWVtYmVyc2hpcFJlc3BvbnNlElgKD0NyZWF0ZVVzZXJUb2tlbhIjLmNsb3Vkdm1pLnYxLkNyZWF0ZVVzZXJUb2tlblJlcXVlc3QaIC5jbG91ZHZtaS52MS5DcmVhdGVUb2tlblJlc3BvbnNlElUKDkxpc3RVc2VyVG9rZW5zEiIuY2xvdWR2bWkudjEuTGlzdFVzZXJUb2tlbnNSZXF1ZXN0Gh8uY2xvdWR2bWkudjEuTGlzdFRva2Vuc1Jlc3BvbnNlElQKD1Jldm9rZVVzZXJUb2tlbhIfLmNsb3Vkdm1pLnYxLlJldm9rZVRva2VuUmVxdWVzdBogLmNsb3Vkdm1pLnYxLlJldm9rZVRva2VuUmVzcG9uc2USRwoIU2V0T3duZXISHC5jbG91ZHZtaS52MS5TZXRPd25lclJlcXVlc3QaHS5jbG91ZHZtaS52MS5TZXRPd25lclJlc3BvbnNlEkcKCEFkZEFnZW50EhwuY2xvdWR2bWkudjEuQWRkQWdlbnRSZXF1ZXN0Gh0uY2xvdWR2bWkudjEuQWRkQWdlbnRSZXNwb25zZRJNCgpMaXN0QWdlbnRzEh4uY2xvdWR2bWkudjEuTGlzdEFnZW50c1JlcXVlc3QaHy5jbG91ZHZtaS52MS5MaXN0QWdlbnRzUmVzcG9uc2USUAoLUmVtb3ZlQWdlbnQSHy5jbG91ZHZtaS52MS5SZW1vdmVBZ2VudFJlcXVlc3QaIC5jbG91ZHZtaS52MS5SZW1vdmVBZ2VudFJlc3BvbnNlEkoKCkxpc3RBbGxWbXMSHi5jbG91ZHZtaS52MS5MaXN0QWxsVm1zUmVxdWVzdBocLmNsb3Vkdm1pLnYxLkxpc3RWbXNSZXNwb25zZRJKCglMaXN0QXVkaXQSHS5jbG91ZHZtaS52MS5MaXN0QXVkaXRSZXF1ZXN0Gh4uY2xvdWR2bWkudjEuTGlzdEF1ZGl0UmVzcG9uc2USUAoLVmVyaWZ5QXVkaXQSHy5jbG91ZHZtaS52MS5WZXJpZnlBdWRpdFJlcXVlc3QaIC5jbG91ZHZtaS52MS5WZXJpZnlBdWRpdFJlc3BvbnNlYgZwcm90bzM", [file_cloudvmi_v1_account, file_cloudvmi_v1_vm]);
+  fileDesc("ChdjbG91ZHZtaS92MS9hZG1pbi5wcm90bxILY2xvdWR2bWkudjEiQAoHUHJvamVjdBIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhIKCmNyZWF0ZWRfbXMYAyABKAQiOQoUQ3JlYXRlUHJvamVjdFJlcXVlc3QSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCSI+ChVDcmVhdGVQcm9qZWN0UmVzcG9uc2USJQoHcHJvamVjdBgBIAEoCzIULmNsb3Vkdm1pLnYxLlByb2plY3QiFQoTTGlzdFByb2plY3RzUmVxdWVzdCI+ChRMaXN0UHJvamVjdHNSZXNwb25zZRImCghwcm9qZWN0cxgBIAMoCzIULmNsb3Vkdm1pLnYxLlByb2plY3QiaAoEVXNlchIMCgRuYW1lGAEgASgJEhAKCG9wZXJhdG9yGAIgASgIEiwKC21lbWJlcnNoaXBzGAMgAygLMhcuY2xvdWR2bWkudjEuTWVtYmVyc2hpcBISCgpjcmVhdGVkX21zGAQgASgEIjMKEUNyZWF0ZVVzZXJSZXF1ZXN0EgwKBG5hbWUYASABKAkSEAoIb3BlcmF0b3IYAiABKAgiNQoSQ3JlYXRlVXNlclJlc3BvbnNlEh8KBHVzZXIYASABKAsyES5jbG91ZHZtaS52MS5Vc2VyIhIKEExpc3RVc2Vyc1JlcXVlc3QiNQoRTGlzdFVzZXJzUmVzcG9uc2USIAoFdXNlcnMYASADKAsyES5jbG91ZHZtaS52MS5Vc2VyIkMKFFNldE1lbWJlcnNoaXBSZXF1ZXN0EgwKBHVzZXIYASABKAkSDwoHcHJvamVjdBgCIAEoCRIMCgRyb2xlGAMgASgJIhcKFVNldE1lbWJlcnNoaXBSZXNwb25zZSJMChZDcmVhdGVVc2VyVG9rZW5SZXF1ZXN0EgwKBHVzZXIYASABKAkSDAoEbm90ZRgCIAEoCRIWCg5saWZldGltZV9ob3VycxgDIAEoDSIlChVMaXN0VXNlclRva2Vuc1JlcXVlc3QSDAoEdXNlchgBIAEoCSIzCg9TZXRPd25lclJlcXVlc3QSDwoHdm1fdXVpZBgBIAEoCRIPCgdwcm9qZWN0GAIgASgJIhIKEFNldE93bmVyUmVzcG9uc2UiegoFQWdlbnQSDAoEbmFtZRgBIAEoCRIPCgdhZGRyZXNzGAIgASgJEhEKCXJlYWNoYWJsZRgDIAEoCBIPCgdwcm9ibGVtGAQgASgJEg8KB3ZlcnNpb24YBSABKAkSCwoDdm1zGAYgASgNEhAKCHdhcm5pbmdzGAcgAygJIjAKD0FkZEFnZW50UmVxdWVzdBIMCgRuYW1lGAEgASgJEg8KB2FkZHJlc3MYAiABKAkiNQoQQWRkQWdlbnRSZXNwb25zZRIhCgVhZ2VudBgBIAEoCzISLmNsb3Vkdm1pLnYxLkFnZW50IhMKEUxpc3RBZ2VudHNSZXF1ZXN0IjgKEkxpc3RBZ2VudHNSZXNwb25zZRIiCgZhZ2VudHMYASADKAsyEi5jbG91ZHZtaS52MS5BZ2VudCIiChJSZW1vdmVBZ2VudFJlcXVlc3QSDAoEbmFtZRgBIAEoCSIVChNSZW1vdmVBZ2VudFJlc3BvbnNlIi8KDU1vdmVWbVJlcXVlc3QSDwoHdm1fdXVpZBgBIAEoCRINCgVhZ2VudBgCIAEoCSIQCg5Nb3ZlVm1SZXNwb25zZSITChFMaXN0QWxsVm1zUmVxdWVzdCLaAQoLQXVkaXRSZWNvcmQSEAoIc2VxdWVuY2UYASABKAQSDwoHdGltZV9tcxgCIAEoBBIMCgR1c2VyGAMgASgJEhAKCHRva2VuX2lkGAQgASgJEg4KBmFjdGlvbhgFIAEoCRIPCgd2bV91dWlkGAYgASgJEhYKDnZtX2luY2FybmF0aW9uGAcgASgJEg8KB3Byb2plY3QYCCABKAkSEAoIZGVjaXNpb24YCSABKAkSDgoGcmVhc29uGAogASgJEg4KBmRldGFpbBgLIAEoCRIMCgRoYXNoGAwgASgJIkAKEExpc3RBdWRpdFJlcXVlc3QSDQoFYWZ0ZXIYASABKAQSDQoFbGltaXQYAiABKA0SDgoGbmV3ZXN0GAMgASgIIj4KEUxpc3RBdWRpdFJlc3BvbnNlEikKB3JlY29yZHMYASADKAsyGC5jbG91ZHZtaS52MS5BdWRpdFJlY29yZCJCChJWZXJpZnlBdWRpdFJlcXVlc3QSFwoPYW5jaG9yX3NlcXVlbmNlGAEgASgEEhMKC2FuY2hvcl9oYXNoGAIgASgJIoQBChNWZXJpZnlBdWRpdFJlc3BvbnNlEg4KBmludGFjdBgBIAEoCBIPCgdyZWNvcmRzGAIgASgEEhEKCWJyb2tlbl9hdBgDIAEoBBIPCgdwcm9ibGVtGAQgASgJEhUKDWhlYWRfc2VxdWVuY2UYBSABKAQSEQoJaGVhZF9oYXNoGAYgASgJMpUKCgxBZG1pblNlcnZpY2USVgoNQ3JlYXRlUHJvamVjdBIhLmNsb3Vkdm1pLnYxLkNyZWF0ZVByb2plY3RSZXF1ZXN0GiIuY2xvdWR2bWkudjEuQ3JlYXRlUHJvamVjdFJlc3BvbnNlElMKDExpc3RQcm9qZWN0cxIgLmNsb3Vkdm1pLnYxLkxpc3RQcm9qZWN0c1JlcXVlc3QaIS5jbG91ZHZtaS52MS5MaXN0UHJvamVjdHNSZXNwb25zZRJNCgpDcmVhdGVVc2VyEh4uY2xvdWR2bWkudjEuQ3JlYXRlVXNlclJlcXVlc3QaHy5jbG91ZHZtaS52MS5DcmVhdGVVc2VyUmVzcG9uc2USSgoJTGlzdFVzZXJzEh0uY2xvdWR2bWkudjEuTGlzdFVzZXJzUmVxdWVzdBoeLmNsb3Vkdm1pLnYxLkxpc3RVc2Vyc1Jlc3BvbnNlElYKDVNldE1lbWJlcnNoaXASIS5jbG91ZHZtaS52MS5TZXRNZW1iZXJzaGlwUmVxdWVzdBoiLmNsb3Vkdm1pLnYxLlNldE1lbWJlcnNoaXBSZXNwb25zZRJYCg9DcmVhdGVVc2VyVG9rZW4SIy5jbG91ZHZtaS52MS5DcmVhdGVVc2VyVG9rZW5SZXF1ZXN0GiAuY2xvdWR2bWkudjEuQ3JlYXRlVG9rZW5SZXNwb25zZRJVCg5MaXN0VXNlclRva2VucxIiLmNsb3Vkdm1pLnYxLkxpc3RVc2VyVG9rZW5zUmVxdWVzdBofLmNsb3Vkdm1pLnYxLkxpc3RUb2tlbnNSZXNwb25zZRJUCg9SZXZva2VVc2VyVG9rZW4SHy5jbG91ZHZtaS52MS5SZXZva2VUb2tlblJlcXVlc3QaIC5jbG91ZHZtaS52MS5SZXZva2VUb2tlblJlc3BvbnNlEkcKCFNldE93bmVyEhwuY2xvdWR2bWkudjEuU2V0T3duZXJSZXF1ZXN0Gh0uY2xvdWR2bWkudjEuU2V0T3duZXJSZXNwb25zZRJHCghBZGRBZ2VudBIcLmNsb3Vkdm1pLnYxLkFkZEFnZW50UmVxdWVzdBodLmNsb3Vkdm1pLnYxLkFkZEFnZW50UmVzcG9uc2USTQoKTGlzdEFnZW50cxIeLmNsb3Vkdm1pLnYxLkxpc3RBZ2VudHNSZXF1ZXN0Gh8uY2xvdWR2bWkudjEuTGlzdEFnZW50c1Jlc3BvbnNlElAKC1JlbW92ZUFnZW50Eh8uY2xvdWR2bWkudjEuUmVtb3ZlQWdlbnRSZXF1ZXN0GiAuY2xvdWR2bWkudjEuUmVtb3ZlQWdlbnRSZXNwb25zZRJBCgZNb3ZlVm0SGi5jbG91ZHZtaS52MS5Nb3ZlVm1SZXF1ZXN0GhsuY2xvdWR2bWkudjEuTW92ZVZtUmVzcG9uc2USSgoKTGlzdEFsbFZtcxIeLmNsb3Vkdm1pLnYxLkxpc3RBbGxWbXNSZXF1ZXN0GhwuY2xvdWR2bWkudjEuTGlzdFZtc1Jlc3BvbnNlEkoKCUxpc3RBdWRpdBIdLmNsb3Vkdm1pLnYxLkxpc3RBdWRpdFJlcXVlc3QaHi5jbG91ZHZtaS52MS5MaXN0QXVkaXRSZXNwb25zZRJQCgtWZXJpZnlBdWRpdBIfLmNsb3Vkdm1pLnYxLlZlcmlmeUF1ZGl0UmVxdWVzdBogLmNsb3Vkdm1pLnYxLlZlcmlmeUF1ZGl0UmVzcG9uc2ViBnByb3RvMw", [file_cloudvmi_v1_account, file_cloudvmi_v1_vm]);
 
 /**
  * @generated from message cloudvmi.v1.Project
@@ -498,6 +498,43 @@ export const RemoveAgentResponseSchema: GenMessage<RemoveAgentResponse> = /*@__P
   messageDesc(file_cloudvmi_v1_admin, 22);
 
 /**
+ * @generated from message cloudvmi.v1.MoveVmRequest
+ */
+export type MoveVmRequest = Message<"cloudvmi.v1.MoveVmRequest"> & {
+  /**
+   * @generated from field: string vm_uuid = 1;
+   */
+  vmUuid: string;
+
+  /**
+   * Name of the agent that has it from now on.
+   *
+   * @generated from field: string agent = 2;
+   */
+  agent: string;
+};
+
+/**
+ * Describes the message cloudvmi.v1.MoveVmRequest.
+ * Use `create(MoveVmRequestSchema)` to create a new message.
+ */
+export const MoveVmRequestSchema: GenMessage<MoveVmRequest> = /*@__PURE__*/
+  messageDesc(file_cloudvmi_v1_admin, 23);
+
+/**
+ * @generated from message cloudvmi.v1.MoveVmResponse
+ */
+export type MoveVmResponse = Message<"cloudvmi.v1.MoveVmResponse"> & {
+};
+
+/**
+ * Describes the message cloudvmi.v1.MoveVmResponse.
+ * Use `create(MoveVmResponseSchema)` to create a new message.
+ */
+export const MoveVmResponseSchema: GenMessage<MoveVmResponse> = /*@__PURE__*/
+  messageDesc(file_cloudvmi_v1_admin, 24);
+
+/**
  * @generated from message cloudvmi.v1.ListAllVmsRequest
  */
 export type ListAllVmsRequest = Message<"cloudvmi.v1.ListAllVmsRequest"> & {
@@ -508,7 +545,7 @@ export type ListAllVmsRequest = Message<"cloudvmi.v1.ListAllVmsRequest"> & {
  * Use `create(ListAllVmsRequestSchema)` to create a new message.
  */
 export const ListAllVmsRequestSchema: GenMessage<ListAllVmsRequest> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_admin, 23);
+  messageDesc(file_cloudvmi_v1_admin, 25);
 
 /**
  * @generated from message cloudvmi.v1.AuditRecord
@@ -592,7 +629,7 @@ export type AuditRecord = Message<"cloudvmi.v1.AuditRecord"> & {
  * Use `create(AuditRecordSchema)` to create a new message.
  */
 export const AuditRecordSchema: GenMessage<AuditRecord> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_admin, 24);
+  messageDesc(file_cloudvmi_v1_admin, 26);
 
 /**
  * @generated from message cloudvmi.v1.ListAuditRequest
@@ -623,7 +660,7 @@ export type ListAuditRequest = Message<"cloudvmi.v1.ListAuditRequest"> & {
  * Use `create(ListAuditRequestSchema)` to create a new message.
  */
 export const ListAuditRequestSchema: GenMessage<ListAuditRequest> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_admin, 25);
+  messageDesc(file_cloudvmi_v1_admin, 27);
 
 /**
  * @generated from message cloudvmi.v1.ListAuditResponse
@@ -640,7 +677,7 @@ export type ListAuditResponse = Message<"cloudvmi.v1.ListAuditResponse"> & {
  * Use `create(ListAuditResponseSchema)` to create a new message.
  */
 export const ListAuditResponseSchema: GenMessage<ListAuditResponse> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_admin, 26);
+  messageDesc(file_cloudvmi_v1_admin, 28);
 
 /**
  * @generated from message cloudvmi.v1.VerifyAuditRequest
@@ -664,7 +701,7 @@ export type VerifyAuditRequest = Message<"cloudvmi.v1.VerifyAuditRequest"> & {
  * Use `create(VerifyAuditRequestSchema)` to create a new message.
  */
 export const VerifyAuditRequestSchema: GenMessage<VerifyAuditRequest> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_admin, 27);
+  messageDesc(file_cloudvmi_v1_admin, 29);
 
 /**
  * @generated from message cloudvmi.v1.VerifyAuditResponse
@@ -710,7 +747,7 @@ export type VerifyAuditResponse = Message<"cloudvmi.v1.VerifyAuditResponse"> & {
  * Use `create(VerifyAuditResponseSchema)` to create a new message.
  */
 export const VerifyAuditResponseSchema: GenMessage<VerifyAuditResponse> = /*@__PURE__*/
-  messageDesc(file_cloudvmi_v1_admin, 28);
+  messageDesc(file_cloudvmi_v1_admin, 30);
 
 /**
  * @generated from service cloudvmi.v1.AdminService
@@ -831,6 +868,7 @@ export const AdminService: GenService<{
   },
   /**
    * Its VMs are gone from the service. NotFound for an unknown one, InvalidArgument for one of the configuration.
+   * Forgets an agent and its VMs: another agent that announces one of them has it.
    *
    * @generated from rpc cloudvmi.v1.AdminService.RemoveAgent
    */
@@ -838,6 +876,16 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof RemoveAgentRequestSchema;
     output: typeof RemoveAgentResponseSchema;
+  },
+  /**
+   * Gives a VM to another agent. A VM is its first agent's until then: what others say of it is refused.
+   *
+   * @generated from rpc cloudvmi.v1.AdminService.MoveVm
+   */
+  moveVm: {
+    methodKind: "unary";
+    input: typeof MoveVmRequestSchema;
+    output: typeof MoveVmResponseSchema;
   },
   /**
    * Every VM of every host, owned or not.
