@@ -14,6 +14,7 @@ import { createCalls } from "./api/calls.ts";
 import { createGate, type Session } from "./api/gate.ts";
 import { guestService } from "./api/guest.ts";
 import { healthService } from "./api/health.ts";
+import { requestLimits } from "./api/request-limits.ts";
 import { sqlService } from "./api/sql.ts";
 import { vmService } from "./api/vms.ts";
 import { openAuditLog } from "./audit/log.ts";
@@ -65,7 +66,7 @@ export async function startControl(config: ControlConfig, log: Log = createLog()
     const gate = opened.adopt(createGate({ authenticator, policy, audit, registry: fleet.registry, calls }), (each) =>
       each.close(),
     );
-    const routes = createRoutes<Session>()
+    const routes = createRoutes<Session>(requestLimits)
       .add(HealthService, healthService({ fleet, state, audit }))
       .add(GuestService, guestService(gate, fleet))
       .add(SqlService, sqlService(gate, fleet))

@@ -4,6 +4,7 @@ import type { Action } from "../action.ts";
 import { rulesOf } from "../action.ts";
 import type { Principal } from "../auth/authenticator.ts";
 import { exhausted } from "../problem.ts";
+import { createAnswerBudget } from "./answer-budget.ts";
 
 export interface CallLimits {
   /** For calls that name none, in milliseconds. */
@@ -16,7 +17,11 @@ export interface CallLimits {
 
 export const defaultLimits: CallLimits = { defaultTimeoutMs: 30_000, maxTimeoutMs: 300_000, maxConcurrent: 32 };
 
-/** A call that is being answered. Disposing it gives its place free. */
+/** Answers up to this many bytes are bounded by the number of calls alone. */
+const smallAnswer = 64 * 1024;
+const budget = { perUser: 64 * 1024 * 1024, total: 512 * 1024 * 1024 };
+
+/** A call that is being answered. Its place is free when it has been disposed of, and its answer been taken by the caller. */
 export interface ActiveCall extends Disposable {
   readonly principal: Principal;
   /** Aborted when the caller goes, and when its token is revoked meanwhile. */
@@ -25,6 +30,8 @@ export interface ActiveCall extends Disposable {
   readonly timeoutMs: number;
   /** Puts the call under the limits of its action; throws ResourceExhausted. */
   begin(action: Action): void;
+  /** Waits until the caller has read enough of its earlier answers for one of so many bytes. Throws as the budget does. */
+  room(bytes: number): Promise<void>;
 }
 
 export interface Calls {
@@ -38,6 +45,7 @@ export interface Calls {
 export function createCalls(limits: CallLimits): Calls {
   const running = new Set<{ readonly tokenId: string; readonly end: AbortController }>();
   const counts = new Map<string, number>();
+  const answers = createAnswerBudget(budget);
 
   /** Returns how to give the place back. */
   function take(key: string, limit: number, what: string): () => void {
@@ -73,10 +81,15 @@ export function createCalls(limits: CallLimits): Calls {
           if (timeoutMs !== undefined) defaultTimeoutMs = maxTimeoutMs = timeoutMs;
           if (concurrent !== undefined) release.push(take(`${user} ${action}`, concurrent, `'${action}' calls`));
         },
+        async room(bytes) {
+          if (bytes > smallAnswer) release.push(await answers.take(user, bytes, end.signal, this.timeoutMs));
+        },
         [Symbol.dispose]() {
           running.delete(entry);
           context.signal.removeEventListener("abort", onAbort);
-          for (const each of release.splice(0)) each();
+          context.whenAnswered(() => {
+            for (const each of release.splice(0)) each();
+          });
         },
       };
     },
