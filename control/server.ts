@@ -13,6 +13,7 @@ import { parseCredential } from "./auth/token.ts";
 import type { KeyPair } from "./certificates.ts";
 import { type Connection, type ConnectionLimits, createConnections } from "./connections.ts";
 import type { Log } from "./log.ts";
+import { endUnread } from "./unread.ts";
 
 export interface Server {
   readonly url: string;
@@ -89,6 +90,7 @@ export async function startServer({
     const late = setTimeout(() => cutOff(request), limits.requestMs);
     const inTime = () => clearTimeout(late);
     request.once("end", inTime).once("close", inTime);
+    endUnread(response, stallMs);
     answer(request, response);
   }
 
