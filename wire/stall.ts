@@ -25,6 +25,7 @@ export function watchForStall(stream: Duplex, { timeoutMs, everyMs, onStall, onL
   let queued = 0;
   let drained = false;
   let takenAt = 0;
+  let lookedAt = 0;
   stream.on("drain", () => {
     drained = true;
   });
@@ -36,12 +37,14 @@ export function watchForStall(stream: Duplex, { timeoutMs, everyMs, onStall, onL
     measure();
     if (drained || unsent < before.unsent || queued < before.queued) takenAt = now;
     drained = false;
+    // Whoever was stopped itself knows nothing of its clients.
+    const late = now - lookedAt > 2 * everyMs;
+    if (late) takenAt = now;
     if (unsent > 0 && now - takenAt >= timeoutMs) {
       onStall();
       return;
     }
-    const others = onLook(now);
-    if (unsent > 0 || others) arm();
+    if (late || onLook(now) || unsent > 0) arm(now);
   }
 
   function measure(): void {
@@ -49,7 +52,8 @@ export function watchForStall(stream: Duplex, { timeoutMs, everyMs, onStall, onL
     queued = queuedBelow(stream);
   }
 
-  function arm(): void {
+  function arm(now: number): void {
+    lookedAt = now;
     timer = setTimeout(look, everyMs).unref();
   }
 
@@ -59,7 +63,7 @@ export function watchForStall(stream: Duplex, { timeoutMs, everyMs, onStall, onL
       measure();
       drained = false;
       takenAt = performance.now();
-      arm();
+      arm(takenAt);
     },
     end() {
       clearTimeout(timer);

@@ -118,6 +118,26 @@ test("a stream whose client reads nothing, whatever credit it gives, is cut off"
   await until(() => open() === 0, "the handler to be told");
 });
 
+test("who was stopped itself for a while takes no client for one that does not read", async () => {
+  const { guest, open } = endless();
+  const { near } = serve(guest, { stallTimeoutMs: 200, unreadTimeoutMs: 200 });
+  const peer = rawPeer(near);
+  near.pause();
+  peer.hello();
+  peer.open(1, pathOf(streamMemory));
+  peer.open(2, pathOf(streamMemory));
+  peer.send(1, Kind.Credit, encodeCredit(0xffffffff));
+  await until(() => open() === 2, "the streams to begin");
+  // It has been looked at once.
+  await sleep(80);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 700);
+  // The timers that were due have run when this goes on.
+  await sleep(0);
+  await settle();
+  assert.equal(open(), 2);
+  near.destroy();
+});
+
 test("a stream whose messages are not consumed ends, and the connection's other calls go on", async () => {
   const { guest, open } = endless();
   const { near, connection } = serve(guest, { unreadTimeoutMs: 30 });
