@@ -14,6 +14,7 @@ import { recordRefusedClaim } from "./api/claims.ts";
 import { createGate, type Gate, type Session } from "./api/gate.ts";
 import { guestService } from "./api/guest.ts";
 import { healthService } from "./api/health.ts";
+import { requestLimits } from "./api/request-limits.ts";
 import { sqlService } from "./api/sql.ts";
 import { vmService } from "./api/vms.ts";
 import { openAuditLog } from "./audit/log.ts";
@@ -85,7 +86,7 @@ export async function startControl(config: ControlConfig, log: Log = createLog()
       reviewUser().catch((error: Error) => log.warn("calls not reviewed", { problem: error.message }));
     }, reviewEveryMs).unref();
     opened.defer(() => clearInterval(reviews));
-    const routes = createRoutes<Session>()
+    const routes = createRoutes<Session>(requestLimits)
       .add(HealthService, healthService({ fleet, state, audit }))
       .add(GuestService, guestService(gate, fleet))
       .add(SqlService, sqlService(gate, fleet))

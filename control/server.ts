@@ -6,11 +6,14 @@ import tls from "node:tls";
 import { createContextKey, createContextValues } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { addToConnect, type Routes, SESSION_PROTOCOL, serveWire, type WireConnection } from "../wire/index.ts";
+import { admit, admitHttp, largestRequest } from "./api/admission.ts";
 import type { Gate, Session } from "./api/gate.ts";
-import { bearerToken, parseCredential } from "./auth/token.ts";
+import { maxRequestBytes } from "./api/request-limits.ts";
+import { parseCredential } from "./auth/token.ts";
 import type { KeyPair } from "./certificates.ts";
 import { type Connection, type ConnectionLimits, createConnections } from "./connections.ts";
 import type { Log } from "./log.ts";
+import { endUnread } from "./unread.ts";
 
 export interface Server {
   readonly url: string;
@@ -27,12 +30,12 @@ export interface ServerOptions {
   readonly connections: ConnectionLimits;
 }
 
-/** Of one request: the largest batch, 65,536 addresses of processes, takes 1.6 MiB of it. */
-const maxRequestBytes = 2 * 1024 * 1024;
 /** Calls of one connection at once. */
 const maxCalls = 64;
 /** Of one connection, of all calls under way together. */
 const maxHeldBytes = 8 * 1024 * 1024;
+/** A client that takes nothing of an answer that waits for it is cut off after this. */
+const stallMs = 60_000;
 
 type Request = http.IncomingMessage | http2.Http2ServerRequest;
 type Response = http.ServerResponse | http2.Http2ServerResponse;
@@ -68,8 +71,8 @@ export async function startServer({
       addToConnect(
         router,
         routes,
-        (context) => ({
-          credential: parseCredential(bearerToken(context.requestHeader.get("authorization"))),
+        async (context) => ({
+          ...(await admitHttp(gate, context)),
           admitted: () => context.values.get(connectionKey)?.admitted(),
         }),
         { onError },
@@ -87,6 +90,7 @@ export async function startServer({
     const late = setTimeout(() => cutOff(request), limits.requestMs);
     const inTime = () => clearTimeout(late);
     request.once("end", inTime).once("close", inTime);
+    endUnread(response, stallMs);
     answer(request, response);
   }
 
@@ -121,7 +125,9 @@ export async function startServer({
           return { credential, admitted: () => connection.admitted() };
         },
         onError,
-        maxRequest: maxRequestBytes,
+        admit: (session, method) => admit(gate, session, method),
+        maxRequest: largestRequest,
+        unreadTimeoutMs: stallMs,
         maxRequestBytes: maxHeldBytes,
         maxCalls,
       });

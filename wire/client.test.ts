@@ -4,9 +4,9 @@ import { describe, test } from "node:test";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import fc from "fast-check";
 import { GuestService } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
-import { createFrameReader, createFrameWriter, Kind } from "./frame.ts";
+import { createFrameReader, createFrameWriter, creditCost, Kind } from "./frame.ts";
 import { createRoutes, createWireTransport, serveWire, type WireTransport } from "./index.ts";
-import { encodeEnd } from "./payload.ts";
+import { decodeCredit, encodeEnd } from "./payload.ts";
 import { clientOf, failure, serve, until } from "./testing.ts";
 
 const { listTables, streamMemory } = GuestService.method;
@@ -280,3 +280,32 @@ function next(transport: WireTransport): Promise<IteratorResult<Uint8Array>> {
 async function* endless(): AsyncGenerator<object> {
   for (;;) yield {};
 }
+
+test("a slow consumer says what it has consumed in time, however little", async (t) => {
+  let now = 0;
+  t.mock.method(performance, "now", () => now);
+  const [near, far] = duplexPair();
+  const writer = createFrameWriter(far);
+  const credits: number[] = [];
+  let call = 0;
+  const reader = createFrameReader(1 << 20, (id, kind, payload) => {
+    if (kind === Kind.Open) call = id;
+    if (kind === Kind.Credit) credits.push(decodeCredit(payload));
+    return true;
+  });
+  far.on("data", (chunk: Uint8Array) => reader.push(chunk));
+  const transport = createWireTransport({ connect: () => near });
+  const answer = transport.streamEncoded(streamMemory, {})[Symbol.asyncIterator]();
+  const first = answer.next();
+  await until(() => call !== 0, "the call");
+  const piece = new Uint8Array(100_000);
+  writer.send(call, Kind.Message, undefined, piece);
+  await first;
+  assert.deepEqual(credits, []);
+  now = 11_000;
+  writer.send(call, Kind.Message, undefined, piece);
+  await answer.next();
+  await until(() => credits.length > 0, "credit");
+  assert.deepEqual(credits, [2 * creditCost(piece.length)]);
+  await transport.close();
+});

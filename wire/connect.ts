@@ -2,45 +2,70 @@
 
 import type { DescService } from "@bufbuild/protobuf";
 import { type DescMessage, fromBinary, type MessageInitShape } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ConnectRouter, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createContextKey,
+  type HandlerContext,
+  type ServiceImpl,
+} from "@connectrpc/connect";
 import { ignore } from "./call.ts";
+import { answeredKey, guarded } from "./connect-guard.ts";
 import { Encoded } from "./encoded.ts";
-import { type CallContext, publicError, type Route, type Routes } from "./routes.ts";
+import { type CallContext, pathOf, publicError, type Route, type Routes } from "./routes.ts";
 
 export interface ConnectOptions {
   /** Told of what callers are not: exceptions of handlers. */
   readonly onError?: (error: unknown, where: string) => void;
 }
 
-/** Registers every service of `routes`. `principalOf` says who calls, by the request's headers; a ConnectError refuses. */
+/**
+ * Registers every service of `routes`. `principalOf` says who calls, by the request's headers; a ConnectError refuses.
+ * It is asked before anything of the request's body is read.
+ */
 export function addToConnect<P>(
   router: ConnectRouter,
   routes: Routes<P>,
   principalOf: (context: HandlerContext) => Promise<P> | P,
   options: ConnectOptions = {},
 ): void {
+  const principals = createContextKey<{ readonly value: P } | undefined>(undefined);
+  const requestGate = async (context: HandlerContext): Promise<void> => {
+    try {
+      context.values.set(principals, { value: await principalOf(context) });
+    } catch (error) {
+      throw publicError(error, pathOf(context.method), options.onError);
+    }
+  };
+  const contextOf = (context: HandlerContext): CallContext<P> => ({
+    principal: context.values.get(principals)!.value,
+    signal: context.signal,
+    timeoutMs: context.timeoutMs(),
+    whenAnswered: (done) => context.values.get(answeredKey)(done),
+  });
   for (const [service, served] of routes.services) {
     const implementation: Record<string, unknown> = {};
-    for (const route of served) implementation[route.method.localName] = adapt(route, principalOf, options);
-    router.service(service, implementation as Partial<ServiceImpl<DescService>>);
+    for (const route of served) implementation[route.method.localName] = adapt(route, contextOf, options);
+    const first = router.handlers.length;
+    router.service(service, implementation as Partial<ServiceImpl<DescService>>, { requestGate });
+    for (let at = first; at < router.handlers.length; at++) {
+      const handler = router.handlers[at]!;
+      router.handlers[at] = guarded(handler, routes.find(pathOf(handler.method)));
+    }
   }
 }
 
 function adapt<P>(
   route: Route<P>,
-  principalOf: (context: HandlerContext) => Promise<P> | P,
+  contextOf: (context: HandlerContext) => CallContext<P>,
   { onError }: ConnectOptions,
 ): unknown {
-  const contextOf = async (context: HandlerContext): Promise<CallContext<P>> => ({
-    principal: await principalOf(context),
-    signal: context.signal,
-    timeoutMs: context.timeoutMs(),
-  });
   type Request = Parameters<typeof route.handle>[0];
   if (route.kind === "unary") {
     return async (request: Request, context: HandlerContext) => {
       try {
-        const answer = route.handle(request, await contextOf(context));
+        const answer = route.handle(request, contextOf(context));
         return decoded(route.method.output, await orAborted(answer, context.signal));
       } catch (error) {
         throw publicError(error, route.path, onError);
@@ -52,7 +77,7 @@ function adapt<P>(
     // Connect asks for no more of an answer whose caller has left, so the handler must be told.
     const stop = (): void => void iterator?.return?.()?.then(ignore, ignore);
     try {
-      iterator = route.handle(request, await contextOf(context))[Symbol.asyncIterator]();
+      iterator = route.handle(request, contextOf(context))[Symbol.asyncIterator]();
       context.signal.addEventListener("abort", stop);
       for (let step = await iterator.next(); !step.done; step = await iterator.next()) {
         yield decoded(route.method.output, step.value);

@@ -26,6 +26,11 @@ export function tookTooLong(): ConnectError {
   return new ConnectError("the call took too long", Code.DeadlineExceeded);
 }
 
+/** For a streamed answer whose caller takes nothing of it. */
+export function unreadFor(ms: number): ConnectError {
+  return new ConnectError(`nothing of the answer was read for ${ms / 1000} s: read it sooner`, Code.ResourceExhausted);
+}
+
 function abortedBy(signal: AbortSignal | undefined): ConnectError {
   const reason: unknown = signal?.reason;
   // A handler that passes its own signal on: the end of its deadline stays a deadline.

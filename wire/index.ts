@@ -6,14 +6,17 @@ export { Encoded } from "./encoded.ts";
 export { connectedPair } from "./pair.ts";
 export { type Hello, SESSION_PROTOCOL } from "./payload.ts";
 export { type ReusedReads, reusedReads } from "./reads.ts";
+export type { RequestLimits } from "./request-limits.ts";
 export {
   type CallContext,
   createRoutes,
   type Implementation,
   type MethodHandler,
+  pathOf,
   type Route,
   type Routes,
   type StreamHandler,
   type UnaryHandler,
 } from "./routes.ts";
-export { type ServeOptions, serveWire, type WireConnection } from "./server.ts";
+export type { ServeOptions, WireConnection } from "./serve-options.ts";
+export { serveWire } from "./server.ts";

@@ -13,6 +13,7 @@ import {
 } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { Encoded } from "./encoded.ts";
+import type { RequestLimits } from "./request-limits.ts";
 
 /** Who calls, and until when. */
 export interface CallContext<P> {
@@ -22,6 +23,11 @@ export interface CallContext<P> {
   readonly signal: AbortSignal;
   /** Milliseconds that the caller granted when the call began; undefined: no limit. */
   readonly timeoutMs: number | undefined;
+  /**
+   * Calls back once the answer has been handed to the system, or never will be. At once when it already has, or when it
+   * is small beside what waits anyway.
+   */
+  whenAnswered(done: () => void): void;
 }
 
 /** Answers one message, as a message or encoded. ConnectErrors reach the caller with their code and text, others as a bare Internal. */
@@ -49,7 +55,7 @@ export type Implementation<S extends DescService, P> = {
 };
 
 /** One method with its handler, stripped of its types: the wire knows only descriptors. */
-export type Route<P> = { readonly path: string } & (
+export type Route<P> = { readonly path: string; readonly limits: RequestLimits | undefined } & (
   | {
       readonly kind: "unary";
       readonly method: DescMethodUnary;
@@ -76,7 +82,8 @@ export function pathOf(method: DescMethod): string {
   return `${method.parent.typeName}/${method.name}`;
 }
 
-export function createRoutes<P>(): Routes<P> {
+/** @param limitsOf what the requests of the method at a path may be; by default, only the protocols' own limits hold */
+export function createRoutes<P>(limitsOf?: (path: string) => RequestLimits): Routes<P> {
   const services = new Map<DescService, readonly Route<P>[]>();
   const paths = new Map<string, Route<P>>();
   return {
@@ -92,8 +99,9 @@ export function createRoutes<P>(): Routes<P> {
         // Methods may use `this` when the implementation is an object of a class.
         const handle = handler.bind(implementation);
         const path = pathOf(method);
-        if (isUnary(method)) routes.push({ kind: "unary", path, method, handle });
-        else if (isStreaming(method)) routes.push({ kind: "stream", path, method, handle });
+        const limits = limitsOf?.(path);
+        if (isUnary(method)) routes.push({ kind: "unary", path, limits, method, handle });
+        else if (isStreaming(method)) routes.push({ kind: "stream", path, limits, method, handle });
         else throw new Error(`${path}: the wire carries no streams from clients`);
       }
       services.set(service, routes);

@@ -1,60 +1,35 @@
 // The serving end of the session protocol.
 import type { Duplex } from "node:stream";
 import { setImmediate } from "node:timers/promises";
-import { fromBinary, type Message } from "@bufbuild/protobuf";
+import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { type Call, createContext, endOfTurn, ignore, wake } from "./call.ts";
+import { type Call, createCall, createContext, endOfTurn, ignore, wake } from "./call.ts";
 import type { Encoded } from "./encoded.ts";
 import {
   createFrameReader,
   createFrameWriter,
   creditCost,
   DEFAULT_MAX_MESSAGE,
-  INITIAL_CREDIT,
   Kind,
   MAX_HELLO,
   protocolError,
   tune,
 } from "./frame.ts";
-import { tookTooLong } from "./give-up.ts";
+import { tookTooLong, unreadFor } from "./give-up.ts";
 import { decodeCredit, decodeHello, decodeOpen, encodeEnd, type Hello } from "./payload.ts";
+import { decodeRequest } from "./request-limits.ts";
 import { type CallContext, encodeMessage, publicError, type Route, type Routes, unimplemented } from "./routes.ts";
+import type { ServeOptions, WireConnection } from "./serve-options.ts";
+import { watchForStall } from "./stall.ts";
 
-export interface ServeOptions<P> {
-  /** Who the client is. A ConnectError refuses it. Called once, when the connection's first frame has come. */
-  authenticate(hello: Hello): Promise<P> | P;
-  /** Largest message accepted or sent, in bytes; by default 32 MiB. */
-  maxMessage?: number;
-  /** Largest request, in bytes, by default as `maxMessage`. Decoded, a hostile one takes fifty times its size. */
-  maxRequest?: number;
-  /** Calls handled at once, by default 256; those beyond are refused with ResourceExhausted. */
-  maxCalls?: number;
-  /** Bytes of requests held at once by all calls together, by default 64 MiB; those beyond are refused alike. */
-  maxRequestBytes?: number;
-  /** How long a client may take to introduce itself, by default 10 s. */
-  helloTimeoutMs?: number;
-  /** How long a client may leave its answers unread before it is cut off, by default 60 s. */
-  stallTimeoutMs?: number;
-  /** Told of what callers are not: exceptions of handlers. `where` is the method's path, or "connection". */
-  readonly onError?: (error: unknown, where: string) => void;
-}
-
-/** One client's connection, as the server sees it. */
-export interface WireConnection {
-  /** Settles, never rejects, when the stream is gone and all of its calls have been aborted. */
-  readonly closed: Promise<void>;
-  /** Calls whose handlers have not returned yet. */
-  readonly calls: number;
-  /** Ends the connection and aborts its calls; the client hears Unavailable. */
-  close(): void;
-}
-
-/** Answer bytes waiting in the stream at which handlers of streams are held back. */
+/** Answer bytes waiting in the stream at which handlers of streams are held back, and clients of many small answers. */
 const BACKLOG = 128 * 1024;
 /** Messages of one call after which others get their turn. */
 const BURST = 64;
 /** Answer bytes waiting at which nothing more is read from a client that does not read either. */
 const HARD_BACKLOG = 8 * 1024 * 1024;
+/** Looks at a client that does not read, within the time that it has. */
+const LOOKS = 6;
 /** Room for credit: a client that grants more has no use for it. */
 const MAX_CREDIT = 0xffffffff;
 
@@ -64,10 +39,13 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
   const maxCalls = options.maxCalls ?? 256;
   const maxRequestBytes = options.maxRequestBytes ?? 64 * 1024 * 1024;
   const stallTimeoutMs = options.stallTimeoutMs ?? 60_000;
+  const unreadTimeoutMs = options.unreadTimeoutMs ?? Number.POSITIVE_INFINITY;
   const writer = createFrameWriter(stream);
   const reader = createFrameReader(MAX_HELLO, onFrame);
   const open = new Map<number, Call>();
   const waiting = new Set<Call>();
+  /** Calls whose answer waits to be written. */
+  const unwritten = new Set<Call>();
   const { promise: closed, resolve: resolveClosed } = Promise.withResolvers<void>();
   let state: "new" | "authenticating" | "ready" | "over" = "new";
   let principal: P;
@@ -75,7 +53,14 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
   const early: Uint8Array[] = [];
   let running = 0;
   let requestBytes = 0;
-  let stalled: NodeJS.Timeout | undefined;
+  /** Nothing is read from a client that leaves too much unread. */
+  let heldBack = false;
+  const stall = watchForStall(stream, {
+    timeoutMs: stallTimeoutMs,
+    everyMs: Math.min(stallTimeoutMs, unreadTimeoutMs) / LOOKS,
+    onStall: () => stream.destroy(),
+    onLook: endUnread,
+  });
 
   const helloTimer = setTimeout(
     () => fail(new ConnectError("the client did not introduce itself in time", Code.DeadlineExceeded)),
@@ -113,9 +98,10 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
   function abortAll(reason: ConnectError): void {
     state = "over";
     clearTimeout(helloTimer);
-    clearTimeout(stalled);
+    stall.end();
     early.length = 0;
     for (const call of open.values()) finish(call, reason);
+    for (const call of unwritten) written(call);
   }
 
   function onClose(): void {
@@ -155,7 +141,7 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
       if (state === "over") return;
       principal = value;
       state = "ready";
-      reader.limit(options.maxRequest ?? maxMessage);
+      reader.limit(options.maxRequest?.(value) ?? maxMessage);
     };
     try {
       const result = options.authenticate(hello);
@@ -181,24 +167,15 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
   function onOpen(id: number, payload: Uint8Array): void {
     if (id === 0 || open.has(id)) throw protocolError(`call id ${id} can't be opened`);
     const { path, timeoutMs, request } = decodeOpen(payload);
-    let accepted: ReturnType<typeof accept>;
+    let route: Route<P>;
     try {
-      accepted = accept(path, request);
+      route = accept(path, request);
     } catch (error) {
       writer.send(id, Kind.End, encodeEnd(publicError(error, path, options.onError)));
       holdBack();
       return;
     }
-    const call: Call = {
-      id,
-      requestBytes: request.length,
-      over: false,
-      credit: INITIAL_CREDIT,
-      abort: ignore,
-      wake: undefined,
-      stop: undefined,
-      timer: undefined,
-    };
+    const call = createCall(id, request.length);
     if (timeoutMs !== undefined) {
       const late = (): void => end(call, tookTooLong());
       call.timer = setTimeout(late, Math.min(timeoutMs, 0x7fffffff));
@@ -206,52 +183,52 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
     open.set(id, call);
     running++;
     requestBytes += request.length;
-    handle(call, accepted.route, accepted.message, createContext(call, principal, timeoutMs));
+    const context = createContext(call, principal, timeoutMs);
+    const refuse = (error: unknown): void => endBadly(call, error, path, context);
+    try {
+      const admission = options.admit?.(principal, route.method);
+      if (admission === undefined) handle(call, route, request, context);
+      else admission.then(() => handle(call, route, request, context)).catch(refuse);
+    } catch (error) {
+      refuse(error);
+    }
   }
 
-  /** The route and request of a call, or a throw when it can't be taken on. */
-  function accept(path: string, request: Uint8Array): { route: Route<P>; message: Message } {
+  /** The route of a call, or a throw when it can't be taken on. Nothing of its request has been looked at. */
+  function accept(path: string, request: Uint8Array): Route<P> {
     const route = routes.find(path);
     if (route === undefined) throw unimplemented(path);
     if (running >= maxCalls) throw new ConnectError(`more than ${maxCalls} calls at once`, Code.ResourceExhausted);
     if (requestBytes + request.length > maxRequestBytes) {
       throw new ConnectError("the calls under way hold too many bytes", Code.ResourceExhausted);
     }
-    try {
-      return { route, message: fromBinary(route.method.input, request) };
-    } catch {
-      throw new ConnectError(`the request of ${path} is malformed`, Code.InvalidArgument);
-    }
+    return route;
   }
 
-  function handle(call: Call, route: Route<P>, message: Message, context: CallContext<P>): void {
-    if (route.kind === "stream") {
-      pump(call, route, message, context)
-        .catch((error) => end(call, errorOf(error, route.path, context)))
-        .finally(() => release(call));
+  /** Runs the handler of a call. A throw means that it has not run. */
+  function handle(call: Call, route: Route<P>, request: Uint8Array, context: CallContext<P>): void {
+    if (call.over) {
+      release(call);
       return;
     }
+    const message = decodeRequest(route.path, route.method.input, request, route.limits);
+    if (route.kind === "stream") {
+      pump(call, route, message, context).then(
+        () => release(call),
+        (error) => endBadly(call, error, route.path, context),
+      );
+      return;
+    }
+    const failed = (error: unknown): void => endBadly(call, error, route.path, context);
     const answer = (value: Parameters<typeof encodeMessage>[1]): void => {
-      release(call);
-      if (call.over) return;
       try {
-        const { bytes, room, sent } = checked(encodeMessage(route.method.output, value));
-        writer.send(call.id, Kind.Last, undefined, bytes, room, sent);
-        finish(call);
-        holdBack();
+        if (!call.over) sendLast(call, checked(encodeMessage(route.method.output, value)));
+        release(call);
       } catch (error) {
-        end(call, errorOf(error, route.path, context));
+        failed(error);
       }
     };
-    const refuseCall = (error: unknown): void => {
-      release(call);
-      end(call, errorOf(error, route.path, context));
-    };
-    try {
-      route.handle(message, context).then(answer, refuseCall);
-    } catch (error) {
-      refuseCall(error);
-    }
+    route.handle(message, context).then(answer, failed);
   }
 
   /** Moves a handler's messages to the stream as far as there is credit and room. */
@@ -274,8 +251,7 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
         const next = await endOfTurn(ahead);
         if (call.over) return;
         if (next?.done) {
-          writer.send(call.id, Kind.Last, undefined, answer.bytes, answer.room, answer.sent);
-          finish(call);
+          sendLast(call, answer);
           return;
         }
         sendMessage(call, answer);
@@ -303,14 +279,51 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
     writer.send(call.id, Kind.Message, undefined, bytes, room, sent);
   }
 
+  /** The answer's end. The call keeps its place while its client is behind, or answers that nobody reads would pile up. */
+  function sendLast(call: Call, { bytes, room, sent }: Encoded): void {
+    if (stream.writableLength + bytes.length <= BACKLOG) {
+      writer.send(call.id, Kind.Last, undefined, bytes, room, sent);
+    } else {
+      call.holds++;
+      unwritten.add(call);
+      const left = (): void => {
+        sent?.();
+        written(call);
+      };
+      writer.send(call.id, Kind.Last, undefined, bytes, room, left);
+    }
+    finish(call);
+    holdBack(HARD_BACKLOG);
+  }
+
+  function written(call: Call): void {
+    if (unwritten.delete(call)) release(call);
+  }
+
   /** Waits until the call may send; also ends when the call is over. */
   async function room(call: Call): Promise<void> {
     while (!call.over && (call.credit <= 0 || backedUp(BACKLOG))) {
+      stall.begin();
+      call.unreadSince = call.credit <= 0 ? performance.now() : undefined;
       await new Promise<void>((resolve) => {
         call.wake = resolve;
         if (call.credit > 0) waiting.add(call);
       });
+      call.unreadSince = undefined;
     }
+  }
+
+  /** Ends streams of which the client has taken nothing for too long; returns whether any is waiting still. */
+  function endUnread(now: number): boolean {
+    let left = false;
+    for (const call of open.values()) {
+      if (call.unreadSince === undefined) continue;
+      // What is on its way to a slow client can't have been consumed.
+      if (stream.writableLength > 0) call.unreadSince = now;
+      if (now - call.unreadSince >= unreadTimeoutMs) end(call, unreadFor(unreadTimeoutMs));
+      else left = unreadTimeoutMs < Number.POSITIVE_INFINITY;
+    }
+    return left;
   }
 
   /** Whether more than `bytes` wait to be written, and a drain will tell when they don't any more. */
@@ -319,9 +332,8 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
   }
 
   function onDrain(): void {
-    if (stalled !== undefined) {
-      clearTimeout(stalled);
-      stalled = undefined;
+    if (heldBack) {
+      heldBack = false;
       stream.resume();
     }
     const woken = [...waiting];
@@ -329,11 +341,13 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
     for (const call of woken) wake(call);
   }
 
-  /** Stops reading from a client that leaves its answers unread, and gives up on it in the end. */
-  function holdBack(): void {
-    if (!backedUp(HARD_BACKLOG) || stalled !== undefined || state === "over") return;
+  /** Watches a client that leaves its answers unread, and in the end stops reading from it. */
+  function holdBack(most = BACKLOG): void {
+    if (!stream.writableNeedDrain || state === "over") return;
+    stall.begin();
+    if (heldBack || !backedUp(most)) return;
+    heldBack = true;
     stream.pause();
-    stalled = setTimeout(() => stream.destroy(), stallTimeoutMs);
   }
 
   function checked(answer: Encoded): Encoded {
@@ -342,9 +356,11 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
     throw new ConnectError(text, Code.ResourceExhausted);
   }
 
-  function errorOf(error: unknown, path: string, context: CallContext<P>): ConnectError {
+  /** Ends a call whose handler has failed, or was not let to run. */
+  function endBadly(call: Call, error: unknown, path: string, context: CallContext<P>): void {
     // What a handler throws because it was aborted is of no interest to the log.
-    return publicError(error, path, context.signal.aborted ? undefined : options.onError);
+    end(call, publicError(error, path, context.signal.aborted ? undefined : options.onError));
+    release(call);
   }
 
   /** Ends a call with END, once. */
@@ -367,8 +383,10 @@ export function serveWire<P>(stream: Duplex, routes: Routes<P>, options: ServeOp
   }
 
   function release(call: Call): void {
+    if (--call.holds > 0) return;
     running--;
     requestBytes -= call.requestBytes;
+    call.done?.();
   }
 
   return {

@@ -18,6 +18,10 @@ type Result = IteratorResult<Uint8Array, undefined>;
 
 /** Consumed bytes that are worth telling the server about. */
 const CREDIT_STEP = INITIAL_CREDIT / 4;
+/** After which it is told of less too, in ms: a server takes whoever consumes nothing for someone who does not read. */
+const CREDIT_AFTER_MS = 10_000;
+/** Consumed bytes between two looks at the clock. */
+const LOOK_STEP = CREDIT_STEP / 16;
 /** A message below this size is copied before it waits, so that it doesn't keep the whole chunk it came in. */
 const COPY_BELOW = 4096;
 const DONE: Result = { done: true, value: undefined };
@@ -34,6 +38,9 @@ function iterate(call: StreamCall): AsyncIterator<Uint8Array, undefined> {
   /** Credit that what is queued has cost. */
   let queued = 0;
   let consumed = 0;
+  /** When the server was last told, and how much must be consumed before that matters. */
+  let toldAt = 0;
+  let nextLook = LOOK_STEP;
   let started = false;
   let ended = false;
   let error: ConnectError | undefined;
@@ -62,6 +69,7 @@ function iterate(call: StreamCall): AsyncIterator<Uint8Array, undefined> {
   function begin(live: Session, request: Uint8Array): void {
     if (ended) return;
     session = live;
+    toldAt = performance.now();
     id = live.open(call.path, call.timeoutMs, request, { message, end });
   }
 
@@ -81,9 +89,16 @@ function iterate(call: StreamCall): AsyncIterator<Uint8Array, undefined> {
 
   function consume(cost: number): void {
     consumed += cost;
-    if (consumed < CREDIT_STEP) return;
+    if (consumed < nextLook) return;
+    const now = performance.now();
+    if (consumed < CREDIT_STEP && now - toldAt < CREDIT_AFTER_MS) {
+      nextLook = consumed + LOOK_STEP;
+      return;
+    }
     session?.credit(id, consumed);
+    toldAt = now;
     consumed = 0;
+    nextLook = LOOK_STEP;
   }
 
   function end(reason: ConnectError | undefined): void {

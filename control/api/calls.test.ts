@@ -10,7 +10,12 @@ const principal = {
 } as unknown as Parameters<ReturnType<typeof createCalls>["open"]>[1];
 
 function timeoutOf(action: "table" | "stream", timeoutMs: number | undefined): number {
-  const context = { principal: { credential }, signal: new AbortController().signal, timeoutMs };
+  const context = {
+    principal: { credential },
+    signal: new AbortController().signal,
+    timeoutMs,
+    whenAnswered: (done: () => void) => done(),
+  };
   using call = createCalls(defaultLimits).open(context, principal);
   call.begin(action);
   return call.timeoutMs;

@@ -5,6 +5,7 @@ import type { Principal } from "../auth/authenticator.ts";
 import type { Credential } from "../auth/token.ts";
 import type { FleetVm } from "../fleet/registry.ts";
 import { exhausted } from "../problem.ts";
+import { createAnswerBudget } from "./answer-budget.ts";
 
 export interface CallLimits {
   /** For calls that name none, in milliseconds. */
@@ -17,6 +18,10 @@ export interface CallLimits {
 
 export const defaultLimits: CallLimits = { defaultTimeoutMs: 30_000, maxTimeoutMs: 300_000, maxConcurrent: 32 };
 
+/** Answers up to this many bytes are bounded by the number of calls alone. */
+const smallAnswer = 64 * 1024;
+const budget = { perUser: 64 * 1024 * 1024, total: 512 * 1024 * 1024 };
+
 /** What a call has been permitted, and what it must still be permitted for as long as it runs. */
 export interface Grant {
   readonly action: VmAction;
@@ -28,7 +33,7 @@ export interface Grant {
   readonly reference: string;
 }
 
-/** A call that is being answered. Disposing it gives its place free. */
+/** A call that is being answered. Its place is free when it has been disposed of, and its answer been taken by the caller. */
 export interface ActiveCall extends Disposable {
   /** As of the newest decision on it. */
   readonly principal: Principal;
@@ -40,6 +45,8 @@ export interface ActiveCall extends Disposable {
   begin(action: Action): void;
   /** Has to be permitted until the call ends. */
   hold(grant: Grant): void;
+  /** Waits until the caller has read enough of its earlier answers for one of so many bytes. Throws as the budget does. */
+  room(bytes: number): Promise<void>;
 }
 
 /** A call as those see it who may end it. */
@@ -72,6 +79,7 @@ export interface Calls {
 export function createCalls(limits: CallLimits): Calls {
   const running = new Set<RunningCall>();
   const counts = new Map<string, number>();
+  const answers = createAnswerBudget(budget);
 
   /** Returns how to give the place back. */
   function take(key: string, limit: number, what: string): () => void {
@@ -128,11 +136,16 @@ export function createCalls(limits: CallLimits): Calls {
           current = principal;
         },
         end: (reason) => end.abort(reason),
+        async room(bytes) {
+          if (bytes > smallAnswer) release.push(await answers.take(user, bytes, end.signal, call.timeoutMs));
+        },
         [Symbol.dispose]() {
           running.delete(call);
           clearTimeout(expiry);
           context.signal.removeEventListener("abort", onAbort);
-          for (const each of release.splice(0)) each();
+          context.whenAnswered(() => {
+            for (const each of release.splice(0)) each();
+          });
         },
       };
       running.add(call);

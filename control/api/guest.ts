@@ -7,7 +7,7 @@ import {
   type MessageShape,
 } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { GuestService, type VmId, VmIdSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
+import { GuestService, type ReadMemoryRequest, type VmId, VmIdSchema } from "../../proto/gen/cloudvmi/v1/guest_pb.ts";
 import { type CallContext, Encoded, type Implementation, type WireTransport } from "../../wire/index.ts";
 import { isVmAction, type VmAction } from "../action.ts";
 import type { Fleet } from "../fleet/fleet.ts";
@@ -20,6 +20,8 @@ import { type Detail, guestRpcs } from "./rpc.ts";
 interface VmRpc<I extends DescMessage> {
   readonly action: VmAction;
   detail(request: MessageShape<I>): Detail;
+  /** How many bytes the answer may have, where that can be much. */
+  answerBytes?(request: MessageShape<I>): number;
 }
 
 interface NamesVm {
@@ -32,7 +34,7 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
 
   async function unary<I extends DescMessage, O extends DescMessage>(
     rpc: DescMethodUnary<I, O>,
-    { action, detail }: VmRpc<I>,
+    { action, detail, answerBytes }: VmRpc<I>,
     request: MessageShape<I> & NamesVm,
     context: CallContext<Session>,
   ): Promise<Encoded> {
@@ -42,6 +44,7 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
     const [read] = await Promise.allSettled([
       (async () => {
         const transport = route(fleet, request, vm);
+        if (answerBytes !== undefined) await call.room(answerBytes(request));
         return transport.unaryEncoded(rpc, request as MessageInitShape<I>, {
           signal: call.signal,
           timeoutMs: call.timeoutMs,
@@ -56,13 +59,13 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
 
   async function* stream<I extends DescMessage, O extends DescMessage>(
     rpc: DescMethodServerStreaming<I, O>,
-    question: VmQuestion,
-    detail: Detail,
+    question: (request: MessageShape<I>) => VmQuestion,
+    detail: (request: MessageShape<I>) => Detail,
     request: MessageShape<I> & NamesVm,
     context: CallContext<Session>,
   ): AsyncGenerator<Encoded> {
     using call = await gate.enter(context);
-    const { vm, recorded } = await gate.vm(call, request.vm, question, detail);
+    const { vm, recorded } = await gate.vm(call, request.vm, question(request), detail(request));
     try {
       const transport = route(fleet, request, vm);
       const answer = transport.streamEncoded(rpc, request as MessageInitShape<I>, {
@@ -98,17 +101,18 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
     },
     readTable(request, context) {
       const { detail } = guestRpcs.readTable;
-      return stream(method.readTable, tableQuestion(fleet, request.table), detail(request), request, context);
+      return stream(method.readTable, ({ table }) => tableQuestion(fleet, table), detail, request, context);
     },
     streamMemory(request, context) {
       const { action, detail } = guestRpcs.streamMemory;
-      return stream(method.streamMemory, { action }, detail(request), request, context);
+      return stream(method.streamMemory, () => ({ action }), detail, request, context);
     },
     scan(request, context) {
       const { action, detail } = guestRpcs.scan;
-      return stream(method.scan, { action }, detail(request), request, context);
+      return stream(method.scan, () => ({ action }), detail, request, context);
     },
-    readMemory: (request, context) => unary(method.readMemory, guestRpcs.readMemory, request, context),
+    readMemory: (request, context) =>
+      unary(method.readMemory, { ...guestRpcs.readMemory, answerBytes: bytesAsked }, request, context),
     translate: (request, context) => unary(method.translate, guestRpcs.translate, request, context),
     lookupSymbols: (request, context) => unary(method.lookupSymbols, guestRpcs.lookupSymbols, request, context),
     lookupTypes: (request, context) => unary(method.lookupTypes, guestRpcs.lookupTypes, request, context),
@@ -117,6 +121,14 @@ export function guestService(gate: Gate, fleet: Fleet): Implementation<typeof Gu
     pause: (request, context) => unary(method.pause, guestRpcs.pause, request, context),
     resume: (request, context) => unary(method.resume, guestRpcs.resume, request, context),
   };
+}
+
+/** What of a batch the agent answers at most; it refuses one that asks for more. */
+function bytesAsked({ items }: ReadMemoryRequest): number {
+  return Math.min(
+    items.reduce((sum, { length }) => sum + length, 0),
+    16 * 1024 * 1024,
+  );
 }
 
 /** Where a request goes; it then names the VM by its UUID and incarnation. */

@@ -91,6 +91,11 @@ export const sqlRpcs = {
 
 export const healthRpcs = { check: open } satisfies RpcTable<typeof HealthService>;
 
+/** Whether anyone may call the method at a path, without a token too. */
+export function isOpen(path: string): boolean {
+  return path === "cloudvmi.v1.HealthService/Check";
+}
+
 export const accountRpcs = {
   whoAmI: { action: "account", detail: nothing },
   createToken: { action: "ownTokens", detail: ({ note, lifetimeHours }) => ({ create: note, lifetimeHours }) },
