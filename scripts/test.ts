@@ -89,7 +89,7 @@ async function tests({ name, files, concurrency, node = process.execPath, later 
   for (const key of ["passed", "failed", "skipped"] as const) total[key] += counted[key];
 }
 
-const node24Version = "24.15.0";
+const node24Version = "24.21.0";
 
 /** The oldest Node that the packages promise to run on, fetched by npm into the cache: beside the project's own it would take its name. */
 async function node24(): Promise<string | undefined> {
