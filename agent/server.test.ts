@@ -121,7 +121,7 @@ test("TLS: control is served, whoever lacks a certificate of its CA is not", asy
 });
 
 test("TLS: who says nothing is closed in the end, and locks nobody out until then", async () => {
-  const server = await serve({ listen: listenTls, tls }, routes, () => {}, 300);
+  const server = await serve({ listen: listenTls, tls }, routes, () => {}, 2000);
   const port = Number(/:(\d+)$/.exec(server.address)![1]);
   const silent = Array.from({ length: 100 }, () => connectTcp(port, "127.0.0.1").on("error", () => {}));
   try {

@@ -165,7 +165,7 @@ test("a request that does not come to its end is cut off, and others of the same
 test("a session that is idle is ended; one in use, or asked again in time, is not", async () => {
   const answered = Promise.withResolvers<void>();
   let calls = 0;
-  await using port = await startPort({ idleMs: 300 }, async () => {
+  await using port = await startPort({ idleMs: 1000 }, async () => {
     if (++calls === 1) await answered.promise;
   });
   const inUse = await port.session();

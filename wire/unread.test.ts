@@ -166,13 +166,13 @@ test("whoever passes an answer on may wait with consuming it for ever", async ()
 
 test("a slow consumer goes on", async () => {
   const { guest, open } = endless();
-  const { near } = serve(guest, { unreadTimeoutMs: 300 });
+  const { near } = serve(guest, { unreadTimeoutMs: 1000 });
   const peer = rawPeer(near);
   peer.hello();
   peer.open(1, pathOf(streamMemory));
   // Too little for another message each time, for longer than a client that consumes nothing may take.
   for (let times = 0; times < 20; times++) {
-    await sleep(30);
+    await sleep(60);
     peer.send(1, Kind.Credit, encodeCredit(10));
   }
   assert.equal(open(), 1);
