@@ -23,6 +23,9 @@ export interface UpFiles {
 /** Linux keeps the path of a unix socket in 108 bytes, the last of them zero. */
 const maxSocketPath = 107;
 
+/** Where the agent of `up` listens. */
+export const agentSocket = (state: string) => join(state, "agent.sock");
+
 /**
  * The folder and configurations of `up`. The files are written once and then the operator's: later only a setting that
  * is given replaces its own line, so that a first attempt with a port in use can be followed by one with another.
@@ -34,7 +37,7 @@ export async function prepare(state: string, settings: UpSettings): Promise<UpFi
     token: join(state, "control", "admin.token"),
     ca: join(state, "control", "ca.pem"),
   };
-  const socket = join(state, "agent.sock");
+  const socket = agentSocket(state);
   if (Buffer.byteLength(socket) > maxSocketPath) {
     throw usageError(`${state} is too long a path for a socket: choose a shorter one with --state`);
   }
@@ -43,13 +46,6 @@ export async function prepare(state: string, settings: UpSettings): Promise<UpFi
     throw usageError(`--listen ${listen}: write host:port, such as 127.0.0.1:7443`);
   }
   await mkdir(state, { recursive: true, mode: 0o700 });
-  const { isListening } = await import("../agent/index.ts");
-  // Before anything is written: what runs reads its configuration again whenever a part of it has to be restarted.
-  if (await isListening(socket)) {
-    throw usageError(
-      `\`cloudvmi up\` runs with ${state} already: end that one first, or choose another folder with --state`,
-    );
-  }
   const host = name ?? hostname().split(".")[0]!;
   const agent = await changed(files.agent, agentConfig(host, socket, state), {
     name: name && quote(name),

@@ -46,10 +46,12 @@ export async function bundleCli(): Promise<void> {
       {
         name: "services-from-source",
         setup({ onResolve }) {
-          onResolve({ filter: /^\.\.\/\.\.\/(?:agent|control|sql)\/index\.ts$/ }, ({ path }) => ({
-            path,
-            external: true,
-          }));
+          onResolve({ filter: /\/(?:agent|control|sql)\/index\.ts$/ }, ({ path, importer }) =>
+            path.startsWith("../../")
+              ? { path, external: true }
+              : // From dist/cli it would lead elsewhere, and bundled it would not find its files.
+                { errors: [{ text: `${importer} loads ${path}: only files of cli/commands may load a service` }] },
+          );
         },
       },
     ],

@@ -2,12 +2,13 @@ import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Vm } from "../../sdk/index.ts";
+import { usageError } from "../failure.ts";
 import { stateHome } from "../folders.ts";
 import { sanitise } from "../format/sanitise.ts";
 import { count } from "../format/units.ts";
 import type { CommonOptions, Session } from "../session.ts";
 import { supervise } from "../supervise.ts";
-import { prepare, type UpFiles, type UpSettings } from "../up-config.ts";
+import { agentSocket, prepare, type UpFiles, type UpSettings } from "../up-config.ts";
 import { vmColumns, vmRow } from "./fleet.ts";
 
 /** What `agent` and `control` tell the process that has started them, once they serve. */
@@ -19,6 +20,13 @@ type UpOptions = CommonOptions & UpSettings & { state?: string };
 export async function up(session: Session, options: UpOptions): Promise<void> {
   const { io, printer } = session;
   const state = resolve(options.state ?? (io.env.CLOUDVMI_STATE || defaultState(io.env)));
+  const { isListening } = await import("../../agent/index.ts");
+  // Before anything is written: what runs reads its configuration again whenever a part of it has to be restarted.
+  if (await isListening(agentSocket(state))) {
+    throw usageError(
+      `\`cloudvmi up\` runs with ${state} already: end that one first, or choose another folder with --state`,
+    );
+  }
   const files = await prepare(state, options);
   const say = async (line: string) => {
     if (!printer.json) await printer.lines([line]);
