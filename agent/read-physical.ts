@@ -1,13 +1,10 @@
 /** Guest physical memory where there is no kernel to ask about: bytes are copied, as for a stream, and nothing is parsed. */
-import { read } from "node:fs";
-import { promisify } from "node:util";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { ReadMemoryRequest, ReadResultSchema } from "../proto/gen/cloudvmi/v1/guest_pb.ts";
 import type { GuestMemoryLayout } from "../vmi/index.ts";
 import { checkBatch, GuestError } from "../vmi/index.ts";
-
-const readAt = promisify(read);
+import { readRam } from "./read-ram.ts";
 
 type Items = ReadMemoryRequest["items"];
 
@@ -16,7 +13,7 @@ export function isPhysicalAlone(items: Items): boolean {
   return items.length > 0 && items.every(({ space, after }) => space?.space.case === "physical" && after === undefined);
 }
 
-/** Of each item the bytes up to the first that is not RAM. @throws ConnectError InvalidArgument for more than a batch may have. */
+/** Of each item the bytes up to the first that is not RAM. @throws ConnectError InvalidArgument for more than a batch may have, and as readRam(). */
 export async function readPhysical(
   { ranges, backings }: GuestMemoryLayout,
   items: Items,
@@ -35,11 +32,7 @@ export async function readPhysical(
       const range = ranges.find((each) => gpa >= each.gpa && gpa < each.gpa + each.length);
       if (range === undefined) break;
       const size = Math.min(length - done, range.gpa + range.length - gpa);
-      const { fd } = backings[range.backing]!;
-      // Pages that the hypervisor has unmapped: what came before them stands.
-      const { bytesRead } = await readAt(fd, data, done, size, range.offset + gpa - range.gpa).catch(() => ({
-        bytesRead: 0,
-      }));
+      const bytesRead = await readRam(backings[range.backing]!, data, done, size, range.offset + gpa - range.gpa);
       done += bytesRead;
       if (bytesRead < size) break;
     }

@@ -2,11 +2,11 @@
  * Guest physical memory as a stream of encoded cloudvmi.v1.StreamMemoryResponse. Nothing is parsed: bytes are read, zero
  * runs are told instead of sent, and what is no RAM is told too.
  */
-import { read } from "node:fs";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { RamRange } from "../vmi/index.ts";
 import { Encoded } from "../wire/index.ts";
 import type { OpenedMemory } from "./inspection.ts";
+import { readRam } from "./read-ram.ts";
 
 /** Bytes read at once: few enough to stay in a processor's cache on their way. */
 const chunkBytes = 256 * 1024;
@@ -100,29 +100,16 @@ function createBuffers(): Buffers {
  * The bytes of a piece, behind room for a head; undefined where there are none: in a hole, and in RAM that its file or
  * process has given up. @throws ConnectError when the process has ended: the rest of a copy would look like holes.
  */
-function readPiece(
-  piece: Piece,
+async function readPiece(
+  { from, length }: Piece,
   backings: OpenedMemory["layout"]["backings"],
   buffers: Buffers,
 ): Promise<Buffer | undefined> {
-  const { from, length } = piece;
-  if (!from) return Promise.resolve(undefined);
-  const { fd, kind } = backings[from.backing]!;
+  if (!from) return undefined;
   const buffer = buffers.take();
-  return new Promise((resolve, reject) => {
-    read(fd, buffer, headBytes, length, from.offset, (error, bytes) => {
-      if (!error && bytes === length) {
-        resolve(buffer);
-        return;
-      }
-      buffers.give(buffer);
-      // /proc/PID/mem has an end only when the process has none of its memory any more; what isn't mapped is an error.
-      // Source: mem_rw() in fs/proc/base.c.
-      if (!error && bytes === 0 && kind === "process")
-        reject(new ConnectError("the VM has ended while its memory was copied", Code.FailedPrecondition));
-      else resolve(undefined);
-    });
-  });
+  if ((await readRam(backings[from.backing]!, buffer, headBytes, length, from.offset)) === length) return buffer;
+  buffers.give(buffer);
+  return undefined;
 }
 
 /** Overwrites what lies before each stretch of data: the room at the beginning, or zeros that have been told. */

@@ -1,30 +1,15 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, afterEach, before, beforeEach, test } from "node:test";
+import { test } from "node:test";
 import type { Command } from "commander";
 import { buildProgram } from "./program.ts";
 import { capture } from "./testing/capture.ts";
-import { expiredToken, type FakeService, goodToken, startFakeService, vms } from "./testing/fake-service.ts";
+import { expiredToken, goodToken, vms } from "./testing/fake-service.ts";
+import { loggedIn } from "./testing/logged-in.ts";
 
-let service: FakeService;
-let folder = "";
-let env: NodeJS.ProcessEnv = {};
-before(async () => {
-  service = await startFakeService();
-});
-after(() => service[Symbol.asyncDispose]());
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "cloudvmi-cli-"));
-  const ca = join(folder, "ca.pem");
-  await writeFile(ca, service.ca);
-  env = { XDG_CONFIG_HOME: folder, CLOUDVMI_URL: service.url, CLOUDVMI_TOKEN: goodToken, CLOUDVMI_CA: ca };
-  service.asked.length = 0;
-});
-afterEach(() => rm(folder, { recursive: true }));
-
-const cloudvmi = (...words: string[]) => capture(words, { env });
+const at = loggedIn();
+const cloudvmi = (...words: string[]) => capture(words, { env: at.env });
 /** The command must fail with this code and one line. */
 async function refused(words: string[], code: number, pattern: RegExp): Promise<void> {
   const answer = await cloudvmi(...words);
@@ -53,50 +38,53 @@ test("every command explains itself, with examples where it does something", asy
 });
 
 test("login tries the token, stores it for this user alone, and the next commands use it", async () => {
-  const ca = env.CLOUDVMI_CA!;
-  env = { XDG_CONFIG_HOME: folder };
-  const login = await capture(["login", service.url, "--ca", ca, "--token-stdin"], { env, stdin: `${goodToken}\n` });
+  const ca = at.env.CLOUDVMI_CA!;
+  at.env = { XDG_CONFIG_HOME: at.folder };
+  const login = await capture(["login", at.service.url, "--ca", ca, "--token-stdin"], {
+    env: at.env,
+    stdin: `${goodToken}\n`,
+  });
   assert.deepEqual([login.code, login.err], [0, ""]);
   assert.match(login.out, /as alice/);
   assert.ok(!login.out.includes(goodToken));
-  assert.equal((await stat(join(folder, "cloudvmi", "config.json"))).mode & 0o777, 0o600);
+  assert.equal((await stat(join(at.folder, "cloudvmi", "config.json"))).mode & 0o777, 0o600);
   assert.match((await cloudvmi("whoami")).out, /user +alice\n.*analyst of shop/s);
   assert.equal((await cloudvmi("logout")).code, 0);
   await refused(["whoami"], 3, /not logged in: `cloudvmi login URL`/);
 });
 
 test("who logs out goes on as nobody, though another is logged in", async () => {
-  const ca = env.CLOUDVMI_CA!;
-  env = { XDG_CONFIG_HOME: folder, CLOUDVMI_CA: ca };
+  const ca = at.env.CLOUDVMI_CA!;
+  at.env = { XDG_CONFIG_HOME: at.folder, CLOUDVMI_CA: ca };
   for (const context of ["work", "mine"]) {
-    const words = ["login", service.url, "--token-stdin", "--context", context];
-    assert.equal((await capture(words, { env, stdin: `${goodToken}\n` })).code, 0);
+    const words = ["login", at.service.url, "--token-stdin", "--context", context];
+    assert.equal((await capture(words, { env: at.env, stdin: `${goodToken}\n` })).code, 0);
   }
   assert.match((await cloudvmi("logout")).out, /\(context 'mine'\)\. Still logged in: --context work\.\n$/);
   await refused(["whoami"], 3, /not logged in/);
   assert.equal((await cloudvmi("whoami", "--context", "work")).code, 0);
-  env.CLOUDVMI_CONTEXT = "wrok";
+  at.env.CLOUDVMI_CONTEXT = "wrok";
   await refused(["whoami"], 2, /there is no context 'wrok' \(there is: work\)/);
 });
 
 test("login stores nothing for a token that the service refuses", async () => {
-  const file = join(folder, "token");
+  const file = join(at.folder, "token");
   await writeFile(file, expiredToken);
-  await refused(["login", service.url, "--token-file", file], 3, /the token has expired: log in/);
-  await assert.rejects(readFile(join(folder, "cloudvmi", "config.json")));
+  await refused(["login", at.service.url, "--token-file", file], 3, /the token has expired: log in/);
+  await assert.rejects(readFile(join(at.folder, "cloudvmi", "config.json")));
 });
 
 test("a service of an unknown authority is refused, with what to do", async () => {
-  delete env.CLOUDVMI_CA;
-  await refused(["login", service.url], 1, /copy ca\.pem/);
+  delete at.env.CLOUDVMI_CA;
+  await refused(["login", at.service.url], 1, /copy ca\.pem/);
 });
 
 test("login says what is wrong with its arguments", async () => {
   await refused(["login", "http://127.0.0.1:1"], 2, /only speaks https/);
-  await refused(["login", service.url, "--token-file", join(folder, "missing")], 1, /missing: no such file/);
-  delete env.CLOUDVMI_TOKEN;
-  await refused(["login", service.url], 2, /no token: give --token-file/);
-  const two = await capture(["login", service.url, "--token-stdin"], { env, stdin: "two words" });
+  await refused(["login", at.service.url, "--token-file", join(at.folder, "missing")], 1, /missing: no such file/);
+  delete at.env.CLOUDVMI_TOKEN;
+  await refused(["login", at.service.url], 2, /no token: give --token-file/);
+  const two = await capture(["login", at.service.url, "--token-stdin"], { env: at.env, stdin: "two words" });
   assert.equal(two.code, 2);
 });
 
@@ -146,7 +134,7 @@ test("ps of all VMs spans the hosts; one that can't be read is a line, and the e
   const both = await cloudvmi("ps", "web1", "db1", "--json", "--limit", "1");
   assert.equal(both.code, 0);
   assert.deepEqual(new Set(JSON.parse(both.out).map((row: { vm: string }) => row.vm)), new Set(["web1", "db1"]));
-  assert.deepEqual(service.asked.at(-1)?.limit, 1n);
+  assert.deepEqual(at.service.asked.at(-1)?.limit, 1n);
 });
 
 test("a missing VM among several is a line, and the others answer", async () => {
@@ -171,11 +159,11 @@ test("columns, constraints and limits travel as they are given", async () => {
     "--limit",
     "5",
   );
-  assert.deepEqual(service.asked, [
+  assert.deepEqual(at.service.asked, [
     { table: "processes", columns: ["pid", "name"], where: { uid: ["0", "1000"] }, limit: 5n },
   ]);
   await cloudvmi("threads", "web1", "--pid", "77");
-  assert.deepEqual(service.asked.at(-1)?.where, { pid: ["77"] });
+  assert.deepEqual(at.service.asked.at(-1)?.where, { pid: ["77"] });
 });
 
 test("info of one VM is one object, of several a line each with what matters most", async () => {
@@ -191,7 +179,7 @@ test("info of one VM is one object, of several a line each with what matters mos
     paging: "4-level",
     build_id: "0123456789abcdef0123",
   });
-  const several = (await capture(["info", "web1", "db1"], { env, terminal: 100 })).out.split("\n");
+  const several = (await capture(["info", "web1", "db1"], { env: at.env, terminal: 100 })).out.split("\n");
   assert.match(several[0]!, /^vm +host +hostname +version +boot_time +uptime +paging$/);
   assert.match(several[1]!, /^web1 +host1 +shop +6\.12 +2026-11-23 09:00:00Z +1d 01:01:01 +4-level$/);
 });
@@ -223,7 +211,7 @@ test("read prints a hexdump, digits or bytes, from addresses and symbols", async
   assert.match(dump.out, /^ffffffff81000020 {2}20 21 22 .*\nffffffff81000030 /s);
   assert.equal((await cloudvmi("read", "web1", "0xffffffff81000000", "4", "--hex")).out, "00010203\n");
   assert.equal((await cloudvmi("read", "web1", "0xffffffff81000041", "3", "--raw")).out, "ABC");
-  const file = join(folder, "bytes");
+  const file = join(at.folder, "bytes");
   await cloudvmi("read", "web1", "0xffffffff81000000", "4K", "--output", file);
   assert.equal((await readFile(file)).length, 4096);
   assert.deepEqual(JSON.parse((await cloudvmi("read", "web1", "0xffffffff81000001", "2", "--json")).out), {
@@ -328,7 +316,7 @@ test("tokens: the secret alone on stdout", async () => {
 
 test("what is not allowed exits with 3, a token that is not valid too", async () => {
   await refused(["admin", "vms"], 3, /only operators/);
-  env.CLOUDVMI_TOKEN = "wrong";
+  at.env.CLOUDVMI_TOKEN = "wrong";
   await refused(["vms"], 3, /the token is not valid: log in/);
 });
 
@@ -345,18 +333,21 @@ test("wrong usage exits with 2 and says where help is", async () => {
 });
 
 test("on a terminal rows fit its width", async () => {
-  const { out } = await capture(["table", "processes", "web1", "--columns", "pid,name,cmdline"], { env, terminal: 30 });
+  const { out } = await capture(["table", "processes", "web1", "--columns", "pid,name,cmdline"], {
+    env: at.env,
+    terminal: 30,
+  });
   for (const line of out.trimEnd().split("\n")) assert.ok(line.length <= 30, line);
   assert.match(out, /…/);
 });
 
 test("an interrupted command ends with 130", async () => {
-  const interrupted = await capture(["ps"], { env, signal: AbortSignal.abort() });
+  const interrupted = await capture(["ps"], { env: at.env, signal: AbortSignal.abort() });
   assert.equal(interrupted.code, 130);
 });
 
 test("the service out of reach is one line", async () => {
-  env.CLOUDVMI_URL = "https://127.0.0.1:1";
+  at.env.CLOUDVMI_URL = "https://127.0.0.1:1";
   await refused(["vms"], 1, /can't reach 127\.0\.0\.1:1: connection refused/);
   assert.equal(vms.length, 3);
 });

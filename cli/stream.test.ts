@@ -1,27 +1,12 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, afterEach, before, beforeEach, test } from "node:test";
+import { test } from "node:test";
 import { capture } from "./testing/capture.ts";
-import { type FakeService, goodToken, startFakeService } from "./testing/fake-service.ts";
+import { loggedIn } from "./testing/logged-in.ts";
 
-let service: FakeService;
-let folder = "";
-let env: NodeJS.ProcessEnv = {};
-before(async () => {
-  service = await startFakeService();
-});
-after(() => service[Symbol.asyncDispose]());
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "cloudvmi-cli-"));
-  const ca = join(folder, "ca.pem");
-  await writeFile(ca, service.ca);
-  env = { XDG_CONFIG_HOME: folder, CLOUDVMI_URL: service.url, CLOUDVMI_TOKEN: goodToken, CLOUDVMI_CA: ca };
-});
-afterEach(() => rm(folder, { recursive: true }));
-
-const cloudvmi = (...words: string[]) => capture(words, { env });
+const at = loggedIn();
+const cloudvmi = (...words: string[]) => capture(words, { env: at.env });
 /** The command must fail with this code and one line. */
 async function refused(words: string[], code: number, pattern: RegExp): Promise<void> {
   const answer = await cloudvmi(...words);
@@ -31,7 +16,7 @@ async function refused(words: string[], code: number, pattern: RegExp): Promise<
 }
 
 test("stream writes a sparse file and does not overwrite one", async () => {
-  const file = join(folder, "image");
+  const file = join(at.folder, "image");
   const { code, out } = await cloudvmi("stream", "web1", "--output", file, "--start", "0x10000");
   assert.equal(code, 0);
   assert.match(out, /24K, of which 8K with contents, 12K zeros, 4K not RAM/);
@@ -41,25 +26,28 @@ test("stream writes a sparse file and does not overwrite one", async () => {
   assert.equal((await stat(file)).mode & 0o777, 0o600);
   await refused(["stream", "web1", "--output", file], 2, /exists: choose another file, or --force/);
   assert.equal((await cloudvmi("stream", "web1", "--output", file, "--force")).code, 0);
-  const failed = join(folder, "failed");
+  const failed = join(at.folder, "failed");
   await refused(["stream", "boot1", "--output", failed], 4, /no Linux kernel runs there/);
   await assert.rejects(stat(failed));
 });
 
 test("what a stream would overwrite stays until its image is whole", async () => {
-  const file = join(folder, "image");
+  const file = join(at.folder, "image");
   await writeFile(file, "of last year");
   await refused(["stream", "boot1", "--output", file, "--force"], 4, /no Linux kernel runs there/);
   assert.equal(await readFile(file, "utf8"), "of last year");
-  assert.deepEqual((await readdir(folder)).toSorted(), ["ca.pem", "image"]);
-  await refused(["stream", "web1", "--output", folder, "--force"], 2, /is not a file/);
+  assert.deepEqual((await readdir(at.folder)).toSorted(), ["ca.pem", "image"]);
+  await refused(["stream", "web1", "--output", at.folder, "--force"], 2, /is not a file/);
   await cloudvmi("stream", "web1", "--output", file, "--force", "--start", "0x10000");
   assert.equal((await stat(file)).size, 24_576);
 });
 
 test("an image that is whole stays when the closing words can't be written", async () => {
-  const file = join(folder, "image");
-  const answer = await capture(["stream", "web1", "--output", file, "--start", "0x10000"], { env, outFails: true });
+  const file = join(at.folder, "image");
+  const answer = await capture(["stream", "web1", "--output", file, "--start", "0x10000"], {
+    env: at.env,
+    outFails: true,
+  });
   assert.equal(answer.code, 1);
   assert.equal((await stat(file)).size, 24_576);
 });
