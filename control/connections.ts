@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 
 export interface ConnectionLimits {
   /** Connections at once. */
-  readonly most: number;
+  readonly max: number;
   /** In ms, from a connection's first packet to its first request's header, or HELLO's coming to its turn. */
   readonly openMs: number;
   /** In ms, from a request's header to its last byte. */
@@ -37,7 +37,7 @@ interface Place extends Connection {
   leave(): void;
 }
 
-export function createConnections({ most, openMs, idleMs }: ConnectionLimits): Connections {
+export function createConnections({ max, openMs, idleMs }: ConnectionLimits): Connections {
   /** The one used least recently first. */
   const places = new Map<string, Place>();
 
@@ -95,7 +95,7 @@ export function createConnections({ most, openMs, idleMs }: ConnectionLimits): C
     open(socket) {
       const key = keyOf(socket);
       if (key === undefined) return undefined;
-      if (places.size >= most) {
+      if (places.size >= max) {
         const other = dispensable();
         if (other === undefined) return undefined;
         other.leave();

@@ -102,7 +102,7 @@ export async function startControl(config: ControlConfig, log: Log = createLog()
       routes,
       gate,
       log,
-      connections: { ...connectionTimes, most: config.maxConnections },
+      connections: { ...connectionTimes, max: config.maxConnections },
     });
 
     const noteAnchor = () => {

@@ -85,7 +85,7 @@ async function startPort(limits: Partial<ConnectionLimits>, check: () => Promise
     routes,
     gate,
     log: createLog(() => {}),
-    connections: { most: 100, openMs: 60_000, requestMs: 60_000, idleMs: 60_000, ...limits },
+    connections: { max: 100, openMs: 60_000, requestMs: 60_000, idleMs: 60_000, ...limits },
   });
   const { port } = new URL(server.url);
   const to = { host: "127.0.0.1", port: Number(port) };
@@ -186,7 +186,7 @@ test("a session that is idle is ended; one in use, or asked again in time, is no
 test("with every place taken the oldest stranger leaves, then the idle, and nobody who is being answered", async () => {
   const answered = Promise.withResolvers<void>();
   let calls = 0;
-  await using port = await startPort({ most: 2 }, async () => {
+  await using port = await startPort({ max: 2 }, async () => {
     if (++calls > 3) await answered.promise;
   });
   const [first, second] = [await port.dial(), await port.dial()];

@@ -12,11 +12,11 @@ export interface Thread {
 }
 
 /** Statements that run at once: more would only share the CPUs. */
-const most = 4;
+const maxThreads = 4;
 /** Of them, those of one user. */
-const mostOfOne = 2;
+const maxOfOne = 2;
 /** Statements that wait for a thread. */
-const mostWaiting = 64;
+const maxWaiting = 64;
 const idleMs = 60_000;
 /** Of JavaScript. What SQLite takes is beside it, and has a limit of its own. */
 const heapMb = 256;
@@ -53,7 +53,7 @@ export interface FairTimes {
 const fairTimes: FairTimes = { oneOfMany: 10_000, only: 20_000 };
 
 const runningOf = (user: string) => [...running].filter((each) => each.user === user).length;
-const mayRun = (user: string) => running.size < most && runningOf(user) < mostOfOne;
+const mayRun = (user: string) => running.size < maxThreads && runningOf(user) < maxOfOne;
 
 function begin(user: string): Running {
   const entry = { user, startedMs: performance.now(), end: new AbortController() };
@@ -74,7 +74,7 @@ export async function takeThread(
   signal?: AbortSignal,
   fair: FairTimes = fairTimes,
 ): Promise<Thread> {
-  if (!mayRun(user) && waiting.length >= mostWaiting) {
+  if (!mayRun(user) && waiting.length >= maxWaiting) {
     throw new ConnectError("too many statements wait to be run: try again later", Code.ResourceExhausted);
   }
   const entry = mayRun(user) ? begin(user) : await turn(user, timeoutMs, fair, signal);

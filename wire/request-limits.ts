@@ -53,7 +53,7 @@ function malformed(path: string): ConnectError {
 }
 
 /** As many messages within each other as the decoder follows. */
-const MOST_DEPTH = 100;
+const MAX_DEPTH = 100;
 const VARINT = 0;
 const FIXED64 = 1;
 const BYTES = 2;
@@ -101,7 +101,7 @@ export function countValues(schema: DescMessage, bytes: Uint8Array, most: number
   }
 
   function message(fields: ReadonlyMap<number, Field>, end: number, depth: number): boolean {
-    if (depth > MOST_DEPTH) return false;
+    if (depth > MAX_DEPTH) return false;
     while (at < end && count <= most) {
       const tag = varint(end);
       if (tag < 8) return false;

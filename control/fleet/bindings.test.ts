@@ -58,7 +58,7 @@ test("two that open the same database agree on who was first", async () => {
 test("beyond its number an agent's oldest are forgotten, but those that are needed", async () => {
   await withState(async (state) => {
     const needed = new Set(["vm-1"]);
-    const bindings = await openBindings({ state, isNeeded: (uuid) => needed.has(uuid), most: 3 });
+    const bindings = await openBindings({ state, isNeeded: (uuid) => needed.has(uuid), max: 3 });
     await bindings.claim("host2", ["vm-other"]);
     await bindings.claim("host1", many(0, 3));
     await bindings.claim("host1", many(3, 2));

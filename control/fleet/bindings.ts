@@ -23,13 +23,13 @@ export interface BindingsOptions {
   /** Whether a binding has to stay, however many its agent has: the VM is there, or an operator has said whose it is. */
   isNeeded(uuid: string): boolean;
   /** VMs that one agent keeps while they are away. */
-  readonly most?: number;
+  readonly max?: number;
 }
 
 /** Hosts make and destroy VMs for years: what an agent had longest ago is forgotten beyond so many. */
-const defaultMost = 16_384;
+const defaultMax = 16_384;
 
-export async function openBindings({ state, isNeeded, most = defaultMost }: BindingsOptions): Promise<Bindings> {
+export async function openBindings({ state, isNeeded, max = defaultMax }: BindingsOptions): Promise<Bindings> {
   const agentOf = new Map<string, string>();
   /** Those that were bound first come first. */
   const vmsOf = new Map<string, Set<string>>();
@@ -58,10 +58,10 @@ export async function openBindings({ state, isNeeded, most = defaultMost }: Bind
       if (unbound.length === 0) return;
       for (const row of await bindVms(state, agent, unbound)) set(row.vm_uuid, row.agent);
       const bound = vmsOf.get(agent) ?? new Set();
-      if (bound.size <= most) return;
+      if (bound.size <= max) return;
       const claimed = new Set(uuids);
       const old = [...bound].filter((uuid) => !claimed.has(uuid) && !isNeeded(uuid));
-      await forget(old.slice(0, bound.size - most));
+      await forget(old.slice(0, bound.size - max));
     },
     async move(uuid, agent) {
       if (!(await rebindVm(state, uuid, agent))) {

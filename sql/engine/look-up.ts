@@ -5,7 +5,7 @@ import type { Key } from "./rows.ts";
 import { OK, type Sqlite, TYPE } from "./sqlite.ts";
 
 /** Values of a list that are looked up one by one; with more, going through all rows is no slower. */
-const mostHashes = 100_000;
+const maxHashes = 100_000;
 const none: readonly number[] = [];
 
 /** A VM's value of the column `vm`, in SQLite's memory. */
@@ -143,7 +143,7 @@ export function createLookUps(sqlite: Sqlite, vms: readonly string[], names: rea
       const hashes = new Set<number>();
       for (const value of listed(argument)) {
         const hash = hashOf(value, type);
-        if (hash === undefined || hashes.size === mostHashes) return undefined;
+        if (hash === undefined || hashes.size === maxHashes) return undefined;
         if (hash !== null) hashes.add(hash);
       }
       return [...hashes];

@@ -13,7 +13,7 @@ import type { Sqlite } from "./sqlite.ts";
 /** Of failures and notes each; more are counted. */
 const listed = 1000;
 /** Characters of what is said of a VM: a guest may have a part in it. */
-const longestSaid = 1000;
+const maxSaid = 1000;
 
 export interface Read extends NumberedNeed {
   readonly relation: Relation;
@@ -178,7 +178,7 @@ export class Reads {
   }
 
   #fail(vm: string, table: string, failure: Failure): void {
-    const message = failure.message.slice(0, longestSaid);
+    const message = failure.message.slice(0, maxSaid);
     if (this.#isNew(this.failures, vm, table, message)) {
       this.failures.push(create(SqlFailureSchema, { vm, table, code: failure.code, message }));
     }
@@ -186,7 +186,7 @@ export class Reads {
 
   #note(vm: number, table: string, text: string): void {
     const name = this.#options.vms[vm]!;
-    const note = text.slice(0, longestSaid);
+    const note = text.slice(0, maxSaid);
     if (this.#isNew(this.notes, name, table, note, "note"))
       this.notes.push(create(SqlNoteSchema, { vm: name, table, note }));
   }

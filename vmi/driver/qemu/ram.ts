@@ -101,18 +101,18 @@ function joined(mappings: readonly HostMapping[]): HostMapping[] {
 /** More RAM than this no VM has: it is what 46 bits address. A hostile QEMU can map as much of nothing as it likes. */
 const mostRam = 64 * 2 ** 40;
 /** What bounds physical addresses on x86-64. */
-const mostAddress = 2 ** 52;
+const maxAddress = 2 ** 52;
 /** With more RAM it takes longer to find out what has been touched, at 8 bytes a page, than that is worth. */
-const mostHinted = 2 ** 40;
+const maxHinted = 2 ** 40;
 /** Files that RAM may be in: QEMU has 256 slots for memory. Each takes a descriptor of ours. */
-const mostFiles = 256;
+const maxFiles = 256;
 /** Extents that are found in one turn of the event loop. */
 const extentsPerTurn = 1024;
 
 function sizeOf(pid: number, sections: readonly RamSection[]): number {
   let total = 0;
   for (const { gpa, length } of sections) {
-    if (length <= 0 || gpa + length > mostAddress)
+    if (length <= 0 || gpa + length > maxAddress)
       throw new RamError(`QEMU (pid ${pid}) reports RAM at 0x${gpa.toString(16)} where no x86-64 machine can have any`);
     total += length;
   }
@@ -131,7 +131,7 @@ async function openRam(
   bases: BlockBases,
   hint: boolean,
 ): Promise<OpenedRam> {
-  const populated = sizeOf(pid, sections) <= mostHinted && hint ? createPopulated() : undefined;
+  const populated = sizeOf(pid, sections) <= maxHinted && hint ? createPopulated() : undefined;
   const backings: Backing[] = [];
   const close = () => {
     for (const { fd } of backings) closeSync(fd);
@@ -195,7 +195,7 @@ async function sharedBacking(
   const key = `${mapping.device} ${mapping.inode}`;
   const known = byInode.get(key);
   if (known !== undefined) return known;
-  if (byInode.size === mostFiles) throw new RamError(`the VM's RAM is in more than ${mostFiles} files`);
+  if (byInode.size === maxFiles) throw new RamError(`the VM's RAM is in more than ${maxFiles} files`);
   const fd = await files.open(mapping);
   if (fd === undefined) return undefined;
   const index = backings.push({ kind: "shared", fd }) - 1;
